@@ -1,0 +1,197 @@
+"""Deformable convolution: v1 (Dai et al., arXiv:1703.06211) and v2 (Zhu et al., arXiv:1811.11168)."""
+
+import paddle
+from paddle import nn
+from paddle.vision import ops as vision_ops
+
+from ops.implementation import at_least_float32, choose
+
+MODULATION = {
+    # What turns the branch's raw output (0 at the start) into the modulation of a tap.
+    "2sigmoid": lambda raw: 2 * nn.functional.sigmoid(raw),  # the authors' released example: starts at 1
+    "sigmoid": nn.functional.sigmoid,  # the paper's text: starts at 0.5
+}
+
+
+def deform_conv2d(
+    x, offset, weight, bias=None, mask=None, stride=1, padding=0, dilation=1, groups=1, deformable_groups=1,
+    implementation="auto",
+):  # fmt: skip
+    """Convolution that samples x at its grid plus learned offsets (arXiv:1703.06211, equations 2 to 4).
+
+        y(p) = sum over taps k of w_k * x(p + p_k + offset_k(p)) * mask_k(p)
+
+    x [N, C_in, H, W], weight [C_out, C_in / groups, kh, kw], bias [C_out] or None -> y [N, C_out, H', W'].
+    offset [N, deformable_groups * 2 * kh * kw, H', W'], in input pixels: for each deformable group (a run of
+    neighbouring input channels) and each tap, taps in row-major order, (dy, dx). mask [N, deformable_groups *
+    kh * kw, H', W'] is v2's modulation; None is v1. stride, padding and dilation are numbers or (vertical,
+    horizontal). Between pixels x is bilinear, beyond the border zero, so that a point up to one pixel outside
+    still sees the border. Offsets of zero and a mask of one give the plain convolution.
+
+    implementation: "paddle" (Paddle's kernel, the "auto" choice; computes in float32 under AMP) or "composed".
+
+    Raises ValueError where a shape does not fit, naming it and what was expected.
+    """
+    stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
+    _check_shapes(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups)
+    run = choose(IMPLEMENTATIONS, implementation)
+    return run(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups)
+
+
+def sampling_points(offset, kernel, stride, padding, dilation):
+    """Where each tap samples: p + p_k + offset_k(p), in input pixels, 0 the centre of the first pixel.
+
+    offset [N, D * 2 * kh * kw, H', W'] -> (y, x), each [N, D, kh * kw, H', W'].
+    """
+    kh, kw = kernel
+    height, width = offset.shape[2:]
+    offset = offset.reshape([offset.shape[0], -1, kh * kw, 2, height, width])
+    tap_y = (paddle.arange(kh) * dilation[0]).reshape([kh, 1]).expand([kh, kw]).reshape([kh * kw, 1, 1])
+    tap_x = (paddle.arange(kw) * dilation[1]).reshape([1, kw]).expand([kh, kw]).reshape([kh * kw, 1, 1])
+    out_y = (paddle.arange(height) * stride[0] - padding[0]).reshape([1, height, 1])
+    out_x = (paddle.arange(width) * stride[1] - padding[1]).reshape([1, 1, width])
+    dtype = offset.dtype
+    return offset[:, :, :, 0] + (out_y + tap_y).astype(dtype), offset[:, :, :, 1] + (out_x + tap_x).astype(dtype)
+
+
+def bilinear_sample(x, point_y, point_x):
+    """x at fractional points, zero beyond the border (arXiv:1703.06211, equations 3 and 4).
+
+    x [N, C, H, W]; points [N, D, K, H', W'], D dividing C -> [N, C, K, H', W']. Differentiable in all three.
+    """
+    batch, channels, height, width = x.shape
+    parts, taps, rows, columns = point_y.shape[1:]
+    flat = x.reshape([batch, parts, channels // parts, height * width])
+    top, left = paddle.floor(point_y), paddle.floor(point_x)
+    total = 0
+    for corner_y in (top, top + 1):
+        for corner_x in (left, left + 1):
+            # G(q, p) = g(q_y, p_y) g(q_x, p_x) with g(a, b) = max(0, 1 - |a - b|); only 4 pixels q have G > 0
+            share = (1 - (corner_y - point_y).abs()) * (1 - (corner_x - point_x).abs())
+            inside = (corner_y >= 0) & (corner_y < height) & (corner_x >= 0) & (corner_x < width)
+            share = share * inside.astype(share.dtype)
+            pixel = corner_y.clip(0, height - 1) * width + corner_x.clip(0, width - 1)
+            index = pixel.detach().astype("int64").reshape([batch, parts, 1, -1])
+            index = index.expand([batch, parts, channels // parts, index.shape[3]])
+            value = paddle.take_along_axis(flat, index, axis=3)
+            total = total + value * share.reshape([batch, parts, 1, -1])
+    return total.reshape([batch, channels, taps, rows, columns])
+
+
+def _composed(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups):
+    dtype = x.dtype
+    x, offset, weight = at_least_float32(x), at_least_float32(offset), at_least_float32(weight)
+    out_channels, in_per_group, kh, kw = weight.shape
+    batch, channels = x.shape[:2]
+    columns = bilinear_sample(x, *sampling_points(offset, (kh, kw), stride, padding, dilation))
+    rows, cols = columns.shape[3:]
+    if mask is not None:
+        modulation = at_least_float32(mask).reshape([batch, deformable_groups, 1, kh * kw, rows, cols])
+        columns = columns.reshape([batch, deformable_groups, -1, kh * kw, rows, cols]) * modulation
+    columns = columns.reshape([batch, groups, in_per_group * kh * kw, rows * cols])
+    kernel = weight.reshape([1, groups, out_channels // groups, in_per_group * kh * kw])
+    y = paddle.matmul(kernel, columns).reshape([batch, out_channels, rows, cols])
+    if bias is not None:
+        y = y + bias.reshape([1, -1, 1, 1]).astype(y.dtype)
+    return y.astype(dtype)
+
+
+def _paddle(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups):
+    if weight.shape[0] % deformable_groups:  # refused by Paddle's kernel, though nothing in the mathematics asks for it
+        return _composed(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups)
+    dtype = x.dtype
+    x, offset, weight, bias, mask = (None if t is None else at_least_float32(t) for t in (x, offset, weight, bias, mask))
+    with paddle.amp.auto_cast(enable=False):  # the kernel knows float32 and float64 only
+        y = vision_ops.deform_conv2d(
+            x, offset, weight, bias, stride=list(stride), padding=list(padding), dilation=list(dilation),
+            deformable_groups=deformable_groups, groups=groups, mask=mask,
+        )  # fmt: skip
+    return y.astype(dtype)
+
+
+IMPLEMENTATIONS = {"paddle": _paddle, "composed": _composed}
+
+
+def _pair(value):
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _check_shapes(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups):
+    channels = x.shape[1]
+    out_channels, in_per_group, kh, kw = weight.shape
+    if groups < 1 or channels != in_per_group * groups or out_channels % groups:
+        raise ValueError(
+            f"deformable convolution: weight {list(weight.shape)} does not fit {channels} channels in {groups} groups"
+        )
+    if deformable_groups < 1 or channels % deformable_groups:
+        raise ValueError(
+            f"deformable convolution: {deformable_groups} deformable groups do not divide {channels} channels"
+        )
+    out = [
+        (size + 2 * pad - (step * (tap - 1) + 1)) // move + 1
+        for size, pad, step, tap, move in zip(x.shape[2:], padding, dilation, (kh, kw), stride, strict=True)
+    ]
+    taps = deformable_groups * kh * kw
+    for name, tensor, expected in (
+        ("offset", offset, [x.shape[0], 2 * taps, *out]),
+        ("mask", mask, [x.shape[0], taps, *out]),
+        ("bias", bias, [out_channels]),
+    ):
+        if tensor is not None and -1 not in x.shape and list(tensor.shape) != expected:
+            raise ValueError(f"deformable convolution: {name} has shape {list(tensor.shape)}, expected {expected}")
+
+
+class DeformConv2D(nn.Layer):
+    """Deformable convolution with its own offset branch, v1 (arXiv:1703.06211) or v2 (arXiv:1811.11168).
+
+    x [N, C_in, H, W] -> [N, C_out, H', W'], the same positions as a convolution of the same kernel, stride, padding and
+    dilation. `offset` is a plain convolution over the same input whose 2 (v1) or 3 (v2) * deformable_groups * kernel^2
+    output channels hold first the offsets in input pixels, (dy, dx) for each tap, taps in row-major order, then
+    v2's raw modulation. It starts at zero: v1, and v2 with modulation "2sigmoid", start as the plain convolution;
+    "sigmoid" starts at half of it. `weight` and `bias` are those of nn.Conv2D, so a plain network's weights fit.
+    """
+
+    def __init__(
+        self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, version=2,
+        deformable_groups=1, modulation="2sigmoid", bias_attr=None, implementation="auto",
+    ):  # fmt: skip
+        super().__init__()
+        if version not in (1, 2):
+            raise ValueError(f"deformable convolution: version {version}, expected 1 or 2")
+        if modulation not in MODULATION:
+            raise ValueError(f"deformable convolution: modulation {modulation!r}, expected one of {list(MODULATION)}")
+        if in_channels % deformable_groups:
+            raise ValueError(
+                f"deformable convolution: {deformable_groups} deformable groups do not divide {in_channels} channels"
+            )
+        choose(IMPLEMENTATIONS, implementation)
+        self.version, self.modulation, self.implementation = version, modulation, implementation
+        self.geometry = {"stride": stride, "padding": padding, "dilation": dilation}
+        self.groups, self.deformable_groups = groups, deformable_groups
+        plain = nn.Conv2D(
+            in_channels, out_channels, kernel_size, **self.geometry, groups=groups, bias_attr=bias_attr
+        )  # its parameters, and so its initial values, are taken over
+        self.weight, self.bias = plain.weight, plain.bias
+        kh, kw = plain.weight.shape[2:]
+        self.taps = deformable_groups * kh * kw
+        zero = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
+        self.offset = nn.Conv2D(
+            in_channels, (version + 1) * self.taps, (kh, kw), **self.geometry, weight_attr=zero, bias_attr=zero
+        )
+
+    def offset_and_mask(self, x):
+        """x [N, C_in, H, W] -> offset [N, 2 * taps, H', W'] in input pixels, mask [N, taps, H', W'] or None for v1."""
+        branch = self.offset(x)
+        if self.version == 1:
+            return branch, None
+        return branch[:, : 2 * self.taps], MODULATION[self.modulation](branch[:, 2 * self.taps :])
+
+    def forward(self, x):
+        offset, mask = self.offset_and_mask(x)
+        return deform_conv2d(
+            x, offset, self.weight, self.bias, mask, **self.geometry, groups=self.groups,
+            deformable_groups=self.deformable_groups, implementation=self.implementation,
+        )  # fmt: skip
+
+    def extra_repr(self):
+        return f"v{self.version}, weight={list(self.weight.shape)}, deformable_groups={self.deformable_groups}"

@@ -1,0 +1,37 @@
+"""Batch norm with frozen statistics and frozen affine (BN* of the detection tables in arXiv:1803.08494)."""
+
+import paddle
+from paddle import nn
+
+from ops.implementation import per_channel
+
+
+def frozen_batch_norm(x, mean, variance, weight, bias, eps=1e-5):
+    """gamma * (x - mean) / sqrt(variance + eps) + beta with vectors [C] that nothing trains.
+
+    x [N, C, ...] -> the same shape and dtype: one multiplication and one addition a value.
+    """
+    scale = weight / paddle.sqrt(variance + eps)
+    shift = bias - mean * scale
+    return x * per_channel(scale, x).astype(x.dtype) + per_channel(shift, x).astype(x.dtype)
+
+
+class FrozenBatchNorm(nn.Layer):
+    """`frozen_batch_norm` under the state names of BatchNorm, so that a trained BN network's weights fit.
+
+    x [N, C, ...] -> the same shape, alike in training and evaluation. All four vectors [C] are buffers.
+    """
+
+    def __init__(self, channels, eps=1e-5, initial_scale=1.0):
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", paddle.full([channels], initial_scale))
+        self.register_buffer("bias", paddle.zeros([channels]))
+        self.register_buffer("_mean", paddle.zeros([channels]))
+        self.register_buffer("_variance", paddle.ones([channels]))
+
+    def forward(self, x):
+        return frozen_batch_norm(x, self._mean, self._variance, self.weight, self.bias, self.eps)
+
+    def extra_repr(self):
+        return f"{self.weight.shape[0]}, eps={self.eps}"
