@@ -153,7 +153,7 @@ class DeformConv2D(nn.Layer):
 
     def __init__(
         self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, version=2,
-        deformable_groups=1, modulation="2sigmoid", bias_attr=None, implementation="auto",
+        deformable_groups=1, modulation="2sigmoid", weight_attr=None, bias_attr=None, implementation="auto",
     ):  # fmt: skip
         super().__init__()
         if version not in (1, 2):
@@ -168,9 +168,11 @@ class DeformConv2D(nn.Layer):
         self.version, self.modulation, self.implementation = version, modulation, implementation
         self.geometry = {"stride": stride, "padding": padding, "dilation": dilation}
         self.groups, self.deformable_groups = groups, deformable_groups
+        # The parameters of a plain convolution, and so its initial values, are taken over.
         plain = nn.Conv2D(
-            in_channels, out_channels, kernel_size, **self.geometry, groups=groups, bias_attr=bias_attr
-        )  # its parameters, and so its initial values, are taken over
+            in_channels, out_channels, kernel_size, **self.geometry, groups=groups,
+            weight_attr=weight_attr, bias_attr=bias_attr,
+        )  # fmt: skip
         self.weight, self.bias = plain.weight, plain.bias
         kh, kw = plain.weight.shape[2:]
         self.taps = deformable_groups * kh * kw

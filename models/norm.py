@@ -1,0 +1,44 @@
+"""The norms by the one word that a config calls them."""
+
+from functools import partial
+from typing import Literal
+
+from paddle import nn
+
+from ops import BatchNorm, FrozenBatchNorm, GroupNorm, SyncBatchNorm
+
+Norm = Literal["bn", "gn", "ln", "in", "frozen_bn", "sync_bn", "none"]
+
+
+def make_norm(
+    norm: Norm, *, groups=32, channels_per_group=None, images_per_worker=None, running_statistics="first",
+    bn_momentum=0.9, eps=1e-5,
+):  # fmt: skip
+    """The constructor norm(channels, initial_scale=1.0) -> layer that networks hand to their blocks.
+
+    `groups`, or `channels_per_group` where it is given, are gn's; `images_per_worker`, `running_statistics` and
+    `bn_momentum` are bn's (see ops.BatchNorm). The constructor raises ValueError where groups do not divide channels.
+    """
+
+    def group_norm(channels, initial_scale=1.0):
+        if channels_per_group is None:
+            return GroupNorm(channels, groups, eps, initial_scale)
+        if channels % channels_per_group:
+            raise ValueError(f"group norm: groups of {channels_per_group} channels do not divide {channels} channels")
+        return GroupNorm(channels, channels // channels_per_group, eps, initial_scale)
+
+    norms = {
+        "bn": partial(
+            BatchNorm, images_per_worker=images_per_worker, running_statistics=running_statistics,
+            momentum=bn_momentum, eps=eps,
+        ),
+        "gn": group_norm,
+        "ln": lambda channels, initial_scale=1.0: GroupNorm(channels, 1, eps, initial_scale),
+        "in": lambda channels, initial_scale=1.0: GroupNorm(channels, channels, eps, initial_scale),
+        "frozen_bn": partial(FrozenBatchNorm, eps=eps),
+        "sync_bn": partial(SyncBatchNorm, momentum=bn_momentum, eps=eps),
+        "none": lambda channels, initial_scale=1.0: nn.Identity(),
+    }  # fmt: skip
+    if norm not in norms:
+        raise ValueError(f"norm {norm!r}: expected one of {', '.join(norms)}")
+    return norms[norm]

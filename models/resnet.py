@@ -1,0 +1,211 @@
+"""ResNet (He et al., arXiv:1512.03385) with a choice of norm and of deformable stages."""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Literal
+
+import paddle
+from paddle import nn
+from paddle.nn import functional as F
+
+from models.norm import Norm, make_norm
+from ops import DeformConv2D
+
+Stage = Literal["c2", "c3", "c4", "c5"]
+
+
+def resnet(
+    *,
+    depth: Literal[18, 34, 50, 101, 152] = 50,
+    width: int = 64,
+    in_channels: int = 3,
+    stem: Literal["imagenet", "small"] = "imagenet",
+    stride_in: Literal["3x3", "1x1"] = "3x3",
+    zero_init_last_norm: bool = True,
+    norm: Norm = "gn",
+    norm_groups: int = 32,
+    norm_channels_per_group: int | None = None,
+    norm_eps: float = 1e-5,
+    bn_momentum: float = 0.9,
+    bn_running_statistics: Literal["first", "mean"] = "first",
+    bn_images_per_worker: int | None = None,
+    deformable_stages: tuple[Stage, ...] = (),
+    deformable_version: Literal[1, 2] = 2,
+    deformable_groups: int = 1,
+    deformable_modulation: Literal["2sigmoid", "sigmoid"] = "2sigmoid",
+):
+    """A ResNet from plain values: this signature is the `model:` section of a config.
+
+    depth 18 and 34 are made of basic blocks, 50, 101 and 152 of bottlenecks. `width` is the number of channels
+    of the stem and of c2's 3x3 convolutions (64 in the paper). stem "imagenet" is 7x7 of stride 2 and a max pool, "small"
+    3x3 of stride 1 for pictures of some 32 pixels. `stride_in` says which convolution of a bottleneck
+    strides (the GN paper's and Paddle's: 3x3; the first ResNet paper's: 1x1). `zero_init_last_norm` starts each
+    residual block as the identity. For the norm_* and bn_* values see `models.norm.make_norm`, for the deformable_*
+    values `ops.DeformConv2D`; all 3x3 convolutions of bottlenecks, and the second of basic blocks, become deformable
+    in `deformable_stages`. Raises ValueError for values that do not fit together.
+    """
+    bias = norm == "none"  # a norm's beta is the bias otherwise
+    deformable = partial(
+        DeformConv2D, version=deformable_version, deformable_groups=deformable_groups, modulation=deformable_modulation
+    )
+    make = make_norm(
+        norm, groups=norm_groups, channels_per_group=norm_channels_per_group, images_per_worker=bn_images_per_worker,
+        running_statistics=bn_running_statistics, bn_momentum=bn_momentum, eps=norm_eps,
+    )  # fmt: skip
+    return ResNet(
+        depth,
+        width=width,
+        in_channels=in_channels,
+        stem=stem,
+        stride_in=stride_in,
+        last_scale=0.0 if zero_init_last_norm else 1.0,
+        norm=make,
+        conv=partial(conv2d, bias=bias),
+        deformable_conv=partial(conv2d, bias=bias, layer=deformable),
+        deformable_stages=deformable_stages,
+    )
+
+
+def conv2d(in_channels, out_channels, kernel_size, stride=1, bias=False, layer=nn.Conv2D):
+    """A square convolution padded to keep its size at stride 1, started by He's rule (normal, fan-out)."""
+    deviation = math.sqrt(2 / (out_channels * kernel_size**2))
+    return layer(
+        in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2,
+        weight_attr=paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, deviation)),
+        bias_attr=None if bias else False,
+    )  # fmt: skip
+
+
+class Shortcut(nn.Layer):
+    """Projection where a block changes the shape: 1x1 convolution, then norm."""
+
+    def __init__(self, in_channels, out_channels, stride, conv, norm):
+        super().__init__()
+        self.conv = conv(in_channels, out_channels, 1, stride)
+        self.norm = norm(out_channels)
+
+    def forward(self, x):
+        return self.norm(self.conv(x))
+
+
+class Basic(nn.Layer):
+    """Two 3x3 convolutions and a shortcut (ResNet-18, -34). `conv_spatial` makes the second."""
+
+    expansion = 1
+
+    def __init__(self, in_channels, channels, stride, *, stride_in, last_scale, conv, conv_spatial, norm):
+        super().__init__()
+        self.conv1 = conv(in_channels, channels, 3, stride)
+        self.norm1 = norm(channels)
+        self.conv2 = conv_spatial(channels, channels, 3)
+        self.norm2 = norm(channels, initial_scale=last_scale)
+        changes = stride != 1 or in_channels != channels
+        self.shortcut = Shortcut(in_channels, channels, stride, conv, norm) if changes else nn.Identity()
+
+    def forward(self, x):
+        y = F.relu(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        return F.relu(y + self.shortcut(x))
+
+
+class Bottleneck(nn.Layer):
+    """1x1, 3x3 and 1x1 convolutions and a shortcut (ResNet-50 and deeper). `conv_spatial` makes the 3x3."""
+
+    expansion = 4
+
+    def __init__(self, in_channels, channels, stride, *, stride_in, last_scale, conv, conv_spatial, norm):
+        super().__init__()
+        out_channels = channels * self.expansion
+        self.conv1 = conv(in_channels, channels, 1, stride if stride_in == "1x1" else 1)
+        self.norm1 = norm(channels)
+        self.conv2 = conv_spatial(channels, channels, 3, stride if stride_in == "3x3" else 1)
+        self.norm2 = norm(channels)
+        self.conv3 = conv(channels, out_channels, 1)
+        self.norm3 = norm(out_channels, initial_scale=last_scale)
+        changes = stride != 1 or in_channels != out_channels
+        self.shortcut = Shortcut(in_channels, out_channels, stride, conv, norm) if changes else nn.Identity()
+
+    def forward(self, x):
+        y = F.relu(self.norm1(self.conv1(x)))
+        y = F.relu(self.norm2(self.conv2(y)))
+        y = self.norm3(self.conv3(y))
+        return F.relu(y + self.shortcut(x))
+
+
+class Stem(nn.Layer):
+    """What stands before c2: to a quarter of the size ("imagenet") or to the same ("small")."""
+
+    def __init__(self, in_channels, width, kind, conv, norm):
+        super().__init__()
+        self.conv = conv(in_channels, width, 7, 2) if kind == "imagenet" else conv(in_channels, width, 3)
+        self.norm = norm(width)
+        self.pool = nn.MaxPool2D(3, 2, padding=1) if kind == "imagenet" else nn.Identity()
+
+    def forward(self, x):
+        return self.pool(F.relu(self.norm(self.conv(x))))
+
+
+class ResNet(nn.Layer):
+    """Stem and four stages. x [N, in_channels, H, W] -> {"c2", "c3", "c4", "c5"}, each [N, C, H', W'].
+
+    With the ImageNet stem the stages stand at strides 4, 8, 16 and 32, with the small one at 1, 2, 4 and 8.
+    `out_channels` gives C for each stage. Blocks get their `conv`, `conv_spatial` and `norm` as constructors:
+    conv(in_channels, out_channels, kernel_size, stride=1) and norm(channels, initial_scale=1.0).
+    """
+
+    BLOCKS = {
+        18: (Basic, (2, 2, 2, 2)),
+        34: (Basic, (3, 4, 6, 3)),
+        50: (Bottleneck, (3, 4, 6, 3)),
+        101: (Bottleneck, (3, 4, 23, 3)),
+        152: (Bottleneck, (3, 8, 36, 3)),
+    }
+
+    def __init__(
+        self, depth, *, width, in_channels, stem, stride_in, last_scale, norm, conv, deformable_conv, deformable_stages
+    ):
+        super().__init__()
+        block, counts = self.BLOCKS[depth]
+        self.stem = Stem(in_channels, width, stem, conv, norm)
+        self.out_channels = {}
+        channels = width
+        for index, (stage, count) in enumerate(zip(("c2", "c3", "c4", "c5"), counts, strict=True)):
+            conv_spatial = deformable_conv if stage in deformable_stages else conv
+            blocks = []
+            for position in range(count):
+                stride = 2 if index > 0 and position == 0 else 1
+                blocks.append(
+                    block(
+                        channels, width * 2**index, stride, stride_in=stride_in, last_scale=last_scale,
+                        conv=conv, conv_spatial=conv_spatial, norm=norm,
+                    )
+                )  # fmt: skip
+                channels = width * 2**index * block.expansion
+            self.add_sublayer(stage, nn.Sequential(*blocks))
+            self.out_channels[stage] = channels
+
+    def forward(self, x):
+        stages = {}
+        x = self.stem(x)
+        for stage in self.out_channels:
+            x = getattr(self, stage)(x)
+            stages[stage] = x
+        return stages
+
+
+def from_paddle_names(state: Mapping) -> dict:
+    """Rename the weights of a `paddle.vision` ResNet to a classifier's names here; other names stay."""
+    if "bn1.weight" not in state:
+        return dict(state)
+    renamed = {}
+    for name, value in state.items():
+        head, _, rest = name.partition(".")
+        if head.startswith("layer"):
+            rest = rest.replace(".bn", ".norm")
+            rest = rest.replace("downsample.0", "shortcut.conv").replace("downsample.1", "shortcut.norm")
+            name = f"backbone.c{int(head[5:]) + 1}.{rest}"
+        elif head in ("conv1", "bn1"):
+            name = f"backbone.stem.{'conv' if head == 'conv1' else 'norm'}.{rest}"
+        renamed[name] = value
+    return renamed
