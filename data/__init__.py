@@ -1,0 +1,31 @@
+"""Samples: data sets that are read, cropped, flipped and normalised, and the seeded loader that batches them.
+
+A builder's signature is the schema of the `data:` section of a config; it returns (train, validation). A set has
+
+    classes         names, in the order of the labels
+    image_shape     (C, H, W)
+    in_memory       whether the loader batches it without worker processes
+    skipped         how many corrupt images were left out so far
+    preparation     what turns a picture into an input in validation and inference
+    len(set), set.batch(indices, seed=, epoch=)
+
+and ArrayDataset (arrays.py) and ImageDataset (image_folder.py) are the two kinds of it.
+"""
+
+from data.cifar import cifar10, cifar100
+from data.errors import DataError
+from data.idx import fashion_mnist
+from data.image_folder import image_folder
+from data.loader import Loader
+from data.preparation import PICTURE_ENDINGS, Preparation, read_picture
+from data.synthetic import synthetic
+
+DATASETS = {
+    "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "image_folder": image_folder,
+    "synthetic": synthetic,
+}
+
+__all__ = ["DATASETS", "PICTURE_ENDINGS", "DataError", "Loader", "Preparation", "read_picture"]

@@ -1,0 +1,118 @@
+"""Fashion-MNIST (Xiao et al., arXiv:1708.07747; MIT licence) from its idx files; a part of it lies in this folder."""
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from data.arrays import ArrayDataset, balanced_part
+from data.errors import DataError
+from data.sources import DOWNLOADS
+
+EMBEDDED = Path(__file__).parent / "fashion_mnist"
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where the package dataset-fashion-mnist puts the full set
+CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)
+ADVICE = "`python tools/fetch_data.py fashion_mnist` fetches the full set"
+MEAN, STD = (0.2860,), (0.3530,)  # over the pixels of the 60,000 training images
+
+
+def fashion_mnist(
+    root: str | None = None,
+    train_images: int | None = None,
+    validation_images: int | None = None,
+    crop_padding: int = 2,
+    flip: bool = True,
+):
+    """Fashion-MNIST: grey pictures, 28 x 28, 10 classes -> (train, validation), in memory.
+
+    root: None is the embedded class-balanced part (12,000 training images; 2,000 of the official test images for
+    validation). "full" is the full set (60,000 and 10,000) wherever it is found: where tools/fetch_data.py puts
+    it, else where Debian's package does. Anything else is a folder with the four idx files, gzipped or not.
+    train_images, validation_images: take a class-balanced part of that size, always the same one; None takes all.
+    crop_padding (pixels), flip: augmentation of the training images. Raises DataError.
+    """
+    folder = _folder(root)
+    sets = []
+    for split, setting, images in (
+        ("train", "train_images", train_images),
+        ("t10k", "validation_images", validation_images),
+    ):
+        pictures_path, labels_path = _files(folder, split)
+        pictures, labels = read_idx(pictures_path, dimensions=3)[:, None], read_idx(labels_path, dimensions=1)
+        if pictures.shape[1:] != (1, 28, 28):
+            raise DataError(f"{pictures_path}: pictures of {pictures.shape[2:]} pixels, wanted (28, 28)")
+        augmentation = {"crop_padding": crop_padding, "flip": flip} if split == "train" else {}
+        dataset = ArrayDataset(pictures, labels, CLASSES, source=pictures_path, mean=MEAN, std=STD, **augmentation)
+        if images is not None:
+            dataset.keep(balanced_part(labels, images, len(CLASSES), setting))
+        sets.append(dataset)
+    return tuple(sets)
+
+
+def read_idx(path, dimensions):
+    """An idx file of unsigned bytes (the MNIST format), plain or gzipped.
+
+    dimensions: 3 for pictures, 1 for labels. Returns uint8 [N, H, W] or [N]. Raises DataError where the file is
+    missing, is no such idx file, or is shorter or longer than its header says.
+    """
+    try:
+        content = Path(path).read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; wanted an idx file") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read as an idx file: {error}") from error
+    magic = bytes([0, 0, 8, dimensions])  # 8: unsigned bytes
+    start = 4 + 4 * dimensions
+    if content[:4] != magic or len(content) < start:
+        raise DataError(
+            f"{path}: begins with {content[:4].hex() or 'nothing'}, wanted {magic.hex()} and {dimensions} sizes "
+            f"(idx, unsigned bytes)"
+        )
+    shape = struct.unpack(f">{dimensions}I", content[4:start])
+    if len(content) - start != math.prod(shape):
+        raise DataError(
+            f"{path}: holds {len(content) - start} bytes of data, wanted {math.prod(shape)} as its header says {shape}"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def write_idx(path, array):
+    """Write uint8 [N, ...] as a gzipped idx file, without a time stamp: the same array gives the same file."""
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    with open(path, "wb") as file, gzip.GzipFile("", "wb", compresslevel=9, fileobj=file, mtime=0) as packed:
+        packed.write(header + array.tobytes())
+
+
+def _folder(root):
+    if root is None:
+        return EMBEDDED
+    if root != "full":
+        return Path(root)
+    places = [DOWNLOADS / "fashion_mnist", DEBIAN]
+    for place in places:
+        if all(_find(place, name) for split in ("train", "t10k") for name in _names(split)):
+            return place
+    raise DataError(f"data.root 'full': neither {places[0]} nor {places[1]} holds the four idx files; {ADVICE}")
+
+
+def _names(split):
+    return f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte"
+
+
+def _find(folder, name):
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def _files(folder, split):
+    for name in _names(split):
+        if not _find(folder, name):
+            what = f"holds neither {name} nor {name}.gz" if folder.is_dir() else "no such folder"
+            raise DataError(f"{folder}: {what}; {ADVICE}")
+        yield _find(folder, name)

@@ -1,0 +1,132 @@
+"""The seeded loader: which images make up step s of epoch e, and how they come, in this process or from workers."""
+
+import logging
+import math
+import shutil
+import traceback
+
+import numpy as np
+
+from data.errors import DataError
+from data.randomness import ORDER, generator, global_state_kept
+
+PREFETCH = 2  # batches that each worker process prepares ahead
+SHARED_MEMORY = "/dev/shm"
+log = logging.getLogger("data")
+
+
+class Loader:
+    """Batches of a dataset in an order that depends on (seed, epoch) alone and can start in the middle.
+
+    images: per step, over all ranks. Training (train=True): epoch e goes through a permutation drawn from (seed, e);
+    step s takes images [s * images, (s + 1) * images) of it and what does not fill a step is left for other epochs.
+    Validation: the order of the set, every image once, the last step short. Rank r of `ranks` gets the r-th
+    contiguous share of each step; training shares are equal, validation shares as even as can be, and may be empty.
+
+    processes: worker processes that prepare the batches, 0 for none; sets that live in memory need none and use none.
+    The batches are the same bit for bit, whatever the number, and the process's random state is left alone.
+
+    Attributes: dataset, steps_per_epoch. Raises DataError where an epoch has no step or ranks do not divide images.
+    """
+
+    def __init__(self, dataset, images, *, seed, train, rank=0, ranks=1, processes=0):
+        if train and images % ranks:
+            raise DataError(f"{images} images per step cannot be shared equally by {ranks} devices")
+        self.dataset, self.images, self.seed, self.train = dataset, images, seed, train
+        self.rank, self.ranks, self.processes = rank, ranks, processes
+        self.steps_per_epoch = len(dataset) // images if train else math.ceil(len(dataset) / images)
+        if self.steps_per_epoch == 0:
+            raise DataError(f"{images} images per step, but the set has {len(dataset)}; wanted one full step or more")
+        self._warned = False
+
+    def epoch(self, epoch, start_step=0):
+        """Iterate over this rank's batches (dicts of NumPy arrays) of an epoch, from start_step on.
+
+        Earlier steps are not produced. Worker processes end with the iterator, also where it is abandoned or closed.
+        Raises DataError, with the same message whether it arose here or in a worker process.
+        """
+        steps = _Steps(self, epoch, start_step)
+        if self.dataset.in_memory or not self.processes:
+            for number in range(len(steps)):
+                yield self.dataset.batch(steps.indices(number), seed=self.seed, epoch=epoch)
+        else:
+            yield from self._from_processes(steps)
+
+    def _from_processes(self, steps):
+        import paddle  # here, so that reading arrays needs no Paddle
+
+        reader = paddle.io.DataLoader(
+            steps, batch_size=None, num_workers=self.processes, prefetch_factor=PREFETCH, places=paddle.CPUPlace(),
+            use_shared_memory=self._shared_memory_suffices(), use_buffer_reader=False,
+        )
+        with global_state_kept():  # Paddle draws its workers' seeds from np.random
+            messages = iter(reader)
+        try:
+            for message in messages:
+                if message["error"]:
+                    raise DataError(message["error"])
+                if message["bug"]:
+                    raise RuntimeError(f"a worker process failed:\n{message['bug']}")
+                self.dataset.skipped += message["skipped"]
+                yield {name: tensor.numpy() for name, tensor in message["batch"].items()} or steps.empty_batch()
+        finally:
+            # Dropping the iterator does not end the workers: Paddle's reading thread holds on to it.
+            messages._try_shutdown_all()
+
+    def _shared_memory_suffices(self):
+        """Whether /dev/shm holds all batches on their way; where it does not, Paddle's workers die of a BUS error."""
+        batch_bytes = math.ceil(self.images / self.ranks) * (4 * math.prod(self.dataset.image_shape) + 8)
+        # One more batch is in the caller's hands, and the other ranks of this machine want as much at the same moment.
+        wanted = (self.processes * PREFETCH + 1) * batch_bytes * self.ranks
+        try:
+            free = shutil.disk_usage(SHARED_MEMORY).free
+        except OSError:
+            free = 0
+        if free < wanted and not self._warned:
+            self._warned = True
+            log.warning(
+                "%s has %d MB free, %d worker processes want %d MB: batches come through pipes, which is slower",
+                SHARED_MEMORY, free >> 20, self.processes, math.ceil(wanted / 2**20),
+            )
+        return free >= wanted
+
+
+class _Steps:
+    """The rest of an epoch as Paddle's DataLoader wants it: one item is one whole batch, made in a worker process.
+
+    An item is a dict of plain values and arrays, errors included: where a worker raises, Paddle gives the caller a
+    SystemError about its queue.
+    """
+
+    def __init__(self, loader, epoch, start_step):
+        self.dataset, self.seed, self.epoch = loader.dataset, loader.seed, epoch
+        self.images, self.rank, self.ranks = loader.images, loader.rank, loader.ranks
+        self.steps = range(start_step, loader.steps_per_epoch)
+        count = len(self.dataset)
+        self.order = generator(ORDER, self.seed, epoch).permutation(count) if loader.train else np.arange(count)
+
+    def __len__(self):
+        return len(self.steps)
+
+    def indices(self, number):
+        """What this rank reads in the step `number`, counted from the start step."""
+        start = self.steps[number] * self.images
+        return np.array_split(self.order[start : start + self.images], self.ranks)[self.rank]
+
+    def empty_batch(self):
+        return self.dataset.batch(np.arange(0), seed=self.seed, epoch=self.epoch)
+
+    def __getitem__(self, number):
+        # An item without arrays would end Paddle's iteration quietly and an array without elements would crash it:
+        # the filler goes along always, an empty batch stays behind.
+        message = {"batch": {}, "error": "", "bug": "", "skipped": 0, "filler": np.zeros(1, np.float32)}
+        skipped = self.dataset.skipped
+        try:
+            batch = self.dataset.batch(self.indices(number), seed=self.seed, epoch=self.epoch)
+        except DataError as error:
+            return {**message, "error": str(error)}
+        except Exception:
+            return {**message, "bug": traceback.format_exc()}
+        if len(batch["label"]):
+            message["batch"] = batch
+        return {**message, "skipped": self.dataset.skipped - skipped}

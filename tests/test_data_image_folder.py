@@ -1,0 +1,257 @@
+"""Image files: class folders and lists, the paper's augmentation, the centre crop, corrupt images."""
+
+import dataclasses
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import DATASETS, DataError, Preparation
+from data.randomness import global_state_seeded
+from data.transforms import EIGENVALUES, EIGENVECTORS, MEAN, STD, TrainingTransform
+
+SMALL = {"image_size": 16, "resize_short": 20}
+
+
+def picture(width, height, shift=0):
+    """Red grows with x, green with y: a crop's place and size can be read from its colours."""
+    x = np.linspace(0, 255, width)[None].repeat(height, axis=0)
+    y = np.linspace(0, 255, height)[:, None].repeat(width, axis=1)
+    return Image.fromarray(np.stack([x, y, np.full_like(x, shift)], axis=2).astype(np.uint8))
+
+
+def class_folders(root, names=("cat", "dog"), train=3, validation=2):
+    for split, count in (("train", train), ("val", validation)):
+        for label, name in enumerate(names):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                picture(30 + 4 * i, 26, shift=100 * label + 10 * i).save(root / split / name / f"{i}.png")
+    return root
+
+
+def builder(root, **settings):
+    return DATASETS["image_folder"](root=str(root), **{**SMALL, **settings})
+
+
+def denormalised(image):
+    return np.asarray(image) * np.array(STD)[:, None, None] + np.array(MEAN)[:, None, None]
+
+
+def test_class_folders_in_sorted_order(tmp_path):
+    class_folders(tmp_path, names=("zebra", "ape"))
+    (tmp_path / "train" / ".ipynb_checkpoints").mkdir()  # AI Studio's notebooks leave these everywhere
+    (tmp_path / "train" / "ape" / "notes.txt").write_text("no image")
+    train, validation = builder(tmp_path)
+    assert train.classes == validation.classes == ("ape", "zebra")
+    assert train.labels.tolist() == [0] * 3 + [1] * 3 and len(validation) == 4
+    assert train.image_shape == (3, 16, 16) and not train.in_memory
+    batch = validation.batch(np.array([3, 0]), seed=0, epoch=0)
+    assert batch["image"].shape == (2, 3, 16, 16) and batch["image"].dtype == np.float32
+    assert batch["label"].dtype == np.int64 and batch["label"].tolist() == [1, 0]
+    blue = denormalised(batch["image"][0])[2] * 255  # "zebra" was written first, with shift 0 and 10
+    np.testing.assert_allclose(blue, 10, atol=0.01)
+    assert json.loads(json.dumps(dataclasses.asdict(train.preparation)))["resize_short"] == 20
+
+
+def test_lists_with_spaces_tabs_and_names(tmp_path):
+    class_folders(tmp_path)
+    picture(30, 30, shift=77).save(tmp_path / "a file 3.png")
+    (tmp_path / "train_list.txt").write_text("train/cat/0.png 0\n\na file 3.png 1\ntrain/dog/1.png\t2\n")
+    (tmp_path / "val_list.txt").write_text("val/dog/0.png 2\n")
+    train, validation = builder(tmp_path, train="train_list.txt", validation="val_list.txt")
+    assert train.classes == ("0", "1", "2") and train.labels.tolist() == [0, 1, 2]
+    image = validation.preparation(Image.open(tmp_path / "a file 3.png"))
+    np.testing.assert_allclose(denormalised(image)[2] * 255, 77, atol=0.01)
+    assert train.batch(np.array([1]), seed=0, epoch=0)["label"].tolist() == [1]
+    (tmp_path / "label_list.txt").write_text("0 tench, Tinca tinca\n2 shark\n1 goldfish\n")
+    assert builder(tmp_path, train="train_list.txt", validation="val_list.txt")[0].classes[:2] == (
+        "tench, Tinca tinca",
+        "goldfish",
+    )
+    (tmp_path / "classes.txt").write_text("one\ntwo\nthree\n")
+    assert builder(tmp_path, train="train_list.txt", validation="val_list.txt")[0].classes == ("one", "two", "three")
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "complaint"),
+    [
+        ("a.png 0\nb.png", "a.png 0", r"train.txt, line 2: got 'b.png', wanted `path label`"),
+        ("a.png 0\nb.png -1", "a.png 0", r"train.txt, line 2: got 'b.png -1'"),
+        ("a.png 0\nb.png x", "a.png 0", r"train.txt, line 2"),
+        ("a.png 0\nb.png 1", "a.png 0\na.png 2", r"val.txt, line 2: label 2, wanted 0 to 1"),
+        ("a.png 0\nb.png 2", "a.png 0", r"train.txt: no image of class 1 \(1\)"),
+        ("\n", "a.png 0", r"train.txt: is empty"),
+    ],
+)
+def test_wrong_lists_are_named(tmp_path, train, validation, complaint):
+    (tmp_path / "train.txt").write_text(train)
+    (tmp_path / "val.txt").write_text(validation)
+    with pytest.raises(DataError, match=complaint) as error:
+        builder(tmp_path, train="train.txt", validation="val.txt")
+    assert str(tmp_path) in str(error.value)
+
+
+def test_wrong_folders_are_named(tmp_path):
+    with pytest.raises(DataError, match="nowhere: no such folder; wanted one that holds train and val"):
+        builder(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="train: no such file"):
+        builder(tmp_path)
+    (tmp_path / "train").mkdir()
+    with pytest.raises(DataError, match="train: holds no class folders"):
+        builder(tmp_path)
+    (tmp_path / "train").rmdir()
+    class_folders(tmp_path)
+    (tmp_path / "val" / "horse").mkdir()
+    with pytest.raises(DataError, match="val: has a folder for the unknown class 'horse'"):
+        builder(tmp_path)
+    (tmp_path / "train" / "horse").mkdir()
+    with pytest.raises(DataError, match="horse: empty class folder"):
+        builder(tmp_path)
+    (tmp_path / "val" / "horse").rmdir()
+    picture(30, 30).save(tmp_path / "train" / "horse" / "0.png")
+    with pytest.raises(DataError, match="val: lacks a folder for class 'horse'"):
+        builder(tmp_path)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("resize_short", 15), ("min_area", 0.0), ("color_jitter", -0.1)])
+def test_settings_out_of_range_are_named(tmp_path, setting, value):
+    with pytest.raises(DataError, match=f"image_folder: {setting} is {value}, wanted"):
+        builder(class_folders(tmp_path), **{setting: value})
+
+
+def centre_crop(image_size, resize_short):
+    return Preparation(("a", "b"), (3, image_size, image_size), MEAN, STD, resize_short, "bicubic")
+
+
+def test_centre_crop_against_a_hand_made_picture():
+    # 40 x 20, resized by nothing (the short side is 20 already): a crop of 10 is columns 15-24, rows 5-14.
+    pixels = np.arange(20 * 40 * 3).reshape(20, 40, 3).astype(np.uint8)
+    image = centre_crop(10, resize_short=20)(Image.fromarray(pixels))
+    expected = pixels[5:15, 15:25].transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(denormalised(image), expected, atol=1e-6)
+
+
+def test_validation_scales_the_short_side():
+    image = denormalised(centre_crop(16, resize_short=32)(picture(width=128, height=64)))
+    # 128 x 64 becomes 64 x 32; the crop of 16 covers x from 24 to 40 of 64 and y from 8 to 24 of 32.
+    for channel, axis, low, high in ((0, 1, 24 / 64, 40 / 64), (1, 0, 8 / 32, 24 / 32)):
+        line = image[channel].mean(axis=1 - axis)
+        step = 1 / (64 if axis else 32)
+        np.testing.assert_allclose(line[[0, -1]], [low + step / 2, high - step / 2], atol=0.01)
+
+
+def test_random_crop_keeps_to_area_and_aspect_and_mirrors():
+    transform = TrainingTransform(32, min_area=0.08, flip=True, color_jitter=0.0, lighting=0.0)
+    source = picture(width=120, height=90)
+    areas, aspects, mirrored = [], [], 0
+    for index in range(150):
+        with global_state_seeded(9, index):
+            image = denormalised(transform(source))
+        across, down = image[0].mean(axis=0), image[1].mean(axis=1)
+        # Ends of the ramp are half a pixel of the crop inside its borders.
+        width = abs(across[-1] - across[0]) * 32 / 31 * 120
+        height = (down[-1] - down[0]) * 32 / 31 * 90
+        areas.append(width * height / (120 * 90))
+        aspects.append(width / height)
+        mirrored += across[-1] < across[0]
+    assert 0.06 < min(areas) < 0.2 and 0.8 < max(areas) < 1.05
+    assert 0.66 < min(aspects) < 0.85 and 1.2 < max(aspects) < 1.5
+    assert 50 < mirrored < 100
+
+
+def test_jitter_and_lighting_change_colours_within_bounds():
+    grey = Image.new("RGB", (20, 20), (100, 100, 100))  # contrast and saturation leave an even grey alone
+    jitter = TrainingTransform(16, min_area=1.0, flip=False, color_jitter=0.4, lighting=0.0)
+    lighting = TrainingTransform(16, min_area=1.0, flip=False, color_jitter=0.0, lighting=0.1)
+    factors, shifts = [], []
+    for index in range(200):
+        with global_state_seeded(9, index):
+            factors.append(denormalised(jitter(grey)).mean() * 255 / 100)
+        with global_state_seeded(9, index):
+            shifts.append(denormalised(lighting(grey)).mean(axis=(1, 2)) - 100 / 255)
+    assert 0.58 < min(factors) < 0.65 and 1.35 < max(factors) < 1.42
+    # The covariance of the shift is V diag((0.1 lambda)^2) V^T, its trace the sum of (0.1 lambda)^2.
+    np.testing.assert_allclose(EIGENVECTORS.T @ EIGENVECTORS, np.eye(3), atol=2e-3)
+    covariance = np.cov(np.array(shifts).T)
+    np.testing.assert_allclose(np.trace(covariance), ((0.1 * EIGENVALUES) ** 2).sum(), rtol=0.25)
+
+
+def test_augmentation_is_a_function_of_seed_epoch_and_index_and_leaves_the_globals_alone(tmp_path):
+    train, _ = builder(class_folders(tmp_path))
+    random.seed(1)
+    np.random.seed(1)
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    whole = train.batch(np.arange(6), seed=3, epoch=5)["image"]
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+    random.seed(2)
+    np.random.seed(2)
+    np.testing.assert_array_equal(train.batch(np.array([4, 1]), seed=3, epoch=5)["image"], whole[[4, 1]])
+    for other in ({"seed": 4, "epoch": 5}, {"seed": 3, "epoch": 6}):
+        assert not np.array_equal(train.batch(np.arange(6), **other)["image"], whole)
+
+
+def test_one_picture_under_two_indices_is_augmented_twice(tmp_path):
+    class_folders(tmp_path)
+    (tmp_path / "list.txt").write_text("train/cat/0.png 0\ntrain/cat/0.png 0\n")
+    train, validation = builder(tmp_path, train="list.txt", validation="list.txt")
+    first, second = train.batch(np.arange(2), seed=3, epoch=5)["image"]
+    assert not np.array_equal(first, second)
+    first, second = validation.batch(np.arange(2), seed=3, epoch=5)["image"]
+    np.testing.assert_array_equal(first, second)
+
+
+def corrupt(root):
+    paths = [root / "train" / "cat" / "1.png", root / "val" / "dog" / "0.png"]
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:60])
+    return paths
+
+
+def test_corrupt_image_stops_with_its_path(tmp_path):
+    train_path, validation_path = corrupt(class_folders(tmp_path))
+    for dataset, path in zip(builder(tmp_path), (train_path, validation_path), strict=True):
+        with pytest.raises(DataError, match="cannot be read as an image") as error:
+            dataset.batch(np.arange(4), seed=0, epoch=0)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_truncated_jpeg_text_and_missing_file_are_named(tmp_path):
+    class_folders(tmp_path)
+    picture(64, 64).save(tmp_path / "cut.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:-200])
+    (tmp_path / "text.jpg").write_text("no image")
+    for name, complaint in (("cut", "truncated"), ("text", "cannot identify"), ("gone", "no such image")):
+        (tmp_path / "list.txt").write_text(f"{name}.jpg 0\n")
+        train, _ = builder(tmp_path, train="list.txt", validation="list.txt")
+        with pytest.raises(DataError, match=f"{name}.jpg.*{complaint}"):
+            train.batch(np.array([0]), seed=0, epoch=0)
+
+
+def test_corrupt_image_skipped_and_counted(tmp_path, caplog):
+    train_path, _ = corrupt(class_folders(tmp_path))
+    train, validation = builder(tmp_path, on_corrupt_image="skip")
+    batch = train.batch(np.array([0, 1, 2]), seed=0, epoch=0)
+    assert len(batch["image"]) == 3 and batch["label"].tolist() == [0, 0, 0] and train.skipped == 1
+    # The next readable image stands in: its blue is 20, where nothing changes colours.
+    plain, _ = builder(tmp_path, on_corrupt_image="skip", color_jitter=0.0, lighting=0.0)
+    blue = denormalised(plain.batch(np.array([1]), seed=0, epoch=0)["image"][0])[2] * 255
+    np.testing.assert_allclose(blue, 20, atol=0.01)
+    assert str(train_path) in caplog.text
+    left = validation.batch(np.arange(4), seed=0, epoch=0)
+    assert left["label"].tolist() == [0, 0, 1] and validation.skipped == 1
+    assert left["image"].shape == (3, 3, 16, 16)
+    for path in (tmp_path / "train").rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="none of the 6 training images can"):
+        train.batch(np.array([0]), seed=0, epoch=0)
+
+
+def test_reading_arrays_needs_no_paddle():
+    command = "import sys, data; data.DATASETS['fashion_mnist'](); sys.exit('paddle' in sys.modules)"
+    root = Path(__file__).resolve().parents[1]
+    assert subprocess.run([sys.executable, "-c", command], cwd=root).returncode == 0
