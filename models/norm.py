@@ -13,7 +13,7 @@ Norm = Literal["bn", "gn", "ln", "in", "frozen_bn", "sync_bn", "none"]
 def make_norm(
     norm: Norm, *, groups=32, channels_per_group=None, images_per_worker=None, running_statistics="first",
     bn_momentum=0.9, eps=1e-5,
-):  # fmt: skip
+):
     """The constructor norm(channels, initial_scale=1.0) -> layer that networks hand to their blocks.
 
     `groups`, or `channels_per_group` where it is given, are gn's; `images_per_worker`, `running_statistics` and
@@ -38,7 +38,7 @@ def make_norm(
         "frozen_bn": partial(FrozenBatchNorm, eps=eps),
         "sync_bn": partial(SyncBatchNorm, momentum=bn_momentum, eps=eps),
         "none": lambda channels, initial_scale=1.0: nn.Identity(),
-    }  # fmt: skip
+    }
     if norm not in norms:
         raise ValueError(f"norm {norm!r}: expected one of {', '.join(norms)}")
     return norms[norm]

@@ -52,7 +52,7 @@ def resnet(
     make = make_norm(
         norm, groups=norm_groups, channels_per_group=norm_channels_per_group, images_per_worker=bn_images_per_worker,
         running_statistics=bn_running_statistics, bn_momentum=bn_momentum, eps=norm_eps,
-    )  # fmt: skip
+    )
     return ResNet(
         depth,
         width=width,
@@ -74,7 +74,7 @@ def conv2d(in_channels, out_channels, kernel_size, stride=1, bias=False, layer=n
         in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2,
         weight_attr=paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, deviation)),
         bias_attr=None if bias else False,
-    )  # fmt: skip
+    )
 
 
 class Shortcut(nn.Layer):
@@ -180,7 +180,7 @@ class ResNet(nn.Layer):
                         channels, width * 2**index, stride, stride_in=stride_in, last_scale=last_scale,
                         conv=conv, conv_spatial=conv_spatial, norm=norm,
                     )
-                )  # fmt: skip
+                )
                 channels = width * 2**index * block.expansion
             self.add_sublayer(stage, nn.Sequential(*blocks))
             self.out_channels[stage] = channels

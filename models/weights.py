@@ -31,16 +31,18 @@ def load_weights(model, state: Mapping[str, np.ndarray]) -> WeightsReport:
     Raises ValueError, and changes nothing, where not one entry fits.
     """
     own = model.state_dict()
-    matched = {name: value for name, value in state.items() if name in own and list(own[name].shape) == list(value.shape)}
+    shared = own.keys() & state.keys()
+    matched = {name: state[name] for name in shared if list(own[name].shape) == list(state[name].shape)}
     report = WeightsReport(
         matched=sorted(matched),
         missing=sorted(own.keys() - state.keys()),
         unexpected=sorted(state.keys() - own.keys()),
         reshaped=sorted(
-            (name, tuple(state[name].shape), tuple(own[name].shape)) for name in own.keys() & state.keys() - matched.keys()
+            (name, tuple(state[name].shape), tuple(own[name].shape)) for name in shared - matched.keys()
         ),
     )
     if not matched:
         raise ValueError(f"none of its {len(state)} arrays fits the model: {report}")
-    model.set_state_dict(matched)
+    for name, value in matched.items():
+        own[name].set_value(value)
     return report

@@ -10,7 +10,7 @@ from ops.implementation import at_least_float32, choose, per_channel
 def batch_norm(
     x, running_mean, running_variance, weight=None, bias=None, *, training, momentum=0.9, eps=1e-5,
     images_per_worker=None, running_statistics="first", implementation="auto",
-):  # fmt: skip
+):
     """Normalise every channel over the images of one worker and all positions.
 
     x [N, C, ...]. In training, x holds N / images_per_worker workers one after another and each is normalised with
@@ -75,7 +75,7 @@ def _paddle(x, running_mean, running_variance, weight, bias, momentum, eps):
     return F.batch_norm(
         x, running_mean, running_variance, weight, bias,
         training=training, momentum=momentum if training else 0.9, epsilon=eps,
-    )  # fmt: skip
+    )
 
 
 IMPLEMENTATIONS = {"paddle": _paddle, "composed": _composed}
@@ -91,7 +91,7 @@ class BatchNorm(nn.Layer):
     def __init__(
         self, channels, images_per_worker=None, running_statistics="first", momentum=0.9, eps=1e-5,
         initial_scale=1.0, implementation="auto",
-    ):  # fmt: skip
+    ):
         super().__init__()
         choose(IMPLEMENTATIONS, implementation)
         self.images_per_worker, self.running_statistics = images_per_worker, running_statistics
@@ -106,7 +106,7 @@ class BatchNorm(nn.Layer):
             x, self._mean, self._variance, self.weight, self.bias, training=self.training, momentum=self.momentum,
             eps=self.eps, images_per_worker=self.images_per_worker, running_statistics=self.running_statistics,
             implementation=self.implementation,
-        )  # fmt: skip
+        )
 
     def extra_repr(self):
         workers = f", images_per_worker={self.images_per_worker}" if self.images_per_worker else ""
@@ -132,4 +132,4 @@ class SyncBatchNorm(nn.SyncBatchNorm):
         return batch_norm(
             x, self._mean, self._variance, self.weight, self.bias,
             training=self.training, momentum=self._momentum, eps=self._epsilon,
-        )  # fmt: skip
+        )

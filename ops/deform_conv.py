@@ -16,7 +16,7 @@ MODULATION = {
 def deform_conv2d(
     x, offset, weight, bias=None, mask=None, stride=1, padding=0, dilation=1, groups=1, deformable_groups=1,
     implementation="auto",
-):  # fmt: skip
+):
     """Convolution that samples x at its grid plus learned offsets (arXiv:1703.06211, equations 2 to 4).
 
         y(p) = sum over taps k of w_k * x(p + p_k + offset_k(p)) * mask_k(p)
@@ -105,7 +105,7 @@ def _paddle(x, offset, weight, bias, mask, stride, padding, dilation, groups, de
         y = vision_ops.deform_conv2d(
             x, offset, weight, bias, stride=list(stride), padding=list(padding), dilation=list(dilation),
             deformable_groups=deformable_groups, groups=groups, mask=mask,
-        )  # fmt: skip
+        )
     return y.astype(dtype)
 
 
@@ -154,7 +154,7 @@ class DeformConv2D(nn.Layer):
     def __init__(
         self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, version=2,
         deformable_groups=1, modulation="2sigmoid", weight_attr=None, bias_attr=None, implementation="auto",
-    ):  # fmt: skip
+    ):
         super().__init__()
         if version not in (1, 2):
             raise ValueError(f"deformable convolution: version {version}, expected 1 or 2")
@@ -172,7 +172,7 @@ class DeformConv2D(nn.Layer):
         plain = nn.Conv2D(
             in_channels, out_channels, kernel_size, **self.geometry, groups=groups,
             weight_attr=weight_attr, bias_attr=bias_attr,
-        )  # fmt: skip
+        )
         self.weight, self.bias = plain.weight, plain.bias
         kh, kw = plain.weight.shape[2:]
         self.taps = deformable_groups * kh * kw
@@ -193,7 +193,7 @@ class DeformConv2D(nn.Layer):
         return deform_conv2d(
             x, offset, self.weight, self.bias, mask, **self.geometry, groups=self.groups,
             deformable_groups=self.deformable_groups, implementation=self.implementation,
-        )  # fmt: skip
+        )
 
     def extra_repr(self):
         return f"v{self.version}, weight={list(self.weight.shape)}, deformable_groups={self.deformable_groups}"

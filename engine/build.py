@@ -1,0 +1,114 @@
+"""The door: a Config comes in; a model, data and an optimizer of plain arguments go out."""
+
+from collections.abc import Callable
+from functools import partial
+
+import paddle
+from paddle import nn
+
+from data import DATASETS, DataError, Loader
+from engine.checkpoint import read_weights
+from engine.config import Config, arguments
+from engine.environment import on_gpu
+from engine.errors import InputError
+from engine.schedule import learning_rate
+from models import Classifier, WeightsReport, from_paddle_names, load_weights, resnet
+from ops import DeformConv2D
+
+
+def build_data(config: Config):
+    """The training and the validation set."""
+    try:
+        return DATASETS[config.data.name](**arguments(config.data, DATASETS[config.data.name]))
+    except DataError:
+        raise
+    except ValueError as error:
+        raise InputError(f"data: {error}") from None
+
+
+def build_loaders(config: Config, train_set, validation_set, rank=0, ranks=1):
+    """The seeded loaders of this device's share of each step."""
+    batch = config.batch
+    if batch.workers % ranks:
+        raise InputError(f"batch.workers: {batch.workers} workers do not divide among {ranks} devices")
+    on_device = batch.workers // ranks
+    if on_device % (batch.workers_per_pass or on_device):
+        raise InputError(f"batch.workers_per_pass: {batch.workers_per_pass} does not divide a device's {on_device} workers")
+    share = {"seed": config.seed, "rank": rank, "ranks": ranks, "processes": config.reading.processes}
+    return (
+        Loader(train_set, batch.images_per_step, train=True, **share),
+        Loader(validation_set, config.reading.evaluation_images * ranks, train=False, **share),
+    )
+
+
+def build_model(config: Config, dataset) -> nn.Layer:
+    """The network of `config.model` for a data set's image channels and classes, initialised from the seed."""
+    paddle.seed(config.seed)
+    section = config.model
+    try:
+        # Optimizer states are kept by parameter name: the names must be the same in every process and every test.
+        with paddle.utils.unique_name.guard():
+            backbone = resnet(
+                **arguments(section, resnet),
+                in_channels=dataset.image_shape[0],
+                bn_images_per_worker=config.batch.images_per_worker,
+            )
+            return Classifier(backbone, len(dataset.classes), **arguments(section, Classifier))
+    except ValueError as error:
+        raise InputError(f"model: {error}") from None
+
+
+def load_pretrained(model, path) -> WeightsReport:
+    """Start from the weights of a .pdparams file, Paddle's own ResNets included; say what fitted."""
+    state = read_weights(path)
+    try:
+        return load_weights(model, from_paddle_names(state))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def build_optimizer(config: Config, model):
+    """The optimizer with its parameters in groups that share a rate multiplier and a weight decay."""
+    section = config.optimizer
+    multiplier = {}
+    for layer in model.sublayers():
+        if isinstance(layer, DeformConv2D):
+            paper = 1.0 if layer.version == 1 else 0.1
+            chosen = paper if section.offset_lr_multiplier is None else section.offset_lr_multiplier
+            multiplier.update({id(parameter): chosen for parameter in layer.offset.parameters()})
+    groups = {}
+    for parameter in model.parameters():
+        if parameter.stop_gradient:
+            continue
+        vector = parameter.ndim == 1  # gamma, beta and biases
+        decay = section.weight_decay if section.decay_norm_and_bias or not vector else 0.0
+        groups.setdefault((multiplier.get(id(parameter), 1.0), decay), []).append(parameter)
+    shared = {
+        "learning_rate": config.lr,
+        "parameters": [
+            {"params": parameters, "learning_rate": times, "weight_decay": decay}
+            for (times, decay), parameters in groups.items()
+        ],
+        "weight_decay": section.weight_decay,
+    }
+    if section.name == "momentum":
+        optimizer = partial(paddle.optimizer.Momentum, momentum=section.momentum, use_nesterov=section.nesterov)
+    else:
+        kind = {"adam": paddle.optimizer.Adam, "adamw": paddle.optimizer.AdamW}[section.name]
+        optimizer = partial(kind, beta1=section.beta1, beta2=section.beta2)
+    return optimizer(multi_precision=config.amp.level == "O2", **shared)
+
+
+def build_schedule(config: Config, steps_per_epoch) -> Callable[[int], float]:
+    """step -> learning rate."""
+    return partial(
+        learning_rate, lr=config.lr, steps_per_epoch=steps_per_epoch, **config.schedule.model_dump()
+    )
+
+
+def check_amp(config: Config):
+    """Mixed precision is for GPUs, and bfloat16 for those that have it."""
+    if config.amp.level != "O0" and not on_gpu():
+        raise InputError(f"amp.level: {config.amp.level} needs a GPU; use -o amp.level=O0")
+    if config.amp.level != "O0" and config.amp.dtype == "bfloat16" and not paddle.amp.is_bfloat16_supported():
+        raise InputError("amp.dtype: this GPU has no bfloat16; use -o amp.dtype=float16")

@@ -1,0 +1,38 @@
+"""What all commands share: -c and -o, and how a command ends."""
+
+import argparse
+import signal
+import sys
+
+from data import DataError
+from engine.errors import Diverged, InputError, Stopped
+
+
+def config_parser(description, *, weights=False):
+    """A parser with -c FILE and -o key=value ..., and -w for the commands that use a trained model."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="a YAML file: see configs/, or a run's own")
+    parser.add_argument(
+        "-o", "--override", nargs="+", action="extend", default=[], metavar="key=value", help="values over the file's"
+    )
+    if weights:
+        parser.add_argument("-w", "--weights", metavar="NAME|PATH", help="best (the default), latest, epoch_N or a path")
+    return parser
+
+
+def command(main):
+    """Run a command's `main` and turn the ends that are no bugs into one line and a status.
+
+    Bad input is 2, a diverged training 1, SIGTERM 143; a bug keeps its traceback.
+    """
+    try:
+        main()
+    except (InputError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Diverged as diverged:
+        print(f"error: {diverged}", file=sys.stderr)
+        sys.exit(1)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)

@@ -1,0 +1,304 @@
+"""From YAML files and the command line to one typed, frozen Config, and back.
+
+The schema lives where the values are used: the `model` section is the signature of `models.resnet` (and of the
+classifier on top), the `data` section that of the data set's builder. The other sections stand here.
+"""
+
+import difflib
+import inspect
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_type_hints
+
+import pydantic
+import yaml
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from data import DATASETS
+from engine.errors import InputError
+from models import Classifier, resnet
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+class Batch(Section):
+    """How many images make a step, and which of them share batch statistics."""
+
+    images_per_worker: PositiveInt = 32  # the paper's "batch size": what BN sees
+    workers: PositiveInt = 8  # over all devices; a device carries workers / devices of them
+    workers_per_pass: PositiveInt | None = None  # None: all of a device; fewer save memory (gradients accumulate)
+
+    @property
+    def images_per_step(self):
+        return self.images_per_worker * self.workers
+
+
+class Optimizer(Section):
+    name: Literal["momentum", "adam", "adamw"] = "momentum"
+    base_lr: NonNegativeFloat = 0.1
+    reference_images_per_step: PositiveInt | None = 256  # lr = base_lr * images_per_step / this; None: lr = base_lr
+    momentum: Fraction = 0.9
+    nesterov: bool = True
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    weight_decay: NonNegativeFloat = 1e-4
+    decay_norm_and_bias: bool = True  # False spares every vector: gamma, beta and biases
+    offset_lr_multiplier: NonNegativeFloat | None = None  # None: the papers' 1 for DCN v1 and 0.1 for v2
+    clip_norm: PositiveFloat | None = None  # global L2 norm of the gradients of a step
+
+
+class Schedule(Section):
+    name: Literal["step", "cosine"] = "step"
+    epochs: PositiveInt = 100
+    milestones: tuple[PositiveInt, ...] = (30, 60, 90)  # step: after so many epochs the rate is multiplied by factor
+    factor: PositiveFloat = 0.1
+    final_lr: NonNegativeFloat = 0.0  # cosine: where it ends
+    warmup_epochs: NonNegativeFloat = 0.0
+    warmup_start: Fraction = 0.0  # of the rate that the warm-up leads to
+
+
+class Amp(Section):
+    """Mixed precision on a GPU."""
+
+    level: Literal["O0", "O1", "O2"] = "O0"
+    dtype: Literal["float16", "bfloat16"] = "float16"
+
+
+class Reading(Section):
+    processes: NonNegativeInt = 2  # that decode pictures; sets in memory need none
+    evaluation_images: PositiveInt = 200  # a step of evaluation
+
+
+class Checkpoint(Section):
+    every_minutes: PositiveFloat = 5.0
+    every_epochs: PositiveInt = 1
+    keep: NonNegativeInt = 2  # how many epoch_N stay
+
+
+class Record(Section):
+    every_steps: PositiveInt = 10
+    histograms: bool = True
+    sample_images: NonNegativeInt = 8
+
+
+class Expect(Section):
+    """What a run of this config must reach; `tools/train.py --check` fails where it does not."""
+
+    top1_error_below: Fraction
+
+
+def _section(name, *builders, derived=()):
+    """The section `name` made of the signatures of builders, less the arguments that the program derives."""
+    fields: dict[str, Any] = {"name": (Literal[name], name)}
+    for builder in builders:
+        hints = get_type_hints(builder.__init__ if inspect.isclass(builder) else builder, include_extras=True)
+        for parameter in inspect.signature(builder).parameters.values():
+            if parameter.name not in derived:
+                default = ... if parameter.default is parameter.empty else parameter.default
+                fields[parameter.name] = (hints[parameter.name], default)
+    return pydantic.create_model(f"{name}_section", __base__=Section, **fields)
+
+
+def arguments(section: Section, builder) -> dict:
+    """The values of `section` that `builder` takes."""
+    return {name: getattr(section, name) for name in inspect.signature(builder).parameters if hasattr(section, name)}
+
+
+DERIVED = ("backbone", "num_classes", "in_channels", "bn_images_per_worker")
+MODEL_SECTIONS = {"resnet": _section("resnet", resnet, Classifier, derived=DERIVED)}
+DATA_SECTIONS = {name: _section(name, builder) for name, builder in DATASETS.items()}
+
+
+def _one_of(sections):
+    if len(sections) == 1:
+        return next(iter(sections.values()))
+    return Annotated[Union[tuple(sections.values())], Field(discriminator="name")]  # noqa: UP007
+
+
+class Config(Section):
+    name: str  # of the run; None in a file: the file's own name
+    output: str = "output"  # the run's folder is output/name
+    seed: NonNegativeInt = 0
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    deterministic: bool = False  # on a GPU: slower algorithms that give the same bits each time
+    pretrained: str | None = None  # a .pdparams file to start from; what does not fit is reported and left out
+    model: _one_of(MODEL_SECTIONS) = MODEL_SECTIONS["resnet"]()
+    data: _one_of(DATA_SECTIONS)
+    batch: Batch = Batch()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    amp: Amp = Amp()
+    ema_decay: Fraction | None = None  # of an average of the weights, used in evaluation; None: none
+    reading: Reading = Reading()
+    evaluate_every_epochs: PositiveInt = 1
+    checkpoint: Checkpoint = Checkpoint()
+    record: Record = Record()
+    expect: Expect | None = None
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.output) / self.name
+
+    @property
+    def lr(self) -> float:
+        """The rate that the schedule starts from: it follows the images per step."""
+        reference = self.optimizer.reference_images_per_step
+        return self.optimizer.base_lr * (self.batch.images_per_step / reference if reference else 1.0)
+
+    def to_yaml(self) -> str:
+        """Every value; `load_config` of it gives this Config again."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a YAML file over its `_BASE_`, put `key.sub=value` overrides over it, check everything.
+
+    A mapping is merged key by key, a list replaced; where `data.name` or `model.name` changes, that section starts anew.
+    `_BASE_` is a path, or a list of them, relative to the file. Override values are YAML; an index addresses
+    an element of a list (`schedule.milestones.0=20`). Raises InputError, one line, for anything that does not fit.
+    """
+    values, origins = {}, {}
+    for source, mapping in _read_with_bases(Path(path), ()):
+        _merge(values, mapping, str(source), origins)
+    for override in overrides:
+        _override(values, override, origins)
+    if values.get("name") is None:
+        values["name"] = Path(path).stem
+    try:
+        return Config.model_validate_json(json.dumps(values), strict=True)
+    except pydantic.ValidationError as failure:
+        raise InputError(_one_line(failure.errors()[0], origins, str(path))) from None
+
+
+class _Reader(yaml.SafeLoader):
+    """YAML with the scalars of its version 1.2 (1e-4 is a number, `on` a word), refusing a key given twice."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Reader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+for _kind, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", _FLOAT, "-+0123456789."),
+):
+    _Reader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+def read_yaml(path: Path) -> dict:
+    """The mapping in a YAML file. Raises InputError where there is none."""
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Reader)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected a YAML config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a YAML config ({error})") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
+    return values
+
+
+def _read_with_bases(path, above):
+    """(path, mapping) of every file that `path` builds on, farthest first."""
+    if path.resolve() in above:
+        raise InputError(f"{path}: _BASE_ leads back to this file")
+    values = read_yaml(path)
+    bases = values.pop("_BASE_", [])
+    for base in [bases] if isinstance(bases, str) else bases:
+        yield from _read_with_bases(path.parent / base, (*above, path.resolve()))
+    yield path, values
+
+
+def _merge(values, new, source, origins, at=()):
+    """Put `new` over `values` in place; `origins` learns which source gave each key."""
+    if at in (("model",), ("data",)) and "name" in new and new["name"] != values.get("name"):
+        values.clear()
+    for key, value in new.items():
+        here = (*at, str(key))
+        if isinstance(value, Mapping):
+            if not isinstance(values.get(key), dict):
+                values[key] = {}
+            origins[here] = source
+            _merge(values[key], value, source, origins, here)
+        else:
+            values[key] = value
+            origins[here] = source
+
+
+def _override(values, text, origins):
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InputError(f"-o {text}: expected key=value, for example -o schedule.epochs=10")
+    try:
+        value = yaml.load(value, _Reader)
+    except yaml.YAMLError as error:
+        raise InputError(f"-o {text}: not a YAML value: {' '.join(str(error).split())}") from None
+    *path, last = key.split(".")
+    source, parent = f"-o {text}", values
+    for part in path:
+        parent = parent.get(part) if isinstance(parent, dict) else None
+    if isinstance(parent, list):
+        if not last.isdigit() or int(last) >= len(parent):
+            raise InputError(f"{source}: expected an index from 0 to {len(parent) - 1} behind {'.'.join(path)}")
+        parent[int(last)] = value
+        origins[tuple(path)] = source
+        return
+    mapping = {last: value}
+    for part in reversed(path):
+        mapping = {part: mapping}
+    _merge(values, mapping, source, origins)
+
+
+def _one_line(error, origins, path):
+    """A pydantic error as `where: key: what came and what was wanted`."""
+    location = [part for part in error["loc"] if not (part in DATA_SECTIONS and error["loc"][0] == "data")]
+    location = [str(part) for part in location]
+    source = next((origins[at] for n in range(len(location), 0, -1) if (at := tuple(location[:n])) in origins), path)
+    message = error["msg"][0].lower() + error["msg"][1:]
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(location[-1], _keys_at(error["loc"][:-1]), n=1)
+        message = "unknown key" + (f"; did you mean {close[0]}?" if close else "")
+    elif error["type"] == "missing":
+        message = "missing; it has no default"
+    elif error["type"] == "union_tag_invalid":
+        location.append("name")
+        message = f"expected one of {', '.join(DATA_SECTIONS)}, got {error['input'].get('name')!r}"
+    elif error["type"] == "union_tag_not_found":
+        location.append("name")
+        message = f"missing; expected one of {', '.join(DATA_SECTIONS)}"
+    else:
+        message = f"{message.replace('input should', 'should')}, got {error['input']!r}"
+    return f"{source}: {'.'.join(location)}: {message}"
+
+
+def _keys_at(location):
+    """The keys that the section at this place of the schema has."""
+    section: Any = Config
+    for part in location:
+        if part in DATA_SECTIONS and section is DATA_SECTIONS:
+            section = DATA_SECTIONS[part]
+        elif part == "data":
+            section = DATA_SECTIONS
+        else:
+            kinds = section.model_fields[part].annotation
+            section = next((kind for kind in (kinds, *get_args(kinds)) if hasattr(kind, "model_fields")), Section)
+    return list(section.model_fields)

@@ -1,0 +1,126 @@
+"""What surrounds a run: threads, allocator, devices, and their record. Imported before Paddle.
+
+On a CPU Paddle uses one thread unless OMP_NUM_THREADS is set before it is imported, and glibc gives every large buffer
+back to the system after each op, only for the next op to ask for it again: keeping them makes a training
+step markedly faster. And the MKL inside Paddle takes its slowest code on processors that are not Intel's unless it is told
+what they can do: convolutions are 2 to 10 times faster. All three give way to the user's own environment variables.
+"""
+
+import contextlib
+import ctypes
+import io
+import os
+import platform
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+
+def _use_all_cores():
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    processes = int(os.environ.get("PADDLE_TRAINERS_NUM", 1))  # set by paddle.distributed.launch
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+
+
+def _keep_freed_memory():
+    if "MALLOC_TRIM_THRESHOLD_" in os.environ or "MALLOC_MMAP_THRESHOLD_" in os.environ:
+        return
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # not glibc
+        return
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(mmap_threshold, 2**30)
+
+
+def _name_instructions_to_mkl():
+    cpu = _cpuinfo()
+    if cpu.get("vendor_id", "GenuineIntel") == "GenuineIntel":
+        return
+    flags = cpu.get("flags", "").split()
+    if "avx512f" in flags:
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "7")
+    elif "avx2" in flags:
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+
+
+def _cpuinfo():
+    """What Linux says of the first processor; {} elsewhere."""
+    try:
+        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+
+
+_use_all_cores()
+_name_instructions_to_mkl()
+_keep_freed_memory()
+
+with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # it says that more than one thread is unusual
+    warnings.filterwarnings("ignore", message="No ccache found")
+    import paddle
+
+from engine.errors import InputError  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def start(device="auto", deterministic=False):
+    """Choose the device and join the other processes of `paddle.distributed.launch`. Returns (rank, ranks).
+
+    device "auto" is a GPU where Paddle sees one. Raises InputError where a GPU is asked for and there is none.
+    """
+    gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    if device == "gpu" and not gpus:
+        raise InputError("device: gpu was asked for, but Paddle sees none; use -o device=cpu")
+    use_gpu = gpus > 0 and device != "cpu"
+    if int(os.environ.get("PADDLE_TRAINERS_NUM", 1)) > 1:
+        paddle.distributed.init_parallel_env()
+        if not use_gpu:
+            paddle.set_device("cpu")
+    else:
+        paddle.set_device("gpu" if use_gpu else "cpu")
+    if use_gpu and deterministic:
+        paddle.set_flags({"FLAGS_cudnn_deterministic": True})
+    return paddle.distributed.get_rank(), paddle.distributed.get_world_size()
+
+
+def on_gpu():
+    return paddle.get_device().startswith("gpu")
+
+
+def describe():
+    """JSON-able facts that a result depends on: versions, device, threads, commit, command."""
+    import numpy
+    import visualdl
+
+    device = paddle.get_device()
+    return {
+        "python": platform.python_version(),
+        "paddle": paddle.__version__,
+        "numpy": numpy.__version__,
+        "visualdl": visualdl.__version__,
+        "system": platform.platform(),
+        "device": device,
+        "device_name": paddle.device.cuda.get_device_name() if on_gpu() else _cpuinfo().get("model name", platform.machine()),
+        "devices": paddle.distributed.get_world_size(),
+        "cores": os.cpu_count(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+        "MKL_DEBUG_CPU_TYPE": os.environ.get("MKL_DEBUG_CPU_TYPE"),
+        "commit": _commit(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def _commit():
+    """The commit of the code, with `+` where files differ from it; None outside git."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed else "")

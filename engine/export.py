@@ -1,0 +1,42 @@
+"""A model for deployment, which needs nothing of this project."""
+
+from pathlib import Path
+
+import paddle
+from paddle import nn
+from paddle.nn import functional as F
+
+from engine.record import write_preparation
+
+
+class _Probabilities(nn.Layer):
+    """image [N, C, H, W] -> probabilities [N, classes]: the batch dict of training is no matter of deployment."""
+
+    def __init__(self, classifier):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, image):
+        return F.softmax(self.classifier.logits(image), axis=1)
+
+
+def export(model, preparation, folder: Path) -> float:
+    """Write folder/inference.* (paddle.jit) and preparation.json; load the model again and compare.
+
+    Returns the largest difference of a probability between the model and the loaded one, for batches of one and three.
+    """
+    model.eval()
+    wrapped = _Probabilities(model)
+    wrapped.eval()
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = [None, *preparation.image_shape]
+    paddle.jit.save(wrapped, str(folder / "inference"), input_spec=[paddle.static.InputSpec(shape, "float32", "image")])
+    write_preparation(folder, preparation)
+    loaded = paddle.jit.load(str(folder / "inference"))
+    loaded.eval()
+    differences = []
+    with paddle.no_grad():
+        for images in (1, 3):
+            image = paddle.randn([images, *preparation.image_shape])
+            differences.append(float((wrapped(image) - loaded(image)).abs().max()))
+    return max(differences)

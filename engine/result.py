@@ -1,0 +1,58 @@
+"""What a run came to: result.json, made from metrics.jsonl."""
+
+import json
+import statistics
+from pathlib import Path
+
+from engine.config import Config
+from engine.record import write_text
+
+
+def read_metrics(folder: Path, kind: str) -> list[dict]:
+    """The lines of one kind in a run's metrics.jsonl: "train" (a window of steps), "epoch" or "eval"."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [record for line in lines if (record := json.loads(line)).pop("kind") == kind]
+
+
+def write_result(config: Config, **facts) -> dict:
+    """Write result.json of a finished run and return it. Errors are fractions, rates those of the first step."""
+    evaluations = read_metrics(config.folder, "eval")
+    errors = [record["top1_error"] for record in evaluations]
+    best = min(evaluations, key=lambda record: record["top1_error"])
+    result = {
+        "name": config.name,
+        "top1_error_median_last_5": statistics.median(errors[-5:]),  # the GN paper's statistic
+        "top1_error_last": errors[-1],
+        "top1_error_best": best["top1_error"],
+        "best_epoch": best["epoch"],
+        "epochs": config.schedule.epochs,
+        "norm": config.model.norm,
+        "images_per_worker": config.batch.images_per_worker,
+        "workers": config.batch.workers,
+        "images_per_step": config.batch.images_per_step,
+        "lr": config.lr,
+        "evaluation_statistics": config.model.bn_running_statistics if config.model.norm == "bn" else None,
+        "seed": config.seed,
+        **facts,
+    }
+    if config.expect:
+        result["expected_top1_error_below"] = config.expect.top1_error_below
+        result["as_expected"] = result["top1_error_median_last_5"] < config.expect.top1_error_below
+    write_text(config.folder / "result.json", json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def result_text(config: Config, result: dict) -> str:
+    """The lines that a command ends with."""
+    seconds = int(result["train_seconds"])
+    lines = [
+        f"top-1 error  {100 * result['top1_error_median_last_5']:.2f} % (median of the last 5 evaluations), "
+        f"{100 * result['top1_error_best']:.2f} % at best, in epoch {result['best_epoch']}",
+        f"training     {result['epochs']} epochs, {seconds // 60}:{seconds % 60:02} minutes",
+        f"folder       {config.folder}",
+        f"dashboard    visualdl --logdir {config.output}",
+    ]
+    if "as_expected" in result:
+        verdict = "as expected, below" if result["as_expected"] else "NOT as expected, below"
+        lines.insert(1, f"expectation  {verdict} {100 * result['expected_top1_error_below']:.1f} %")
+    return "\n".join(lines)

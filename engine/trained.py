@@ -1,0 +1,50 @@
+"""A trained model out of its run's folder."""
+
+import json
+from pathlib import Path
+
+from data import Preparation
+from engine.build import build_model
+from engine.checkpoint import read_weights, stem_of
+from engine.config import Config
+from engine.errors import InputError
+from engine.record import PREPARATION_FILE
+from models import load_weights
+
+
+def run_folder(config_path, config: Config) -> Path:
+    """Where the weights of a config lie: beside it when it is a run's own config.yaml, else its output folder."""
+    beside = Path(config_path).parent
+    return beside if (beside / PREPARATION_FILE).exists() else config.folder
+
+
+def read_preparation(folder: Path) -> Preparation:
+    """The class names and picture preparation that training wrote into a folder. Raises InputError."""
+    path = folder / PREPARATION_FILE
+    try:
+        return Preparation(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected a folder that tools/train.py made") from None
+    except (json.JSONDecodeError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error})") from None
+
+
+def load_trained(config: Config, folder: Path, weights=None):
+    """(model in evaluation mode, preparation) of a run's folder.
+
+    `weights` is the path of a checkpoint, or the name of one in the folder; None: best, or latest where there is
+    no best. Averaged weights are preferred. Raises InputError unless every array fits.
+    """
+    preparation = read_preparation(folder)
+    candidates = [Path(weights), folder / weights] if weights else [folder / "best", folder / "latest"]
+    stem = next((stem for stem in map(stem_of, candidates) if Path(f"{stem}.pdparams").exists()), stem_of(candidates[0]))
+    model = build_model(config, preparation)
+    state = read_weights(stem)
+    try:
+        report = load_weights(model, state)
+    except ValueError as error:
+        raise InputError(f"{stem}: {error}") from None
+    if report.missing or report.reshaped:
+        raise InputError(f"{stem}: does not fit this config's model: {report}")
+    model.eval()
+    return model, preparation

@@ -1,0 +1,57 @@
+"""Fixtures: a tiny config, and the commands run as a user runs them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import engine  # noqa: F401  first of all: it sets the environment before Paddle is imported
+
+ROOT = Path(__file__).resolve().parent.parent
+
+TINY = """
+name: tiny
+device: cpu
+model: {name: resnet, depth: 18, width: 8, stem: small, norm: gn, norm_groups: 4}
+data: {name: synthetic, classes: 3, train_images: 48, validation_images: 12, image_size: 12, channels: 1}
+batch: {images_per_worker: 2, workers: 4}
+optimizer: {base_lr: 0.1, reference_images_per_step: 8}
+schedule: {name: cosine, epochs: 2}
+reading: {evaluation_images: 5}
+record: {every_steps: 2, sample_images: 2, histograms: false}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """The path of a config that trains in a second; its runs go below tmp_path/output."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY + f"output: {tmp_path / 'output'}\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The folder of a finished run of the tiny config, to be read only."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.yaml").write_text(TINY + f"output: {folder}\n")
+    done = run_tool("train.py", "-c", folder / "tiny.yaml", "-o", "schedule.epochs=3", "record.histograms=true")
+    assert done.returncode == 0, done.stderr
+    return folder / "tiny"
+
+
+def start_tool(tool, *arguments, **environment):
+    """A command of tools/ as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, ROOT / "tools" / tool, *map(str, arguments)], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **environment},
+    )
+
+
+def run_tool(tool, *arguments, **environment):
+    """Run a command of tools/ to its end: .returncode, .stdout, .stderr."""
+    process = start_tool(tool, *arguments, **environment)
+    stdout, stderr = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)

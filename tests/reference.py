@@ -1,0 +1,140 @@
+"""Slow, obvious NumPy definitions in float64 of what `ops/` computes, and gradients by finite differences."""
+
+import numpy as np
+import paddle
+
+
+def group_norm(x, groups, weight=None, bias=None, eps=1e-5):
+    """arXiv:1803.08494, equations 1, 2, 6 and 7: one mean and one deviation an image and group of channels."""
+    x = np.asarray(x, np.float64)
+    y = np.empty_like(x)
+    images, channels = x.shape[:2]
+    size = channels // groups
+    for image in range(images):
+        for group in range(groups):
+            members = range(group * size, (group + 1) * size)
+            values = np.concatenate([x[image, channel].ravel() for channel in members])
+            mean = values.sum() / values.size
+            variance = ((values - mean) ** 2).sum() / values.size
+            for channel in members:
+                y[image, channel] = (x[image, channel] - mean) / np.sqrt(variance + eps)
+    return _affine(y, weight, bias)
+
+
+def batch_norm(
+    x, running_mean, running_variance, weight=None, bias=None, *, training, momentum=0.9, eps=1e-5,
+    images_per_worker=None, running_statistics="first",
+):
+    """arXiv:1502.03167, algorithm 1, worker by worker -> y and the running mean and variance afterwards."""
+    x = np.asarray(x, np.float64)
+    y = np.empty_like(x)
+    images, channels = x.shape[:2]
+    if not training:
+        for channel in range(channels):
+            y[:, channel] = (x[:, channel] - running_mean[channel]) / np.sqrt(running_variance[channel] + eps)
+        return _affine(y, weight, bias), running_mean, running_variance
+    per_worker = images_per_worker or images
+    means, variances = [], []
+    for first in range(0, images, per_worker):
+        worker = slice(first, first + per_worker)
+        mean, variance = np.empty(channels), np.empty(channels)
+        for channel in range(channels):
+            values = x[worker, channel]
+            mean[channel] = values.sum() / values.size
+            variance[channel] = ((values - mean[channel]) ** 2).sum() / values.size
+            y[worker, channel] = (values - mean[channel]) / np.sqrt(variance[channel] + eps)
+        means.append(mean)
+        variances.append(variance)
+    if running_statistics == "first":
+        mean, variance = means[0], variances[0]
+    else:
+        mean, variance = sum(means) / len(means), sum(variances) / len(variances)
+    running_mean = momentum * running_mean + (1 - momentum) * mean
+    running_variance = momentum * running_variance + (1 - momentum) * variance
+    return _affine(y, weight, bias), running_mean, running_variance
+
+
+def frozen_batch_norm(x, mean, variance, weight, bias, eps=1e-5):
+    """gamma * (x - mean) / sqrt(variance + eps) + beta, channel by channel."""
+    x = np.asarray(x, np.float64)
+    y = np.empty_like(x)
+    for channel in range(x.shape[1]):
+        y[:, channel] = (x[:, channel] - mean[channel]) / np.sqrt(variance[channel] + eps)
+    return _affine(y, weight, bias)
+
+
+def _affine(x, weight, bias):
+    y = x.copy()
+    for channel in range(x.shape[1]):
+        scale = 1 if weight is None else weight[channel]
+        shift = 0 if bias is None else bias[channel]
+        y[:, channel] = scale * x[:, channel] + shift
+    return y
+
+
+def bilinear(x, point_y, point_x):
+    """arXiv:1703.06211, equations 3 and 4: x(p) = sum of G(q, p) x(q) over ALL pixels q; x [C, H, W] -> [C]."""
+    _, height, width = x.shape
+    g_y = np.maximum(0, 1 - np.abs(np.arange(height) - point_y))
+    g_x = np.maximum(0, 1 - np.abs(np.arange(width) - point_x))
+    return (x * np.outer(g_y, g_x)).sum(axis=(1, 2))
+
+
+def deform_conv2d(
+    x, offset, weight, bias=None, mask=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1,
+    deformable_groups=1,
+):
+    """arXiv:1703.06211, equation 2, with arXiv:1811.11168's modulation where there is a mask, output by output."""
+    x = np.asarray(x, np.float64)
+    images, channels = x.shape[:2]
+    out_channels, in_per_group, kh, kw = weight.shape
+    out_height, out_width = offset.shape[2:]
+    deformed, out_per_group = channels // deformable_groups, out_channels // groups
+    y = np.zeros([images, out_channels, out_height, out_width])
+    for image, row, column in np.ndindex(images, out_height, out_width):
+        sampled = np.empty([channels, kh, kw])
+        for part, i, j in np.ndindex(deformable_groups, kh, kw):
+            tap = (part * kh + i) * kw + j
+            dy, dx = offset[image, 2 * tap, row, column], offset[image, 2 * tap + 1, row, column]
+            point_y = row * stride[0] - padding[0] + i * dilation[0] + dy
+            point_x = column * stride[1] - padding[1] + j * dilation[1] + dx
+            members = slice(part * deformed, (part + 1) * deformed)
+            modulation = 1 if mask is None else mask[image, tap, row, column]
+            sampled[members, i, j] = bilinear(x[image, members], point_y, point_x) * modulation
+        for out in range(out_channels):
+            first = out // out_per_group * in_per_group
+            y[image, out, row, column] = (weight[out] * sampled[first : first + in_per_group]).sum()
+            y[image, out, row, column] += 0 if bias is None else bias[out]
+    return y
+
+
+def numeric_gradient(function, array, step=1e-6):
+    """Gradient of a number-valued function at a float64 array, by central differences."""
+    array = np.array(array, np.float64)
+    gradient = np.empty_like(array)
+    for index in np.ndindex(array.shape):
+        kept = array[index]
+        array[index] = kept + step
+        above = function(array)
+        array[index] = kept - step
+        below = function(array)
+        array[index] = kept
+        gradient[index] = (above - below) / (2 * step)
+    return gradient
+
+
+def check_gradients(op, definition, arguments, tolerance=1e-6):
+    """Backward through `op` against central differences of its NumPy `definition`, for every one of `arguments`.
+
+    arguments: name -> float64 array, given to both by name. A random cotangent makes the output one number.
+    """
+    cotangent = np.random.default_rng(7).normal(size=definition(**arguments).shape)
+    tensors = {name: paddle.to_tensor(array, stop_gradient=False) for name, array in arguments.items()}
+    (op(**tensors) * paddle.to_tensor(cotangent)).sum().backward()
+    for name, array in arguments.items():
+        expected = numeric_gradient(
+            lambda changed, name=name: (definition(**{**arguments, name: changed}) * cotangent).sum(), array
+        )
+        np.testing.assert_allclose(
+            tensors[name].grad.numpy(), expected, rtol=tolerance, atol=tolerance, err_msg=f"gradient of {name}"
+        )

@@ -1,0 +1,37 @@
+"""Export a trained model for deployment:  python tools/export_model.py -c output/quickstart/config.yaml [-w best]
+
+Writes a `paddle.jit` model, image float32 [N, C, H, W] -> probabilities [N, classes], and preparation.json with the class
+names and what turns a picture into that image. Load it with paddle.jit.load or paddle.inference.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
+
+from engine import environment
+from engine.command import command, config_parser
+from engine.config import load_config
+from engine.export import export
+from engine.trained import load_trained, run_folder
+
+
+def main():
+    arguments = parse_arguments()
+    config = load_config(arguments.config, arguments.override)
+    environment.start(config.device)
+    folder = run_folder(arguments.config, config)
+    model, preparation = load_trained(config, folder, arguments.weights)
+    target = Path(arguments.save_dir or folder / "export")
+    difference = export(model, preparation, target)
+    print(f"exported to {target}/inference.*; loaded again, its probabilities differ by at most {difference:.1e}")
+
+
+def parse_arguments():
+    parser = config_parser(__doc__, weights=True)
+    parser.add_argument("--save-dir", metavar="FOLDER", help="where to (the run's folder /export)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    command(main)

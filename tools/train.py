@@ -1,0 +1,64 @@
+"""Train what a config describes:  python tools/train.py -c configs/quickstart.yaml [-o key=value ...] [-r auto|PATH]"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
+
+from engine import environment
+from engine.build import (
+    build_data,
+    build_loaders,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    check_amp,
+    load_pretrained,
+)
+from engine.command import command, config_parser
+from engine.config import load_config
+from engine.loop import make_learner, train
+from engine.progress import Progress, restore
+from engine.record import RunRecord, check_folder, make_folder
+from engine.result import result_text, write_result
+
+
+def main():
+    arguments = parse_arguments()
+    config = load_config(arguments.config, arguments.override)
+    rank, ranks = environment.start(config.device, config.deterministic)
+    check_amp(config)
+    train_set, validation_set = build_data(config)
+    train_loader, validation_loader = build_loaders(config, train_set, validation_set, rank, ranks)
+    model = build_model(config, train_set)
+    report = load_pretrained(model, config.pretrained) if config.pretrained else None
+    optimizer = build_optimizer(config, model)
+    learner = make_learner(config, model, optimizer, build_schedule(config, train_loader.steps_per_epoch))
+    check_folder(config, resume=bool(arguments.resume))
+    progress = restore(arguments.resume, config.folder, learner) if arguments.resume else Progress()
+    if rank == 0:
+        make_folder(config, train_set.preparation)
+    record = RunRecord(config.folder, rank, progress.position)
+    if progress.step == 0:
+        record.begin(config, f"{config.pretrained}: {report}" if report else "started from the seed")
+    else:
+        record.log(f"continuing at step {progress.step}, epoch {progress.epoch + 1}")
+    try:
+        train(config, learner, train_loader, validation_loader, progress, record)
+    finally:
+        record.close()
+    if rank == 0:
+        result = write_result(config, train_seconds=progress.train_seconds, parameters=sum(p.size for p in model.parameters()))
+        print(result_text(config, result))
+        sys.exit(1 if arguments.check and not result.get("as_expected", True) else 0)
+
+
+def parse_arguments():
+    parser = config_parser(__doc__)
+    parser.add_argument("-r", "--resume", metavar="auto|PATH", help="continue the run's newest, or a named, checkpoint")
+    parser.add_argument("--check", action="store_true", help="fail where the result is not what the config expects")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    command(main)
