@@ -4,7 +4,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from ops.implementation import at_least_float32, choose, per_channel
+from ops.implementation import at_least_float32, check_vectors, choose, learn_together, per_channel
 
 
 def batch_norm(
@@ -28,12 +28,16 @@ def batch_norm(
     """
     if running_statistics not in ("first", "mean"):
         raise ValueError(f"running_statistics {running_statistics!r}: expected 'first' or 'mean'")
+    check_vectors(
+        "batch_norm", x.shape[1],
+        running_mean=running_mean, running_variance=running_variance, weight=weight, bias=bias,
+    )
     run = choose(IMPLEMENTATIONS, implementation)
     if not training:
         return run(x, running_mean, running_variance, weight, bias, None, eps)
     images = x.shape[0]
-    per_worker = images_per_worker or images
-    if images % per_worker:
+    per_worker = images if images_per_worker is None else images_per_worker
+    if per_worker < 1 or images % per_worker:
         raise ValueError(f"batch norm: {images} images do not divide into workers of {per_worker} images")
     if per_worker == images:
         return run(x, running_mean, running_variance, weight, bias, momentum, eps)
@@ -72,6 +76,9 @@ def _composed(x, running_mean, running_variance, weight, bias, momentum, eps):
 def _paddle(x, running_mean, running_variance, weight, bias, momentum, eps):
     """One worker; momentum None means evaluation. The kernel changes the running vectors in place."""
     training = momentum is not None
+    if training and x.size == x.shape[1]:  # one value a channel, which the kernel hands through without gamma and beta
+        return _composed(x, running_mean, running_variance, weight, bias, momentum, eps)
+    weight, bias = learn_together(weight, bias)
     return F.batch_norm(
         x, running_mean, running_variance, weight, bias,
         training=training, momentum=momentum if training else 0.9, epsilon=eps,

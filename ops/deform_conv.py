@@ -97,7 +97,14 @@ def _composed(x, offset, weight, bias, mask, stride, padding, dilation, groups, 
 
 
 def _paddle(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups):
-    if weight.shape[0] % deformable_groups:  # refused by Paddle's kernel, though nothing in the mathematics asks for it
+    # What Paddle's kernel refuses, though nothing in the mathematics asks for it; and what it crashes on: an empty
+    # batch, and the gradient of v2 where not both of offset and mask want theirs.
+    refused = weight.shape[0] % deformable_groups
+    learns = paddle.is_grad_enabled() and any(
+        tensor is not None and not tensor.stop_gradient for tensor in (x, offset, weight, bias, mask)
+    )
+    crashes = x.shape[0] == 0 or (learns and mask is not None and (offset.stop_gradient or mask.stop_gradient))
+    if refused or crashes:
         return _composed(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups)
     dtype = x.dtype
     x, offset, weight, bias, mask = (None if t is None else at_least_float32(t) for t in (x, offset, weight, bias, mask))
@@ -160,7 +167,7 @@ class DeformConv2D(nn.Layer):
             raise ValueError(f"deformable convolution: version {version}, expected 1 or 2")
         if modulation not in MODULATION:
             raise ValueError(f"deformable convolution: modulation {modulation!r}, expected one of {list(MODULATION)}")
-        if in_channels % deformable_groups:
+        if deformable_groups < 1 or in_channels % deformable_groups:
             raise ValueError(
                 f"deformable convolution: {deformable_groups} deformable groups do not divide {in_channels} channels"
             )

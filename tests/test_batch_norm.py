@@ -127,12 +127,7 @@ def test_two_workers_by_hand(implementation, running_statistics, expected_mean, 
     assert_close(variance, expected_variance)
 
 
-paddle_copies = pytest.mark.xfail(strict=True, reason="Paddle's kernel hands a channel of one value through as it is")
-
-
-@pytest.mark.parametrize(
-    "implementation", [pytest.param(name, marks=paddle_copies if name == "paddle" else ()) for name in IMPLEMENTATIONS]
-)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("shape", [(1, 3), (2, 3, 1, 1)], ids=str)
 def test_one_value_a_channel_becomes_beta(implementation, shape):
     x, mean, variance, weight, bias = tensors(*example(*shape))
@@ -320,7 +315,7 @@ def test_sync_batch_norm_refuses_several_processes_without_gpus(monkeypatch):
     assert list(layer(x).shape) == [4, 3, 5, 2]
 
 
-@pytest.mark.parametrize("images_per_worker", [4, 5, 12])
+@pytest.mark.parametrize("images_per_worker", [4, 5, 12, 0, -2])
 def test_images_must_divide_into_workers(images_per_worker):
     with pytest.raises(ValueError, match=f"6 images do not divide into workers of {images_per_worker} images"):
         BatchNorm(3, images_per_worker)(paddle.zeros([6, 3, 5, 2]))
@@ -342,3 +337,19 @@ def test_unknown_implementation():
         batch_norm(
             paddle.zeros([4, 3, 5, 2]), paddle.zeros([3]), paddle.ones([3]), training=True, implementation="fast"
         )
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("learning", [("x",), ("weight",), ("bias",), ("x", "weight"), ("x", "bias"), ("weight", "bias")])
+def test_any_of_the_arguments_may_learn(learning, training):
+    gradients = []
+    for implementation in ("composed", "paddle"):
+        arguments = dict(
+            zip(("x", "running_mean", "running_variance", "weight", "bias"), tensors(*example(2, 3, 5, 4)), strict=True)
+        )
+        for name in ("x", "weight", "bias"):
+            arguments[name].stop_gradient = name not in learning
+        (batch_norm(**arguments, training=training, implementation=implementation) ** 3).sum().backward()
+        gradients.append({name: arguments[name].grad.numpy() for name in learning})
+    for name in learning:
+        np.testing.assert_allclose(gradients[1][name], gradients[0][name], rtol=1e-5, atol=1e-5)

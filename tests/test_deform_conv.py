@@ -106,15 +106,7 @@ def test_gradients(implementation, version, geometry):
     )
 
 
-paddle_crashes = pytest.mark.xfail(
-    run=False, reason="with a mask, Paddle's backward crashes (3.3.1, 2.6.2) unless offset and mask both need gradients"
-)
-
-
-@pytest.mark.parametrize(
-    "implementation",
-    [pytest.param(name, marks=paddle_crashes if name == "paddle" else ()) for name in IMPLEMENTATIONS],
-)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("alone", ["x", "offset", "weight", "bias", "mask"])
 def test_each_argument_may_learn_alone(implementation, alone):
     geometry = GEOMETRIES["all"]

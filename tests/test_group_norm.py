@@ -70,15 +70,7 @@ def test_gradients(implementation, shape, groups):
     )
 
 
-paddle_refuses = pytest.mark.xfail(
-    not hasattr(F, "group_norm"), raises=ValueError, strict=True, reason="Paddle 2.6's backward wants x to learn"
-)
-
-
-@pytest.mark.parametrize(
-    "implementation",
-    [pytest.param(name, marks=paddle_refuses if name == "paddle" else ()) for name in IMPLEMENTATIONS],
-)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("alone", ["weight", "bias"])
 def test_gamma_and_beta_learn_where_the_input_does_not(implementation, alone):
     gradients = []

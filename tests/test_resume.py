@@ -1,0 +1,158 @@
+"""Nothing is lost: a run that is killed at any step and continued ends with the same bytes as one that was not."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+from conftest import run_tool, start_tool
+from visualdl import LogReader
+
+from engine import checkpoint
+from engine.errors import InputError
+
+# Everything that carries state: momentum, running statistics of workers, averaged weights, clipping, passes,
+# augmentation, a window and an evaluation that the kills fall between; and a checkpoint after almost every step.
+OPTIONS = [
+    "-o", "schedule.epochs=3", "model.norm=bn", "model.bn_running_statistics=mean", "ema_decay=0.9", "optimizer.clip_norm=1",
+    "batch.workers_per_pass=2", "record.every_steps=3", "evaluate_every_epochs=2",
+    "data={name: fashion_mnist, train_images: 60, validation_images: 20}",
+]
+
+
+def steps_logged(folder):
+    log = folder / "train.log"
+    return log.read_text().count("[Train]") if log.exists() else 0
+
+
+def scalars(folder):
+    (file,) = (folder / "vdl").iterdir()
+    reader = LogReader(file_path=str(file))
+    tags = [tag for tag in reader.get_tags()["scalar"] if "per_second" not in tag]
+    return {tag: [(point.id, point.value) for point in reader.get_data("scalar", tag)] for tag in sorted(tags)}
+
+
+def final_state(folder):
+    return checkpoint.load(folder / "latest")
+
+
+def assert_same(left, right, at=""):
+    """Equal bit for bit, but for what a clock says and where VisualDL's file ends."""
+    if isinstance(left, dict):
+        assert left.keys() == right.keys(), at
+        for key in left.keys() - {"train_seconds", "saved_at", "visualdl"}:
+            assert_same(left[key], right[key], f"{at}/{key}")
+    elif hasattr(left, "tobytes"):
+        assert left.dtype == right.dtype and left.tobytes() == right.tobytes(), at
+    else:
+        assert left == right, at
+
+
+def test_killed_at_random_steps_and_resumed_gives_the_same_bits(tiny, tmp_path):
+    whole = tmp_path / "output" / "whole"
+    done = run_tool("train.py", "-c", tiny, *OPTIONS, "name=whole")
+    assert done.returncode == 0, done.stderr
+
+    killed = tmp_path / "output" / "killed"
+    chance = random.Random()  # other moments in every run of the test: all of them must do
+    kills = 0
+    for _ in range(4):
+        process = start_tool(
+            "train.py", "-c", tiny, *OPTIONS, "name=killed", "checkpoint.every_minutes=0.0003", "-r", "auto"
+        )
+        target, deadline = steps_logged(killed) + chance.randint(1, 2), time.monotonic() + 120
+        while steps_logged(killed) < target and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(chance.random() * 0.1)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+    assert kills >= 2
+    done = run_tool("train.py", "-c", tiny, *OPTIONS, "name=killed", "-r", "auto")
+    assert done.returncode == 0, done.stderr
+    assert "continuing at step" in (killed / "train.log").read_text()
+
+    assert (killed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert_same(final_state(whole), final_state(killed))
+    assert_same(checkpoint.load(whole / "best"), checkpoint.load(killed / "best"))
+    assert scalars(killed) == scalars(whole)  # one file, no point twice, none missing
+    again = run_tool("train.py", "-c", tiny, *OPTIONS, "name=killed", "-r", "auto")
+    assert again.returncode == 0 and "top-1 error" in again.stdout  # a finished run says so once more
+
+
+def test_sigterm_saves_and_exits(tiny, tmp_path):
+    folder = tmp_path / "output" / "tiny"
+    process = start_tool("train.py", "-c", tiny, "-o", "schedule.epochs=500")
+    while steps_logged(folder) < 2 and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143 and "Traceback" not in stderr
+    assert "stopped by SIGTERM at step" in stderr
+    states = checkpoint.load(folder / "latest")[".pdstates"]
+    assert f"at step {states['step']};" in stderr
+
+
+def contents(step):
+    return {".pdparams": {"w": step}, ".pdopt": {"v": step}, ".pdstates": {"step": step}}
+
+
+def loaded(stem):
+    found = checkpoint.load(stem)
+    return found[".pdparams"]["w"], found[".pdopt"]["v"], found[".pdstates"]["step"]
+
+
+@pytest.mark.parametrize("fatal", range(1, 12))
+def test_a_kill_at_any_file_operation_leaves_a_whole_checkpoint(tmp_path, monkeypatch, fatal):
+    """Every rename of a save is the last one before the kill once: afterwards the old or the new one is whole."""
+    stem = tmp_path / "latest"
+    checkpoint.save(stem, contents(1))
+    count, replace = 0, os.replace
+
+    def dying(source, target):
+        nonlocal count
+        count += 1
+        if count == fatal:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", dying)
+    try:
+        checkpoint.save(stem, contents(2))
+        died = False
+    except KeyboardInterrupt:
+        died = True
+    monkeypatch.undo()
+    step = loaded(stem)[2]
+    assert loaded(stem) == (step, step, step)
+    assert step == (1 if died and fatal <= 3 else 2)  # three files are written, the third commits
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest.pdopt", "latest.pdparams", "latest.pdstates"]
+
+
+def test_copies_stay_when_the_original_is_written_anew_and_old_epochs_go(tmp_path):
+    for epoch in (1, 2, 10):
+        checkpoint.save(tmp_path / "latest", contents(epoch))
+        checkpoint.copy(tmp_path / "latest", tmp_path / f"epoch_{epoch}")
+    checkpoint.rotate(tmp_path, keep=2)
+    assert loaded(tmp_path / "epoch_2.pdparams") == (2, 2, 2) and loaded(tmp_path / "epoch_10") == (10, 10, 10)
+    with pytest.raises(InputError, match="epoch_1: no checkpoint there"):
+        checkpoint.load(tmp_path / "epoch_1")
+
+
+def test_damaged_and_malicious_files_are_refused(tmp_path):
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'executed'}",)
+
+    (tmp_path / "evil.pdparams").write_bytes(pickle.dumps({"w": Evil()}))
+    with pytest.raises(InputError, match="evil.pdparams: refused, it holds more than arrays"):
+        checkpoint.read_weights(tmp_path / "evil")
+    assert not (tmp_path / "executed").exists()
+    checkpoint.save(tmp_path / "cut", contents(1))
+    whole = (tmp_path / "cut.pdparams").read_bytes()
+    (tmp_path / "cut.pdparams").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="cut.pdparams: damaged"):
+        checkpoint.load(tmp_path / "cut")
