@@ -191,9 +191,8 @@ def _image_files(folder):
     found = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            os.path.join(parent, name) for name in names if name.lower().endswith(PICTURE_ENDINGS) and not name.startswith(".")
-        ]
+        visible = [name for name in names if not name.startswith(".")]
+        found += [os.path.join(parent, name) for name in visible if name.lower().endswith(PICTURE_ENDINGS)]
     return sorted(found)
 
 

@@ -33,7 +33,9 @@ def build_loaders(config: Config, train_set, validation_set, rank=0, ranks=1):
         raise InputError(f"batch.workers: {batch.workers} workers do not divide among {ranks} devices")
     on_device = batch.workers // ranks
     if on_device % (batch.workers_per_pass or on_device):
-        raise InputError(f"batch.workers_per_pass: {batch.workers_per_pass} does not divide a device's {on_device} workers")
+        raise InputError(
+            f"batch.workers_per_pass: {batch.workers_per_pass} does not divide a device's {on_device} workers"
+        )
     share = {"seed": config.seed, "rank": rank, "ranks": ranks, "processes": config.reading.processes}
     return (
         Loader(train_set, batch.images_per_step, train=True, **share),
@@ -101,9 +103,7 @@ def build_optimizer(config: Config, model):
 
 def build_schedule(config: Config, steps_per_epoch) -> Callable[[int], float]:
     """step -> learning rate."""
-    return partial(
-        learning_rate, lr=config.lr, steps_per_epoch=steps_per_epoch, **config.schedule.model_dump()
-    )
+    return partial(learning_rate, lr=config.lr, steps_per_epoch=steps_per_epoch, **config.schedule.model_dump())
 
 
 def check_amp(config: Config):

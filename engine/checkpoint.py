@@ -1,7 +1,7 @@
 """Checkpoints: STEM.pdparams, .pdopt, .pdstates (and .pdema), written as one or not at all.
 
-A save is committed by the appearance of STEM.pdstates.new, which is written last; the renames that follow are finished by
-`recover` if a kill interrupts them. So at every moment the folder holds one whole checkpoint under each stem.
+A save is committed by the appearance of STEM.pdstates.new, which is written last; the renames that follow are
+finished by `recover` if a kill interrupts them. So at every moment there is one whole checkpoint under each stem.
 """
 
 import builtins
@@ -126,13 +126,12 @@ class _ArrayUnpickler(pickle.Unpickler):
             return dict
         if (module, name) == ("_codecs", "encode"):
             return super().find_class(module, name)
-        numpy_names = {"_reconstruct", "scalar", "ndarray", "dtype", "_frombuffer"}
-        numpy_modules = {"numpy"} | {f"numpy.{core}.{part}" for core in ("core", "_core") for part in ("multiarray", "numeric")}
-        if module in numpy_modules and name in numpy_names:
-            return super().find_class(module.replace("numpy._core", _NUMPY_CORE).replace("numpy.core", _NUMPY_CORE), name)
+        if re.fullmatch(r"numpy(\._?core\.(multiarray|numeric))?", module) and name in _NUMPY_NAMES:
+            return super().find_class(re.sub(r"numpy\._?core", _NUMPY_CORE, module), name)
         raise _Forbidden(f"{module}.{name}")
 
 
+_NUMPY_NAMES = {"_reconstruct", "scalar", "ndarray", "dtype", "_frombuffer"}
 _NUMPY_CORE = "numpy._core" if hasattr(np, "_core") else "numpy.core"  # NumPy 2 renamed it
 
 

@@ -11,12 +11,12 @@ from engine.errors import Diverged, InputError, Stopped
 def config_parser(description, *, weights=False):
     """A parser with -c FILE and -o key=value ..., and -w for the commands that use a trained model."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="a YAML file: see configs/, or a run's own")
+    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="a YAML file of configs/ or of a run")
     parser.add_argument(
         "-o", "--override", nargs="+", action="extend", default=[], metavar="key=value", help="values over the file's"
     )
     if weights:
-        parser.add_argument("-w", "--weights", metavar="NAME|PATH", help="best (the default), latest, epoch_N or a path")
+        parser.add_argument("-w", "--weights", metavar="NAME|PATH", help="best (default), latest, epoch_N or a path")
     return parser
 
 

@@ -159,8 +159,8 @@ class Config(Section):
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a YAML file over its `_BASE_`, put `key.sub=value` overrides over it, check everything.
 
-    A mapping is merged key by key, a list replaced; where `data.name` or `model.name` changes, that section starts anew.
-    `_BASE_` is a path, or a list of them, relative to the file. Override values are YAML; an index addresses
+    A mapping is merged key by key, a list replaced; where `data.name` or `model.name` changes, that section starts
+    anew. `_BASE_` is a path, or a list of them, relative to the file. Override values are YAML; an index addresses
     an element of a list (`schedule.milestones.0=20`). Raises InputError, one line, for anything that does not fit.
     """
     values, origins = {}, {}

@@ -1,14 +1,13 @@
 """What surrounds a run: threads, allocator, devices, and their record. Imported before Paddle.
 
-On a CPU Paddle uses one thread unless OMP_NUM_THREADS is set before it is imported, and glibc gives every large buffer
-back to the system after each op, only for the next op to ask for it again: keeping them makes a training
-step markedly faster. And the MKL inside Paddle takes its slowest code on processors that are not Intel's unless it is told
-what they can do: convolutions are 2 to 10 times faster. All three give way to the user's own environment variables.
+On a CPU Paddle uses one thread unless OMP_NUM_THREADS is set before it is imported. glibc gives every large buffer
+back to the system after each op, only for the next op to ask for it again: keeping them makes a training step
+markedly faster. And the MKL inside Paddle takes its slowest code on processors that are not Intel's unless it is
+told what they can do: convolutions are 2 to 10 times faster for it. All three give way to the user's own
+environment variables.
 """
 
-import contextlib
 import ctypes
-import io
 import os
 import platform
 import subprocess
@@ -59,9 +58,12 @@ _use_all_cores()
 _name_instructions_to_mkl()
 _keep_freed_memory()
 
-with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # it says that more than one thread is unusual
+_threads = os.environ.pop("OMP_NUM_THREADS")
+os.putenv("OMP_NUM_THREADS", _threads)  # the libraries see it, Paddle does not and so does not warn of it at every start
+with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="No ccache found")
     import paddle
+os.environ["OMP_NUM_THREADS"] = _threads
 
 from engine.errors import InputError  # noqa: E402
 
@@ -97,15 +99,15 @@ def describe():
     import numpy
     import visualdl
 
-    device = paddle.get_device()
+    processor = _cpuinfo().get("model name", platform.machine())
     return {
         "python": platform.python_version(),
         "paddle": paddle.__version__,
         "numpy": numpy.__version__,
         "visualdl": visualdl.__version__,
         "system": platform.platform(),
-        "device": device,
-        "device_name": paddle.device.cuda.get_device_name() if on_gpu() else _cpuinfo().get("model name", platform.machine()),
+        "device": paddle.get_device(),
+        "device_name": paddle.device.cuda.get_device_name() if on_gpu() else processor,
         "devices": paddle.distributed.get_world_size(),
         "cores": os.cpu_count(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
@@ -117,10 +119,12 @@ def describe():
 
 def _commit():
     """The commit of the code, with `+` where files differ from it; None outside git."""
-    git = ["git", "-C", str(ROOT)]
+
+    def git(*arguments):
+        done = subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit + ("+" if changed else "")

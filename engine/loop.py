@@ -138,6 +138,8 @@ def _train_epoch(config, learner, loader, progress, record, stop):
     totals = {name: total / steps for name, total in progress.sums.items()}
     progress.sums = {}
     record.metrics("epoch", epoch=epoch + 1, step=progress.step, **totals)
+    if loader.dataset.skipped:
+        record.log(f"[Data] {loader.dataset.skipped} corrupt images skipped so far")
 
 
 def _settle(progress):
@@ -285,7 +287,7 @@ def _mean_over_devices(numbers):
 
 
 def _same_running_statistics(model, config):
-    """Several devices: give all of them the running statistics that the config calls for, before they are used or saved."""
+    """Several devices: before running statistics are used or saved, give all the ones that the config calls for."""
     devices = paddle.distributed.get_world_size()
     if devices == 1:
         return

@@ -1,7 +1,7 @@
 """Where a run stands, and how it is saved and continued exactly.
 
-What can be derived is not saved: the loader's order and the augmentation follow from (seed, epoch, index), Paddle's random
-state from (seed, step), the rate from the step.
+What can be derived is not saved: the loader's order and the augmentation follow from (seed, epoch, index), Paddle's
+random state from (seed, step), the rate from the step.
 """
 
 import dataclasses
@@ -87,7 +87,7 @@ def _set_model(model, state, stem):
         found = list(state[name].shape) if name in state else "nothing"
         wanted = list(own[name].shape) if name in own else "nothing"
         if found != wanted:
-            raise InputError(f"{stem}: of another architecture: {name} is {found} there, {wanted} in this config's model")
+            raise InputError(f"{stem}: of another architecture: {name} is {found} there, {wanted} in this model")
     model.set_state_dict(state)
 
 
@@ -97,7 +97,6 @@ def _without_names(state):
 
 def _tensors(state):
     """Paddle's optimizers take arrays for their accumulators but tensors for the master weights nested in them."""
-    return {
-        name: _tensors(value) if isinstance(value, dict) else paddle.to_tensor(value) if isinstance(value, np.ndarray) else value
-        for name, value in state.items()
-    }
+    if isinstance(state, dict):
+        return {name: _tensors(value) for name, value in state.items()}
+    return paddle.to_tensor(state) if isinstance(state, np.ndarray) else state

@@ -1,7 +1,7 @@
 """The record of a run: its folder, log lines, metrics.jsonl and VisualDL's view of it.
 
-metrics.jsonl holds what the computation gave and nothing that a clock gave, so that a run that was killed and resumed leaves
-the same bytes as one that was not. Speeds go to train.log, VisualDL and result.json.
+metrics.jsonl holds what the computation gave and nothing that a clock gave, so that a run that was killed and
+resumed leaves the same bytes as one that was not. Speeds go to train.log, VisualDL and result.json.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ def check_folder(config: Config, *, resume: bool) -> None:
     if not written.exists():
         return
     if not resume:
-        raise InputError(f"{config.folder}: already holds a run; continue it with -r auto, or choose another -o name=...")
+        raise InputError(f"{config.folder}: already holds a run; continue it with -r auto, or choose -o name=...")
     before, now = read_yaml(written), yaml.safe_load(config.to_yaml())
     for section in ("seed", "model", "data", "batch"):
         for key, was, is_now in _differences(before.get(section), now[section], section):
@@ -111,12 +111,12 @@ class RunRecord:
 
     def progress(self, total, done, text):
         """A bar where there is a terminal or a notebook; elsewhere the log lines are enough."""
-        interactive = sys.stderr.isatty() or "ipykernel" in sys.modules
-        self.bar = tqdm(total=total, initial=done, desc=text, unit="step", leave=False, disable=not (self.active and interactive))
+        shown = self.active and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        self.bar = tqdm(total=total, initial=done, desc=text, unit="step", leave=False, disable=not shown)
         return self.bar
 
     def metrics(self, kind, scalars=None, /, **values):
-        """One line of metrics.jsonl; its floats, and `scalars` that are for the eye only, go to VisualDL as kind/name."""
+        """One line of metrics.jsonl. Its floats, and `scalars` for the eye only, go to VisualDL as kind/name."""
         if not self.active:
             return
         self._metrics.write(json.dumps({"kind": kind, **values}) + "\n")
@@ -142,7 +142,7 @@ class RunRecord:
         for key, _, value in _differences({}, config.model_dump(mode="json"), ""):
             if value is not None:
                 values[key.lstrip(".")] = value if type(value) in (int, float) else str(value)
-        self.visualdl.add_hparams(hparams_dict=values, metrics_list=["eval/top1_error", "eval/loss", "epoch/top1_error"])
+        self.visualdl.add_hparams(values, ["eval/top1_error", "eval/loss", "epoch/top1_error"])
 
     def histograms(self, model, step):
         if self.active:

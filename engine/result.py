@@ -14,8 +14,8 @@ def read_metrics(folder: Path, kind: str) -> list[dict]:
     return [record for line in lines if (record := json.loads(line)).pop("kind") == kind]
 
 
-def write_result(config: Config, **facts) -> dict:
-    """Write result.json of a finished run and return it. Errors are fractions, rates those of the first step."""
+def write_result(config: Config, train_seconds, model) -> dict:
+    """Write result.json of a finished run and return it. Errors are fractions; lr is where the schedule starts."""
     evaluations = read_metrics(config.folder, "eval")
     errors = [record["top1_error"] for record in evaluations]
     best = min(evaluations, key=lambda record: record["top1_error"])
@@ -33,7 +33,8 @@ def write_result(config: Config, **facts) -> dict:
         "lr": config.lr,
         "evaluation_statistics": config.model.bn_running_statistics if config.model.norm == "bn" else None,
         "seed": config.seed,
-        **facts,
+        "parameters": sum(parameter.size for parameter in model.parameters()),
+        "train_seconds": train_seconds,
     }
     if config.expect:
         result["expected_top1_error_below"] = config.expect.top1_error_below

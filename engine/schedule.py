@@ -9,10 +9,10 @@ def learning_rate(
 ):
     """The rate of optimizer step `step`, counted from 0 over all epochs.
 
-    name "step": `lr`, multiplied by `factor` from each milestone (in epochs) on. "cosine": half a cosine from `lr` down to
-    `final_lr` at the end of the last epoch (Loshchilov & Hutter, arXiv:1608.03983, without restarts). During
-    the first `warmup_epochs` (a fraction is allowed) the rate climbs in a line from `warmup_start` * lr to what the
-    schedule says there (Goyal et al., arXiv:1706.02677).
+    name "step": `lr`, multiplied by `factor` from each milestone (in epochs) on. "cosine": half a cosine from `lr`
+    down to `final_lr` at the end of the last epoch (Loshchilov & Hutter, arXiv:1608.03983, without restarts). During
+    the first `warmup_epochs` (a fraction is allowed) the rate climbs in a line from `warmup_start` times what the
+    schedule says at their end to just that (Goyal et al., arXiv:1706.02677).
     """
 
     def scheduled(at):

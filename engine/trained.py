@@ -37,7 +37,8 @@ def load_trained(config: Config, folder: Path, weights=None):
     """
     preparation = read_preparation(folder)
     candidates = [Path(weights), folder / weights] if weights else [folder / "best", folder / "latest"]
-    stem = next((stem for stem in map(stem_of, candidates) if Path(f"{stem}.pdparams").exists()), stem_of(candidates[0]))
+    stems = [stem_of(candidate) for candidate in candidates]
+    stem = next((stem for stem in stems if Path(f"{stem}.pdparams").exists()), stems[0])
     model = build_model(config, preparation)
     state = read_weights(stem)
     try:

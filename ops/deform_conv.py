@@ -107,7 +107,9 @@ def _paddle(x, offset, weight, bias, mask, stride, padding, dilation, groups, de
     if refused or crashes:
         return _composed(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups)
     dtype = x.dtype
-    x, offset, weight, bias, mask = (None if t is None else at_least_float32(t) for t in (x, offset, weight, bias, mask))
+    x, offset, weight, bias, mask = (
+        None if tensor is None else at_least_float32(tensor) for tensor in (x, offset, weight, bias, mask)
+    )
     with paddle.amp.auto_cast(enable=False):  # the kernel knows float32 and float64 only
         y = vision_ops.deform_conv2d(
             x, offset, weight, bias, stride=list(stride), padding=list(padding), dilation=list(dilation),

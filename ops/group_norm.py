@@ -17,9 +17,11 @@ def group_norm(x, groups, weight=None, bias=None, eps=1e-5, implementation="auto
     Returns x's shape and dtype. groups = 1 is layer norm, groups = C is instance norm. The variance is the
     biased one. Nothing depends on the other images of the batch, in training or in evaluation.
 
-    implementation: "paddle" (its group norm kernel, the "auto" choice on a GPU), "folded" (Paddle's batch norm kernel, the
-    "auto" choice on a CPU: some four times as fast there) or "composed". On a CPU Paddle's group norm kernel takes the
-    variance in one pass and loses all precision where a group's mean is large against its deviation; the others do not.
+    implementation: "paddle" (its group norm kernel, the "auto" choice on a GPU), "folded" (Paddle's batch norm
+    kernel, the "auto" choice on a CPU: some four times as fast there) or "composed". On a CPU Paddle's group norm
+    kernel is wrong in two ways, which the others are not: its gradient of gamma is 0 where gamma is 0, so that residual
+    blocks whose last norm starts at 0 never wake up; and it takes the variance in one pass, which loses all
+    precision where a group's mean is large against its deviation.
 
     Raises ValueError where groups do not divide C or gamma and beta have another size.
     """

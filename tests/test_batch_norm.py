@@ -340,7 +340,7 @@ def test_unknown_implementation():
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("learning", [("x",), ("weight",), ("bias",), ("x", "weight"), ("x", "bias"), ("weight", "bias")])
+@pytest.mark.parametrize("learning", [["x"], ["weight"], ["bias"], ["x", "weight"], ["x", "bias"], ["weight", "bias"]])
 def test_any_of_the_arguments_may_learn(learning, training):
     gradients = []
     for implementation in ("composed", "paddle"):

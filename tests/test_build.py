@@ -114,16 +114,16 @@ def test_momentum_step_against_the_formula(tiny):
 @pytest.mark.parametrize("name", ["momentum", "adamw"])
 def test_decay_spares_vectors_when_told(tiny, name):
     """Decay alone moves a parameter without gradient: with a loss of constant logits only it is left."""
-    config = load_config(tiny, [f"optimizer.name={name}", "optimizer.weight_decay=0.5", "optimizer.decay_norm_and_bias=false"])
-    learner = learner_of(config)
+    options = [f"optimizer.name={name}", "optimizer.weight_decay=0.5", "optimizer.decay_norm_and_bias=false"]
+    learner = learner_of(load_config(tiny, options))
     before = {key: value.numpy() for key, value in learner.model.named_parameters()}
     learner.optimizer.set_lr(0.1)
     sum((0 * parameter).sum() for parameter in learner.model.parameters()).backward()
     learner.optimizer.step()
     for key, value in learner.model.named_parameters():
-        expected = before[key] * (1 - 0.1 * 0.5) if value.ndim > 1 else before[key]
-        factor = 1 + 0.9 if name == "momentum" and value.ndim > 1 else 1  # Nesterov's first step is 1 + momentum long
-        np.testing.assert_allclose(value.numpy(), before[key] + factor * (expected - before[key]), atol=1e-6, err_msg=key)
+        length = 1 + 0.9 if name == "momentum" else 1  # Nesterov's first step is 1 + momentum long
+        factor = 1 - 0.1 * 0.5 * length if value.ndim > 1 else 1
+        np.testing.assert_allclose(value.numpy(), before[key] * factor, atol=1e-6, err_msg=key)
 
 
 @pytest.mark.parametrize(("version", "own", "factor"), [(1, None, 1.0), (2, None, 0.1), (2, 0.5, 0.5)])

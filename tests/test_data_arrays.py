@@ -1,7 +1,7 @@
 """Sets in memory: idx files, the embedded Fashion-MNIST, balanced parts, augmentation by table, the synthetic set."""
 
-import gzip
 import dataclasses
+import gzip
 import json
 
 import numpy as np

@@ -15,7 +15,8 @@ from engine.errors import InputError
 # Everything that carries state: momentum, running statistics of workers, averaged weights, clipping, passes,
 # augmentation, a window and an evaluation that the kills fall between; and a checkpoint after almost every step.
 OPTIONS = [
-    "-o", "schedule.epochs=3", "model.norm=bn", "model.bn_running_statistics=mean", "ema_decay=0.9", "optimizer.clip_norm=1",
+    "-o", "schedule.epochs=3", "model.norm=bn", "model.bn_running_statistics=mean", "ema_decay=0.9",
+    "optimizer.clip_norm=1",
     "batch.workers_per_pass=2", "record.every_steps=3", "evaluate_every_epochs=2",
     "data={name: fashion_mnist, train_images: 60, validation_images: 20}",
 ]

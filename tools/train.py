@@ -48,7 +48,7 @@ def main():
     finally:
         record.close()
     if rank == 0:
-        result = write_result(config, train_seconds=progress.train_seconds, parameters=sum(p.size for p in model.parameters()))
+        result = write_result(config, progress.train_seconds, model)
         print(result_text(config, result))
         sys.exit(1 if arguments.check and not result.get("as_expected", True) else 0)
 
