@@ -88,7 +88,7 @@ class Record(Section):
 
 
 class Expect(Section):
-    """What a run of this config must reach; `tools/train.py --check` fails where it does not."""
+    """What a run's last evaluation must reach; `tools/train.py --check` fails where it does not."""
 
     top1_error_below: Fraction
 

@@ -58,8 +58,11 @@ _use_all_cores()
 _name_instructions_to_mkl()
 _keep_freed_memory()
 
+# Before Paddle: 2.6.2 brings an old zlib into sight, and a Pillow that is imported later calls it and crashes.
+import PIL.Image  # noqa: E402, F401
+
 _threads = os.environ.pop("OMP_NUM_THREADS")
-os.putenv("OMP_NUM_THREADS", _threads)  # the libraries see it, Paddle does not and so does not warn of it at every start
+os.putenv("OMP_NUM_THREADS", _threads)  # the libraries see it; Paddle does not, and so does not comment on it
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="No ccache found")
     import paddle

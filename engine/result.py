@@ -38,7 +38,7 @@ def write_result(config: Config, train_seconds, model) -> dict:
     }
     if config.expect:
         result["expected_top1_error_below"] = config.expect.top1_error_below
-        result["as_expected"] = result["top1_error_median_last_5"] < config.expect.top1_error_below
+        result["as_expected"] = result["top1_error_last"] < config.expect.top1_error_below
     write_text(config.folder / "result.json", json.dumps(result, indent=2) + "\n")
     return result
 
@@ -47,8 +47,9 @@ def result_text(config: Config, result: dict) -> str:
     """The lines that a command ends with."""
     seconds = int(result["train_seconds"])
     lines = [
-        f"top-1 error  {100 * result['top1_error_median_last_5']:.2f} % (median of the last 5 evaluations), "
-        f"{100 * result['top1_error_best']:.2f} % at best, in epoch {result['best_epoch']}",
+        f"top-1 error  {100 * result['top1_error_last']:.2f} % at the end, "
+        f"{100 * result['top1_error_median_last_5']:.2f} % in the median of the last 5 evaluations, "
+        f"{100 * result['top1_error_best']:.2f} % at best (epoch {result['best_epoch']})",
         f"training     {result['epochs']} epochs, {seconds // 60}:{seconds % 60:02} minutes",
         f"folder       {config.folder}",
         f"dashboard    visualdl --logdir {config.output}",

@@ -1,6 +1,7 @@
 """The journey of a run: train, evaluate, look, infer, export, refuse what is wrong."""
 
 import json
+import re
 import statistics
 
 import numpy as np
@@ -58,8 +59,6 @@ def test_log_lines_follow_the_convention(trained):
         r"\[Train\]\[Epoch 1/3\]\[Iter: 6/6\] lr: [\d.e-]+, loss: [\d.]+, top1_error: [\d.]+, batch_cost: [\d.]+s, "
         r"reader_cost: [\d.]+s, ips: [\d.]+ images/s, eta: \d+:\d\d:\d\d"
     )
-    import re
-
     assert re.search(pattern, log)
     assert re.search(r"\[Eval\]\[Epoch 3\] loss: [\d.]+, top1_error: [\d.]+", log)
 
@@ -194,4 +193,5 @@ def test_every_config_of_the_project_is_valid():
     for path in paths:
         config = load_config(path, ["data.root=/data/imagenet"] if "imagenet" in path.parts else [])
         assert yaml.safe_load(config.to_yaml())
-        assert "python tools/" in path.read_text().split("\n\n")[0], f"{path}: the header lacks its command"
+        header = "".join(line for line in path.read_text().splitlines() if line.startswith("#"))
+        assert f"tools/train.py -c {path.relative_to(ROOT)}" in header, f"{path}: the header lacks its command"
