@@ -34,7 +34,8 @@ def main():
     report = load_pretrained(model, config.pretrained) if config.pretrained else None
     optimizer = build_optimizer(config, model)
     learner = make_learner(config, model, optimizer, build_schedule(config, train_loader.steps_per_epoch))
-    check_folder(config, resume=bool(arguments.resume))
+    if rank == 0:  # alone: another process may come here when the folder is already made
+        check_folder(config, resume=bool(arguments.resume))
     progress = restore(arguments.resume, config.folder, learner) if arguments.resume else Progress()
     if rank == 0:
         make_folder(config, train_set.preparation)
