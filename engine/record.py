@@ -68,7 +68,8 @@ def make_folder(config: Config, preparation) -> None:
 
 def _differences(before, now, at):
     """(dotted key, before, now) of every value that differs."""
-    if isinstance(before, dict) and isinstance(now, dict):
+    if isinstance(now, dict):
+        before = before if isinstance(before, dict) else {}
         for key in sorted(before.keys() | now.keys()):
             yield from _differences(before.get(key), now.get(key), f"{at}.{key}")
     elif before != now:

@@ -77,7 +77,9 @@ def test_visualdl_has_the_curves_pictures_histograms_and_values(trained):
     assert [point.value for point in curve] == pytest.approx([r["top1_error"] for r in read_metrics(trained, "eval")])
     assert {"eval/sample_0", "eval/sample_1"} <= set(tags["image"])
     assert "weights/fc.weight" in tags["histogram"]
-    assert tags["hyper_parameters"]
+    (point,) = reader.get_data("hyper_parameters", tags["hyper_parameters"][0])
+    values = {info.name: info for info in point.hparam.hparamInfos}
+    assert values["model.norm"].string_value == "gn" and values["batch.images_per_worker"].int_value == 2
 
 
 def test_eval_repeats_the_best_evaluation(trained):
