@@ -17,6 +17,7 @@ from data.errors import DataError
 from data.idx import fashion_mnist
 from data.image_folder import image_folder
 from data.loader import Loader
+from data.pickles import read_pickle
 from data.preparation import PICTURE_ENDINGS, Preparation, read_picture
 from data.synthetic import synthetic
 
@@ -28,4 +29,4 @@ DATASETS = {
     "synthetic": synthetic,
 }
 
-__all__ = ["DATASETS", "PICTURE_ENDINGS", "DataError", "Loader", "Preparation", "read_picture"]
+__all__ = ["DATASETS", "PICTURE_ENDINGS", "DataError", "Loader", "Preparation", "read_pickle", "read_picture"]

@@ -1,7 +1,5 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from the python archive, whose pickles are read as data, never run."""
 
-import io
-import pickle
 import tarfile
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +8,7 @@ import numpy as np
 
 from data.arrays import ArrayDataset, balanced_part
 from data.errors import DataError
+from data.pickles import read_pickle
 from data.sources import DOWNLOADS
 
 
@@ -69,44 +68,6 @@ def cifar100(
     is where tools/fetch_data.py puts it. The rest as for cifar10.
     """
     return _sets(CIFAR100, root, train_images, validation_images, crop_padding, flip)
-
-
-def read_pickle(content, name):
-    """Read the bytes of a pickle that holds dicts, lists, strings, numbers and NumPy arrays.
-
-    Strings of Python 2 come back as bytes. A pickle can name any function of any module and have it called; here
-    all names but the few that an array needs are refused, so nothing foreign is executed. `name` is for errors.
-    Raises DataError for anything else.
-    """
-    try:
-        return _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
-    except Exception as error:  # a damaged pickle fails in whatever way its bytes happen to spell
-        raise DataError(f"{name}: is no pickle of plain arrays: {' '.join(str(error).split())}") from error
-
-
-def _empty_array(kind, shape, code):
-    """Stand-in for numpy's _reconstruct, which moved between NumPy 1 and 2; shape and bytes follow in the pickle."""
-    return np.ndarray.__new__(np.ndarray, (0,), "b")
-
-
-def _latin1_bytes(text, encoding):
-    """Stand-in for _codecs.encode, which is how Python 3 writes bytes into an old pickle."""
-    return text.encode("latin1")
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    ADMITTED = {
-        ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-        ("numpy._core.multiarray", "_reconstruct"): _empty_array,
-        ("numpy", "ndarray"): None,  # only ever an argument of _reconstruct: there is nothing here to call
-        ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): _latin1_bytes,
-    }
-
-    def find_class(self, module, name):
-        if (module, name) not in self.ADMITTED:
-            raise pickle.UnpicklingError(f"asks for {module}.{name}, which is refused")
-        return self.ADMITTED[module, name]
 
 
 def _sets(layout, root, train_images, validation_images, crop_padding, flip):

@@ -31,6 +31,9 @@ class Preparation:
     def __post_init__(self):
         for name in ("classes", "image_shape", "mean", "std"):  # JSON has lists only
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        numbers = (*self.image_shape, *self.mean, *self.std)
+        if len(self.image_shape) != 3 or not all(isinstance(number, (int, float)) for number in numbers):
+            raise ValueError("image_shape, mean and std: expected (C, H, W) and numbers for each channel")
 
     def __call__(self, picture):
         channels, height, width = self.image_shape

@@ -39,6 +39,8 @@ def fetch(address, sha256, folder):
     Raises DataError: no network, a wrong checksum (of what came, or of what lies there already), no place to write.
     """
     path = Path(folder) / address.rsplit("/", 1)[1]
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder, wanted the file that is fetched; move it away")
     if path.exists():
         _check(path, path, sha256, "move it away to fetch it again")
         return path

@@ -36,10 +36,18 @@ def build_loaders(config: Config, train_set, validation_set, rank=0, ranks=1):
         raise InputError(
             f"batch.workers_per_pass: {batch.workers_per_pass} does not divide a device's {on_device} workers"
         )
-    share = {"seed": config.seed, "rank": rank, "ranks": ranks, "processes": config.reading.processes}
-    return (
-        Loader(train_set, batch.images_per_step, train=True, **share),
-        Loader(validation_set, config.reading.evaluation_images * ranks, train=False, **share),
+    train_loader = Loader(
+        train_set, batch.images_per_step, train=True, seed=config.seed, rank=rank, ranks=ranks,
+        processes=config.reading.processes,
+    )
+    return train_loader, build_validation_loader(config, validation_set, rank, ranks)
+
+
+def build_validation_loader(config: Config, validation_set, rank=0, ranks=1):
+    """The loader of this device's share of the validation images, in their own order."""
+    return Loader(
+        validation_set, config.reading.evaluation_images * ranks, train=False, seed=config.seed, rank=rank, ranks=ranks,
+        processes=config.reading.processes,
     )
 
 
@@ -98,16 +106,24 @@ def build_optimizer(config: Config, model):
     else:
         kind = {"adam": paddle.optimizer.Adam, "adamw": paddle.optimizer.AdamW}[section.name]
         optimizer = partial(kind, beta1=section.beta1, beta2=section.beta2)
-    return optimizer(multi_precision=config.amp.level == "O2", **shared)
+    return optimizer(**shared)
 
 
 def build_schedule(config: Config, steps_per_epoch) -> Callable[[int], float]:
     """step -> learning rate."""
+    if config.schedule.warmup_epochs > config.schedule.epochs:
+        raise InputError(
+            f"schedule.warmup_epochs: {config.schedule.warmup_epochs}, more than the {config.schedule.epochs} epochs"
+        )
     return partial(learning_rate, lr=config.lr, steps_per_epoch=steps_per_epoch, **config.schedule.model_dump())
 
 
-def check_amp(config: Config):
-    """Mixed precision is for GPUs, and bfloat16 for those that have it."""
+def check_device(config: Config, ranks):
+    """Raise InputError for what this machine cannot do: all before any work."""
+    if config.model.norm == "sync_bn" and config.batch.workers_per_pass:
+        raise InputError("batch.workers_per_pass: sync_bn wants all images of a step in one pass")
+    if config.model.norm == "sync_bn" and ranks > 1 and not on_gpu():
+        raise InputError("model.norm: Paddle has no sync_bn for several processes on CPUs; use bn or gn")
     if config.amp.level != "O0" and not on_gpu():
         raise InputError(f"amp.level: {config.amp.level} needs a GPU; use -o amp.level=O0")
     if config.amp.level != "O0" and config.amp.dtype == "bfloat16" and not paddle.amp.is_bfloat16_supported():

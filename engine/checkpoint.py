@@ -4,9 +4,7 @@ A save is committed by the appearance of STEM.pdstates.new, which is written las
 finished by `recover` if a kill interrupts them. So at every moment there is one whole checkpoint under each stem.
 """
 
-import builtins
 import os
-import pickle
 import re
 import shutil
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 
+from data import read_pickle
 from engine.errors import InputError
 
 ENDINGS = (".pdparams", ".pdopt", ".pdema", ".pdstates")  # the last one commits
@@ -26,10 +25,14 @@ def save(stem: Path, contents: dict) -> None:
         if ending in contents:
             _write(Path(f"{stem}{ending}.new"), contents[ending])
     _finish(stem)
+    _remove(stem, [ending for ending in ENDINGS if ending not in contents])
 
 
 def recover(stem: Path) -> None:
-    """Bring the files at `stem` into order after a kill: finish a committed save, drop one that was not."""
+    """Bring the files at `stem` into order after a kill: finish a committed save, drop one that was not.
+
+    Only for the process that writes there: a save that is under way would be taken for one that was killed.
+    """
     if Path(f"{stem}{ENDINGS[-1]}.new").exists():
         _finish(stem)
     for ending in ENDINGS:
@@ -40,8 +43,10 @@ def recover(stem: Path) -> None:
 def copy(source: Path, target: Path) -> None:
     """Let `target` be the same checkpoint as `source`, by hard links where the file system has them."""
     recover(target)
+    missing = [ending for ending in ENDINGS if not Path(f"{source}{ending}").exists()]
     for ending in ENDINGS:
-        if (file := Path(f"{source}{ending}")).exists():
+        if ending not in missing:
+            file = Path(f"{source}{ending}")
             new = Path(f"{target}{ending}.new")
             try:
                 os.link(file, new)
@@ -49,14 +54,18 @@ def copy(source: Path, target: Path) -> None:
                 shutil.copyfile(file, part := Path(f"{target}{ending}.part"))
                 os.replace(part, new)
     _finish(target)
+    _remove(target, missing)
 
 
-def rotate(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints epoch_N of a folder."""
-    found = {int(match[1]) for file in folder.glob("epoch_*.pd*") if (match := re.match(r"epoch_(\d+)\.", file.name))}
-    for epoch in sorted(found)[: max(0, len(found) - keep)]:
-        for ending in reversed(ENDINGS):
-            (folder / f"epoch_{epoch}{ending}").unlink(missing_ok=True)
+def epochs_kept(folder: Path) -> list[int]:
+    """The N of the checkpoints epoch_N in a folder, in order."""
+    found = (re.fullmatch(r"epoch_(\d+)\.pdstates", file.name) for file in folder.glob("epoch_*.pdstates"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def remove(stem: Path) -> None:
+    """Remove a checkpoint, what makes it one first."""
+    _remove(stem, reversed(ENDINGS))
 
 
 def stem_of(path: str | Path) -> Path:
@@ -68,71 +77,49 @@ def stem_of(path: str | Path) -> Path:
 def load(stem: str | Path) -> dict:
     """The {ending: object} of a whole checkpoint. Raises InputError where there is none."""
     stem = stem_of(stem)
-    recover(stem)
-    if not Path(f"{stem}.pdstates").exists():
+    if not exists(stem):
         raise InputError(f"{stem}: no checkpoint there; expected {stem}.pdparams, .pdopt and .pdstates")
-    contents = {".pdparams": None, ".pdopt": None, ".pdstates": None}
-    if Path(f"{stem}.pdema").exists():
-        contents[".pdema"] = None
-    return {ending: read(Path(f"{stem}{ending}")) for ending in contents}
+    averaged = [".pdema"] if _current(stem, ".pdema").exists() else []
+    return {ending: read(_current(stem, ending)) for ending in (".pdparams", ".pdopt", *averaged, ".pdstates")}
+
+
+def exists(stem: Path) -> bool:
+    return _current(stem, ".pdstates").exists()
+
+
+def _current(stem, ending):
+    """The file of the newest whole checkpoint: a save that is committed may not have its own names yet."""
+    new = Path(f"{stem}{ending}.new")
+    committed = Path(f"{stem}{ENDINGS[-1]}.new").exists() and new.exists()
+    return new if committed else Path(f"{stem}{ending}")
 
 
 def read_weights(path: str | Path) -> dict:
     """{name: array} of a .pdparams file, the file of averaged weights beside it where there is one."""
     stem = stem_of(path)
-    recover(stem)
-    averaged = Path(f"{stem}.pdema")
-    state = read(averaged if averaged.exists() else Path(f"{stem}.pdparams"))
+    averaged = _current(stem, ".pdema")
+    state = read(averaged if averaged.exists() else _current(stem, ".pdparams"))
     arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
     if not arrays:
         raise InputError(f"{stem}.pdparams: holds no weights")
     return arrays
 
 
-def read(path: Path):
-    """What `paddle.save` wrote to a file, with arrays for tensors.
+def read(path: Path) -> dict:
+    """What `paddle.save` wrote to a file, with arrays for tensors, read without running code of the file's.
 
-    Such files are pickles, and a stranger's pickle can run code when it is loaded: this reader makes arrays,
-    numbers, strings and containers, and refuses everything else. Raises InputError.
+    Raises InputError where there is no such file, DataError where it holds anything but arrays and plain values.
     """
     try:
-        with open(path, "rb") as file:
-            return _ArrayUnpickler(file, encoding="latin1").load()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected one that paddle.save wrote") from None
-    except _Forbidden as error:
-        raise InputError(f"{path}: refused, it holds more than arrays ({error})") from None
-    except Exception as error:  # a damaged pickle fails in any way that its bytes can spell
-        raise InputError(f"{path}: damaged or not written by paddle.save ({type(error).__name__})") from None
-
-
-class _Forbidden(pickle.UnpicklingError):
-    pass
-
-
-def _tensor(name_and_array):
-    """Paddle pickles a tensor as tuple((name, array))."""
-    is_tensor = len(name_and_array) == 2 and isinstance(name_and_array[1], np.ndarray)
-    return name_and_array[1] if is_tensor else tuple(name_and_array)
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module, name):
-        if (module, name) == ("builtins", "tuple"):
-            return _tensor
-        if module == "builtins" and name in ("set", "frozenset", "complex", "bytearray"):
-            return getattr(builtins, name)
-        if (module, name) == ("collections", "OrderedDict"):
-            return dict
-        if (module, name) == ("_codecs", "encode"):
-            return super().find_class(module, name)
-        if re.fullmatch(r"numpy(\._?core\.(multiarray|numeric))?", module) and name in _NUMPY_NAMES:
-            return super().find_class(re.sub(r"numpy\._?core", _NUMPY_CORE, module), name)
-        raise _Forbidden(f"{module}.{name}")
-
-
-_NUMPY_NAMES = {"_reconstruct", "scalar", "ndarray", "dtype", "_frombuffer"}
-_NUMPY_CORE = "numpy._core" if hasattr(np, "_core") else "numpy.core"  # NumPy 2 renamed it
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise InputError(f"{path}: {reason}; expected a file that paddle.save wrote") from None
+    value = read_pickle(content, path, encoding="latin1")
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: holds a {type(value).__name__}, expected a dictionary of arrays")
+    value.pop("StructuredToParameterName@@", None)  # Paddle's own note, no array
+    return value
 
 
 def _write(path, value):
@@ -149,3 +136,9 @@ def _finish(stem):
     for ending in ENDINGS:
         if (new := Path(f"{stem}{ending}.new")).exists():
             os.replace(new, f"{stem}{ending}")
+            new.unlink(missing_ok=True)  # two links to one file are left alone by a rename
+
+
+def _remove(stem, endings):
+    for ending in endings:
+        Path(f"{stem}{ending}").unlink(missing_ok=True)

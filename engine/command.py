@@ -1,7 +1,6 @@
 """What all commands share: -c and -o, and how a command ends."""
 
 import argparse
-import signal
 import sys
 
 from data import DataError
@@ -23,7 +22,7 @@ def config_parser(description, *, weights=False):
 def command(main):
     """Run a command's `main` and turn the ends that are no bugs into one line and a status.
 
-    Bad input is 2, a diverged training 1, SIGTERM 143; a bug keeps its traceback.
+    Bad input is 2, a diverged training 1, SIGTERM 143, Ctrl-C 130; a bug keeps its traceback.
     """
     try:
         main()
@@ -35,4 +34,4 @@ def command(main):
         sys.exit(1)
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
-        sys.exit(128 + signal.SIGTERM)
+        sys.exit(stopped.status)

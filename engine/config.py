@@ -64,9 +64,9 @@ class Schedule(Section):
 
 
 class Amp(Section):
-    """Mixed precision on a GPU."""
+    """Mixed precision on a GPU, as Paddle calls it: O1 computes what can stand it in the smaller type, O0 nothing."""
 
-    level: Literal["O0", "O1", "O2"] = "O0"
+    level: Literal["O0", "O1"] = "O0"
     dtype: Literal["float16", "bfloat16"] = "float16"
 
 
@@ -122,9 +122,9 @@ def _one_of(sections):
 
 
 class Config(Section):
-    name: str  # of the run; None in a file: the file's own name
+    name: Annotated[str, Field(pattern=r"^[^/.][^/]*(/[^/.][^/]*)*$")]  # of the run; None in a file: the file's own
     output: str = "output"  # the run's folder is output/name
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "gpu"] = "auto"
     deterministic: bool = False  # on a GPU: slower algorithms that give the same bits each time
     pretrained: str | None = None  # a .pdparams file to start from; what does not fit is reported and left out
@@ -171,7 +171,11 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     if values.get("name") is None:
         values["name"] = Path(path).stem
     try:
-        return Config.model_validate_json(json.dumps(values), strict=True)
+        values = json.dumps(values)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: holds what is no number, text, list or mapping ({error})") from None
+    try:
+        return Config.model_validate_json(values, strict=True)
     except pydantic.ValidationError as failure:
         raise InputError(_one_line(failure.errors()[0], origins, str(path))) from None
 
@@ -183,6 +187,8 @@ class _Reader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is no word", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
@@ -223,7 +229,10 @@ def _read_with_bases(path, above):
         raise InputError(f"{path}: _BASE_ leads back to this file")
     values = read_yaml(path)
     bases = values.pop("_BASE_", [])
-    for base in [bases] if isinstance(bases, str) else bases:
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise InputError(f"{path}: _BASE_: expected a path or a list of paths, got {bases!r}")
+    for base in bases:
         yield from _read_with_bases(path.parent / base, (*above, path.resolve()))
     yield path, values
 
@@ -256,16 +265,31 @@ def _override(values, text, origins):
     source, parent = f"-o {text}", values
     for part in path:
         parent = parent.get(part) if isinstance(parent, dict) else None
+    if parent is None and last.isdigit():  # an element of a list that no file mentions: of its default
+        parent = _default_list(path)
+        _merge(values, _nested(path, parent), source, origins)
     if isinstance(parent, list):
         if not last.isdigit() or int(last) >= len(parent):
             raise InputError(f"{source}: expected an index from 0 to {len(parent) - 1} behind {'.'.join(path)}")
         parent[int(last)] = value
         origins[tuple(path)] = source
         return
-    mapping = {last: value}
+    _merge(values, _nested([*path, last], value), source, origins)
+
+
+def _nested(path, value):
     for part in reversed(path):
-        mapping = {part: mapping}
-    _merge(values, mapping, source, origins)
+        value = {part: value}
+    return value
+
+
+def _default_list(path):
+    """The list that the schema has at this place where nothing is given; an empty one where it has none."""
+    value = Config.model_fields.get(path[0])
+    value = value and value.default
+    for part in path[1:]:
+        value = getattr(value, part, None)
+    return list(value) if isinstance(value, tuple) else []
 
 
 def _one_line(error, origins, path):

@@ -1,5 +1,7 @@
 """The ends of a run that are no bugs."""
 
+import signal
+
 
 class InputError(ValueError):
     """What a user can mend: one line that names the thing, what was wanted and where."""
@@ -10,4 +12,8 @@ class Diverged(Exception):
 
 
 class Stopped(Exception):
-    """SIGTERM was obeyed: the work is saved."""
+    """A signal was obeyed: the work is saved."""
+
+    def __init__(self, number, step):
+        super().__init__(f"stopped by {signal.Signals(number).name} at step {step}; saved, continue with -r auto")
+        self.status = 128 + number

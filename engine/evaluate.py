@@ -4,6 +4,8 @@ import numpy as np
 import paddle
 from paddle.nn import functional as F
 
+from data import DataError
+
 
 @paddle.no_grad()
 def evaluate(model, loader, *, samples=0):
@@ -35,7 +37,9 @@ def evaluate(model, loader, *, samples=0):
         paddle.distributed.all_reduce(total)
         sums = total.numpy()
     images, loss, wrong1, wrong5 = sums.tolist()
+    if not images:
+        raise DataError("evaluation: not one of the validation images can be read")
     errors = {"loss": loss / images, "top1_error": wrong1 / images}
-    if logits.shape[1] > 5:
+    if len(loader.dataset.classes) > 5:
         errors["top5_error"] = wrong5 / images
     return errors, kept[:samples]

@@ -1,11 +1,13 @@
 """A model for deployment, which needs nothing of this project."""
 
+import sys
 from pathlib import Path
 
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
+from engine.errors import InputError
 from engine.record import write_preparation
 
 
@@ -28,10 +30,16 @@ def export(model, preparation, folder: Path) -> float:
     model.eval()
     wrapped = _Probabilities(model)
     wrapped.eval()
-    folder.mkdir(parents=True, exist_ok=True)
-    shape = [None, *preparation.image_shape]
-    paddle.jit.save(wrapped, str(folder / "inference"), input_spec=[paddle.static.InputSpec(shape, "float32", "image")])
-    write_preparation(folder, preparation)
+    image = paddle.static.InputSpec([None, *preparation.image_shape], "float32", "image")
+    # Paddle's translator of Python control flow is for code that depends on values of tensors: ours does not.
+    own = [module for name, module in sys.modules.items() if name.split(".")[0] in ("ops", "models")]
+    paddle.jit.ignore_module(own)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        paddle.jit.save(wrapped, str(folder / "inference"), input_spec=[image])
+        write_preparation(folder, preparation)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
     loaded = paddle.jit.load(str(folder / "inference"))
     loaded.eval()
     differences = []
@@ -39,4 +47,6 @@ def export(model, preparation, folder: Path) -> float:
         for images in (1, 3):
             image = paddle.randn([images, *preparation.image_shape])
             differences.append(float((wrapped(image) - loaded(image)).abs().max()))
+    if not max(differences) < 1e-4:  # nan is not below either
+        raise RuntimeError(f"the exported model's probabilities differ by {max(differences)} from the model's")
     return max(differences)

@@ -16,6 +16,7 @@ from engine.ema import Ema
 from engine.errors import Diverged, Stopped
 from engine.evaluate import evaluate
 from engine.figures import annotated
+from engine.running_statistics import RunningStatistics, share_running_statistics
 
 
 @dataclass
@@ -32,12 +33,9 @@ class Learner:
 
 def make_learner(config: Config, model, optimizer, schedule) -> Learner:
     """Wrap the model for mixed precision, several devices and averaging, as the config asks."""
-    amp = config.amp
     ema = None if config.ema_decay is None else Ema(model, config.ema_decay)
-    if amp.level == "O2":
-        model, optimizer = paddle.amp.decorate(model, optimizer, level="O2", dtype=amp.dtype)
     network = paddle.DataParallel(model) if paddle.distributed.get_world_size() > 1 else model
-    scaler = paddle.amp.GradScaler(enable=amp.level != "O0" and amp.dtype == "float16")
+    scaler = paddle.amp.GradScaler(enable=config.amp.level == "O1" and config.amp.dtype == "float16")
     return Learner(model, network, optimizer, schedule, scaler, ema)
 
 
@@ -54,17 +52,18 @@ def train_step(learner: Learner, batch, step, config: Config, *, norms=False) ->
     per_pass = min(images, config.batch.images_per_worker * (config.batch.workers_per_pass or images))
     passes = range(0, images, per_pass)
     totals = {}
+    statistics = RunningStatistics(learner.model, config, len(passes))
     for start in passes:
         part = {name: paddle.to_tensor(value[start : start + per_pass]) for name, value in batch.items()}
         last = start + per_pass >= images  # gradients of several devices meet once a step
         together = contextlib.nullcontext() if last or learner.network is learner.model else learner.network.no_sync()
         with together:
-            amp = config.amp
-            with paddle.amp.auto_cast(enable=amp.level != "O0", level=amp.level.replace("O0", "O1"), dtype=amp.dtype):
+            with statistics.of_one_pass(), paddle.amp.auto_cast(config.amp.level == "O1", dtype=config.amp.dtype):
                 outputs = learner.network(part)
             learner.scaler.scale(outputs["loss"] / len(passes)).backward()
         for name, value in outputs.items():
             totals[name] = totals.get(name, 0) + value.detach() / len(passes)
+    statistics.settle()
     parameters = [parameter for parameter in learner.model.parameters() if parameter.grad is not None]
     clip_norm = config.optimizer.clip_norm
     if norms or clip_norm:
@@ -91,26 +90,28 @@ def _norm(tensors):
 
 def train(config: Config, learner: Learner, train_loader, validation_loader, progress, record) -> None:
     """All epochs that are left, each with its evaluation and checkpoint. Raises Stopped after SIGTERM, saved."""
-    with _sigterm_caught() as stop:
+    clock = _Clock(config, train_loader, progress)
+    with _signals_caught() as stop:
         while progress.epoch < config.schedule.epochs:
-            _train_epoch(config, learner, train_loader, progress, record, stop)
+            _train_epoch(config, learner, train_loader, progress, record, clock, stop)
             epoch = progress.epoch + 1
-            last = epoch == config.schedule.epochs
-            if last or epoch % config.evaluate_every_epochs == 0:
+            if epoch == config.schedule.epochs or epoch % config.evaluate_every_epochs == 0:
                 _evaluate_epoch(config, learner, validation_loader, progress, record)
             if config.record.histograms:
                 record.histograms(learner.model, progress.step)
             progress.epoch = epoch
-            if last or epoch % config.checkpoint.every_epochs == 0:
+            if saving.is_due(config, progress) or progress.is_best:
+                share_running_statistics(learner, config)
                 saving.save(config.folder, learner, progress, record)
+                clock.saved()
                 if record.active:
-                    saving.keep_epoch(config.folder, progress, config.checkpoint.keep)
+                    saving.keep_epoch(config, progress)
 
 
-def _train_epoch(config, learner, loader, progress, record, stop):
+def _train_epoch(config, learner, loader, progress, record, clock, stop):
     epoch, steps = progress.epoch, loader.steps_per_epoch
     start = progress.step - epoch * steps
-    clock = _Clock(config, loader, progress)
+    clock.start()
     bar = record.progress(steps, start, f"epoch {epoch + 1}/{config.schedule.epochs}")
     learner.model.train()
     batches = loader.epoch(epoch, start)
@@ -129,11 +130,11 @@ def _train_epoch(config, learner, loader, progress, record, stop):
             if save_now or stop_now:
                 _settle(progress)
                 clock.working_done()
-                _same_running_statistics(learner.model, config)
+                share_running_statistics(learner, config)
                 saving.save(config.folder, learner, progress, record)
-                clock.since_saved_from = time.perf_counter()
+                clock.saved()
             if stop_now:
-                raise Stopped(f"stopped by SIGTERM at step {progress.step}; saved, continue with -r auto")
+                raise Stopped(stop["signal"] or signal.SIGTERM, progress.step)
     clock.working_done()
     totals = {name: total / steps for name, total in progress.sums.items()}
     progress.sums = {}
@@ -186,7 +187,7 @@ def _log_window(config, learner, loader, progress, record, clock, bar):
 
 
 def _evaluate_epoch(config, learner, loader, progress, record):
-    _same_running_statistics(learner.model, config)
+    share_running_statistics(learner, config)
     with learner.ema.applied(learner.model) if learner.ema else contextlib.nullcontext():
         errors, samples = evaluate(learner.model, loader, samples=config.record.sample_images)
     epoch = progress.epoch + 1
@@ -209,7 +210,14 @@ class _Clock:
         self.steps = self.counted = 0
         self.reading = self.batch = 0.0
         self.warned = False
-        self.at = self.since_saved_from = time.perf_counter()
+        self.at = self.saved_at = time.perf_counter()
+
+    def start(self):
+        """An epoch begins: what came before was no training."""
+        self.at = time.perf_counter()
+
+    def saved(self):
+        self.at = self.saved_at = time.perf_counter()
 
     def waiting(self):
         """A step begins: the batch is waited for."""
@@ -233,7 +241,7 @@ class _Clock:
 
     @property
     def since_saved(self):
-        return time.perf_counter() - self.since_saved_from
+        return time.perf_counter() - self.saved_at
 
     @property
     def images_per_second(self):
@@ -256,23 +264,31 @@ class _Clock:
 
 
 @contextlib.contextmanager
-def _sigterm_caught():
-    """Within: SIGTERM only sets the yielded dict's "requested"."""
-    stop = {"requested": False}
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.update(requested=True))
+def _signals_caught():
+    """Within: the first SIGTERM or Ctrl-C only sets the yielded dict's "signal", a second one has its usual effect."""
+    stop = {"signal": None}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def remember(number, frame):
+        stop["signal"] = number
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, remember)
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _agreed(save, stop, boundary):
     """(save, stop) as all devices agree on it: several look only at a log boundary, and then follow any of them."""
     if paddle.distributed.get_world_size() == 1:
-        return save, stop["requested"]
+        return save, stop["signal"] is not None
     if not boundary:
         return False, False
-    flags = paddle.to_tensor([float(save), float(stop["requested"])])
+    flags = paddle.to_tensor([float(save), float(stop["signal"] is not None)])
     paddle.distributed.all_reduce(flags, op=paddle.distributed.ReduceOp.MAX)
     return tuple(flag > 0 for flag in flags.tolist())
 
@@ -284,16 +300,3 @@ def _mean_over_devices(numbers):
     values = paddle.to_tensor(list(numbers.values()), dtype="float64")
     paddle.distributed.all_reduce(values)
     return dict(zip(numbers, (values / devices).tolist(), strict=True))
-
-
-def _same_running_statistics(model, config):
-    """Several devices: before running statistics are used or saved, give all the ones that the config calls for."""
-    devices = paddle.distributed.get_world_size()
-    if devices == 1:
-        return
-    for _, buffer in model.named_buffers():
-        if config.model.bn_running_statistics == "mean":
-            paddle.distributed.all_reduce(buffer)
-            buffer.set_value(buffer / devices)
-        else:
-            paddle.distributed.broadcast(buffer, src=0)

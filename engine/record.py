@@ -9,6 +9,7 @@ import dataclasses
 import io
 import json
 import logging
+import math
 import os
 import sys
 from pathlib import Path
@@ -40,19 +41,26 @@ def write_text(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
-def check_folder(config: Config, *, resume: bool) -> None:
-    """Raise InputError where the run's folder holds a run and `resume` is False, or a run that is not this one."""
+FIXED = ("seed", "model", "data", "batch", "ema_decay", "optimizer.name")  # what a run cannot change on its way
+
+
+def check_folder(config: Config, *, resume: bool) -> list[str]:
+    """Raise InputError where the run's folder holds a run and `resume` is False, or a run that is not this one.
+
+    Returns what may differ and does, as texts.
+    """
     written = config.folder / "config.yaml"
     if not written.exists():
-        return
+        return []
     if not resume:
         raise InputError(f"{config.folder}: already holds a run; continue it with -r auto, or choose -o name=...")
     before, now = read_yaml(written), yaml.safe_load(config.to_yaml())
-    for section in ("seed", "model", "data", "batch"):
-        for key, was, is_now in _differences(before.get(section), now[section], section):
-            raise InputError(
-                f"{config.folder}: its run has {key}: {was}, this config {is_now}; choose another -o name=..."
-            )
+    changes = []
+    for key, was, is_now in _differences(before, now):
+        if key.startswith(FIXED):
+            raise InputError(f"{config.folder}: its run has {key}: {was}, this config {is_now}; choose -o name=...")
+        changes.append(f"{key}: {was} -> {is_now}")
+    return changes
 
 
 def make_folder(config: Config, preparation) -> None:
@@ -66,14 +74,14 @@ def make_folder(config: Config, preparation) -> None:
         raise InputError(f"{config.folder}: cannot be written ({error.strerror})") from None
 
 
-def _differences(before, now, at):
+def _differences(before, now, at=()):
     """(dotted key, before, now) of every value that differs."""
     if isinstance(now, dict):
         before = before if isinstance(before, dict) else {}
         for key in sorted(before.keys() | now.keys()):
-            yield from _differences(before.get(key), now.get(key), f"{at}.{key}")
+            yield from _differences(before.get(key), now.get(key), (*at, key))
     elif before != now:
-        yield at, before, now
+        yield ".".join(at), before, now
 
 
 class RunRecord:
@@ -120,7 +128,9 @@ class RunRecord:
         """One line of metrics.jsonl. Its floats, and `scalars` for the eye only, go to VisualDL as kind/name."""
         if not self.active:
             return
-        self._metrics.write(json.dumps({"kind": kind, **values}) + "\n")
+        # An overflow that mixed precision steps over leaves a norm that JSON has no word for.
+        line = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
+        self._metrics.write(json.dumps({"kind": kind, **line}) + "\n")
         shown = {name: value for name, value in values.items() if isinstance(value, float)} | (scalars or {})
         for name, value in shown.items():
             self.visualdl.add_scalar(f"{kind}/{name}", value, step=values["step"])
@@ -140,9 +150,9 @@ class RunRecord:
         if not self.active:
             return
         values = {}
-        for key, _, value in _differences({}, config.model_dump(mode="json"), ""):
+        for key, _, value in _differences({}, config.model_dump(mode="json")):
             if value is not None:
-                values[key.lstrip(".")] = value if type(value) in (int, float) else str(value)
+                values[key] = value if type(value) in (int, float) else str(value)
         self.visualdl.add_hparams(values, ["eval/top1_error", "eval/loss", "epoch/top1_error"])
 
     def histograms(self, model, step):

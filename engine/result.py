@@ -5,13 +5,18 @@ import statistics
 from pathlib import Path
 
 from engine.config import Config
+from engine.errors import InputError
 from engine.record import write_text
 
 
 def read_metrics(folder: Path, kind: str) -> list[dict]:
     """The lines of one kind in a run's metrics.jsonl: "train" (a window of steps), "epoch" or "eval"."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [record for line in lines if (record := json.loads(line)).pop("kind") == kind]
+    path = folder / "metrics.jsonl"
+    try:
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error})") from None
+    return [record for record in records if record.pop("kind") == kind]
 
 
 def write_result(config: Config, train_seconds, model) -> dict:

@@ -25,7 +25,7 @@ def read_preparation(folder: Path) -> Preparation:
         return Preparation(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a folder that tools/train.py made") from None
-    except (json.JSONDecodeError, TypeError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise InputError(f"{path}: damaged ({error})") from None
 
 
@@ -38,7 +38,7 @@ def load_trained(config: Config, folder: Path, weights=None):
     preparation = read_preparation(folder)
     candidates = [Path(weights), folder / weights] if weights else [folder / "best", folder / "latest"]
     stems = [stem_of(candidate) for candidate in candidates]
-    stem = next((stem for stem in stems if Path(f"{stem}.pdparams").exists()), stems[0])
+    stem = next((stem for stem in stems if Path(f"{stem}.pdparams").exists()), stems[-1])
     model = build_model(config, preparation)
     state = read_weights(stem)
     try:

@@ -23,7 +23,7 @@ def make_norm(
     def group_norm(channels, initial_scale=1.0):
         if channels_per_group is None:
             return GroupNorm(channels, groups, eps, initial_scale)
-        if channels % channels_per_group:
+        if channels_per_group < 1 or channels % channels_per_group:
             raise ValueError(f"group norm: groups of {channels_per_group} channels do not divide {channels} channels")
         return GroupNorm(channels, channels // channels_per_group, eps, initial_scale)
 

@@ -45,6 +45,11 @@ def resnet(
     values `ops.DeformConv2D`; all 3x3 convolutions of bottlenecks, and the second of basic blocks, become deformable
     in `deformable_stages`. Raises ValueError for values that do not fit together.
     """
+    for name, value in (("width", width), ("norm_groups", norm_groups), ("deformable_groups", deformable_groups)):
+        if value < 1:
+            raise ValueError(f"{name}: {value}, expected 1 or more")
+    if norm_eps <= 0 or not 0 <= bn_momentum <= 1:
+        raise ValueError(f"norm_eps {norm_eps} must be above 0, bn_momentum {bn_momentum} from 0 to 1")
     bias = norm == "none"  # a norm's beta is the bias otherwise
     deformable = partial(
         DeformConv2D, version=deformable_version, deformable_groups=deformable_groups, modulation=deformable_modulation

@@ -1,5 +1,7 @@
 """Deformable convolution: v1 (Dai et al., arXiv:1703.06211) and v2 (Zhu et al., arXiv:1811.11168)."""
 
+import contextlib
+
 import paddle
 from paddle import nn
 from paddle.vision import ops as vision_ops
@@ -110,7 +112,8 @@ def _paddle(x, offset, weight, bias, mask, stride, padding, dilation, groups, de
     x, offset, weight, bias, mask = (
         None if tensor is None else at_least_float32(tensor) for tensor in (x, offset, weight, bias, mask)
     )
-    with paddle.amp.auto_cast(enable=False):  # the kernel knows float32 and float64 only
+    # The kernel knows float32 and float64 only; an exported graph has no mixed precision to switch off.
+    with paddle.amp.auto_cast(enable=False) if paddle.in_dynamic_mode() else contextlib.nullcontext():
         y = vision_ops.deform_conv2d(
             x, offset, weight, bias, stride=list(stride), padding=list(padding), dilation=list(dilation),
             deformable_groups=deformable_groups, groups=groups, mask=mask,

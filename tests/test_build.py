@@ -71,16 +71,17 @@ def test_norms_of_one_image_are_the_same_under_any_split(tiny, norm):
 
 
 @pytest.mark.parametrize("norm", ["bn", "gn"])
-@pytest.mark.parametrize("passes", [1, 2])
-def test_passes_of_whole_workers_give_the_same_step(tiny, norm, passes):
-    whole = load_config(tiny, [*WORKERS, f"model.norm={norm}"])
-    cut = load_config(tiny, [*WORKERS, f"model.norm={norm}", f"batch.workers_per_pass={passes}"])
+@pytest.mark.parametrize("running", ["first", "mean"])
+@pytest.mark.parametrize("per_pass", [1, 2])
+def test_passes_of_whole_workers_give_the_same_step(tiny, norm, running, per_pass):
+    options = [*WORKERS, f"model.norm={norm}", f"model.bn_running_statistics={running}"]
+    whole, cut = load_config(tiny, options), load_config(tiny, [*options, f"batch.workers_per_pass={per_pass}"])
     batch = first_batch(whole)
     states = []
     for config in (whole, cut):
         learner = learner_of(config)
         outputs = train_step(learner, batch, 0, config, norms=True)
-        state = {name: value.numpy() for name, value in learner.model.named_parameters()}
+        state = {name: value.numpy() for name, value in learner.model.state_dict().items()}
         states.append((float(outputs["loss"]), float(outputs["gradient_norm"]), state))
     assert states[0][0] == pytest.approx(states[1][0], rel=1e-5)
     assert states[0][1] == pytest.approx(states[1][1], rel=1e-4)

@@ -44,9 +44,15 @@ def test_the_rate_follows_the_images_of_a_step(base):
 
 def test_overrides_are_yaml_and_reach_into_lists(base):
     config = load_config(base, ["optimizer.weight_decay=1e-4", "schedule.milestones.1=7", "pretrained=off"])
+    assert load_config(base, ["data.name=synthetic"]).schedule.milestones == (3, 6, 9)
     assert config.optimizer.weight_decay == 1e-4  # YAML 1.1 would read a string
     assert config.schedule.milestones == (3, 7, 9)
     assert config.pretrained == "off"  # and a boolean here
+
+
+def test_an_index_reaches_into_a_default_list(tmp_path):
+    config = load_config(write(tmp_path, "plain.yaml", "data: {name: synthetic}\n"), ["schedule.milestones.0=20"])
+    assert config.schedule.milestones == (20, 60, 90)
 
 
 def test_what_is_written_is_read_as_the_same(base, tmp_path):
@@ -74,6 +80,10 @@ def test_what_is_written_is_read_as_the_same(base, tmp_path):
         ("epochs", ["-o epochs", "key=value"]),
         ("a=[1", ["-o a=[1", "not a YAML value"]),
         ("model=gn", ["model", "got 'gn'"]),
+        ("name=''", ["name"]),
+        ("name=../x", ["name", "'../x'"]),
+        ("seed=99999999999999999999999", ["seed"]),
+        ("pretrained=!!set {a}", ["no number, text, list or mapping"]),
     ],
 )
 def test_bad_values_are_one_line_that_names_them(base, override, words):
@@ -101,6 +111,9 @@ def test_the_file_that_gave_the_bad_value_is_named(base, tmp_path):
         ("", "expected a mapping"),
         ("_BASE_: missing.yaml\n", "missing.yaml: no such file"),
         ("_BASE_: bad.yaml\n", "leads back"),
+        ("_BASE_: 5\n", "_BASE_: expected a path"),
+        ("? [1, 2]\n: 3\n", "not valid YAML"),
+        ("1: 3\n", "is no word"),
         ("seed: 1\n", "data: missing"),
         ("data: {classes: 3}\n", "data.name: missing; expected one of"),
     ],

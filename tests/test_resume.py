@@ -1,5 +1,6 @@
 """Nothing is lost: a run that is killed at any step and continued ends with the same bytes as one that was not."""
 
+import json
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ import pytest
 from conftest import run_tool, start_tool
 from visualdl import LogReader
 
+from data import DataError
 from engine import checkpoint
 from engine.errors import InputError
 
@@ -95,6 +97,66 @@ def test_sigterm_saves_and_exits(tiny, tmp_path):
     assert f"at step {states['step']};" in stderr
 
 
+def test_ctrl_c_saves_too(tiny, tmp_path):
+    process = start_tool("train.py", "-c", tiny, "-o", "schedule.epochs=500")
+    while steps_logged(tmp_path / "output" / "tiny") < 2 and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and "stopped by SIGINT at step" in stderr and "Traceback" not in stderr
+
+
+def test_going_back_to_an_older_checkpoint_gives_the_same_run(tiny, tmp_path):
+    options = ["-o", "schedule.epochs=4", "checkpoint.keep=4"]
+    assert run_tool("train.py", "-c", tiny, *options).returncode == 0
+    folder = tmp_path / "output" / "tiny"
+    metrics, state = (folder / "metrics.jsonl").read_bytes(), final_state(folder)
+    done = run_tool("train.py", "-c", tiny, *options, "-r", folder / "epoch_2.pdparams")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "metrics.jsonl").read_bytes() == metrics
+    assert_same(state, final_state(folder))
+    assert checkpoint.epochs_kept(folder) == [1, 2, 3, 4]
+
+
+def test_resuming_elsewhere_starts_new_records_and_spares_those_that_are_there(tiny, trained, tmp_path):
+    done = run_tool("train.py", "-c", tiny, "-r", trained / "epoch_2", "-o", "schedule.epochs=3", "name=other")
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "output" / "other" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 3 + 1 + 1  # of the third epoch alone
+    before = (tmp_path / "output" / "other" / "metrics.jsonl").read_bytes()
+    for options, words in (
+        (["-r", trained / "epoch_2", "-o", "name=other"], "already holds a run of its own"),
+        (["-r", trained / "latest", "-o", "schedule.epochs=3", "name=third"], "has all 3 epochs already"),
+        (["-r", trained / "latest", "-o", "data.train_images=32", "name=third"], "its epochs have 6 steps"),
+        (["-r", trained / "latest", "-o", "optimizer.name=adam", "schedule.epochs=9", "name=x"], "this optimizer"),
+    ):
+        done = run_tool("train.py", "-c", tiny, *options)
+        assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+    assert (tmp_path / "output" / "other" / "metrics.jsonl").read_bytes() == before
+
+
+def test_the_best_is_kept_whatever_the_epochs_that_are_saved(tiny, tmp_path):
+    options = ["schedule.epochs=5", "checkpoint.every_epochs=4", "optimizer.base_lr=0.02"]
+    assert run_tool("train.py", "-c", tiny, "-o", *options).returncode == 0
+    folder = tmp_path / "output" / "tiny"
+    states = checkpoint.load(folder / "best")[".pdstates"]
+    result = json.loads((folder / "result.json").read_text())
+    assert states["best"]["epoch"] == result["best_epoch"] == states["epoch"]
+    assert checkpoint.epochs_kept(folder) == [4, 5]
+
+
+def test_records_that_are_lost_are_noticed(tiny, tmp_path):
+    process = start_tool("train.py", "-c", tiny, "-o", "schedule.epochs=500")
+    folder = tmp_path / "output" / "tiny"
+    while not (folder / "epoch_1.pdstates").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    (folder / "metrics.jsonl").unlink()
+    done = run_tool("train.py", "-c", tiny, "-o", "schedule.epochs=500", "-r", "auto")
+    assert done.returncode == 2 and "metrics.jsonl: has 0 bytes" in done.stderr
+
+
 def contents(step):
     return {".pdparams": {"w": step}, ".pdopt": {"v": step}, ".pdstates": {"step": step}}
 
@@ -104,11 +166,8 @@ def loaded(stem):
     return found[".pdparams"]["w"], found[".pdopt"]["v"], found[".pdstates"]["step"]
 
 
-@pytest.mark.parametrize("fatal", range(1, 12))
-def test_a_kill_at_any_file_operation_leaves_a_whole_checkpoint(tmp_path, monkeypatch, fatal):
-    """Every rename of a save is the last one before the kill once: afterwards the old or the new one is whole."""
-    stem = tmp_path / "latest"
-    checkpoint.save(stem, contents(1))
+def dies_at(fatal, monkeypatch, action):
+    """Run `action`, killed at its `fatal`-th rename; whether it came so far."""
     count, replace = 0, os.replace
 
     def dying(source, target):
@@ -118,24 +177,60 @@ def test_a_kill_at_any_file_operation_leaves_a_whole_checkpoint(tmp_path, monkey
             raise KeyboardInterrupt
         replace(source, target)
 
-    monkeypatch.setattr(os, "replace", dying)
-    try:
-        checkpoint.save(stem, contents(2))
-        died = False
-    except KeyboardInterrupt:
-        died = True
-    monkeypatch.undo()
-    step = loaded(stem)[2]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dying)
+        try:
+            action()
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("fatal", range(1, 8))
+def test_a_kill_at_any_rename_of_a_save_leaves_a_whole_checkpoint(tmp_path, monkeypatch, fatal):
+    stem = tmp_path / "latest"
+    checkpoint.save(stem, contents(1))
+    died = dies_at(fatal, monkeypatch, lambda: checkpoint.save(stem, contents(2)))
+    left = names(tmp_path)
+    step = 1 if died and fatal <= 3 else 2  # three files are written, the third commits
     assert loaded(stem) == (step, step, step)
-    assert step == (1 if died and fatal <= 3 else 2)  # three files are written, the third commits
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest.pdopt", "latest.pdparams", "latest.pdstates"]
+    assert names(tmp_path) == left  # a reader changes nothing: the writer may be alive
+    checkpoint.recover(stem)
+    assert loaded(stem) == (step, step, step)
+    assert names(tmp_path) == ["latest.pdopt", "latest.pdparams", "latest.pdstates"]
+
+
+@pytest.mark.parametrize("fatal", range(1, 5))
+def test_a_kill_at_any_rename_of_a_copy_leaves_a_whole_checkpoint(tmp_path, monkeypatch, fatal):
+    checkpoint.save(tmp_path / "best", contents(1))
+    checkpoint.save(tmp_path / "latest", contents(2))
+    dies_at(fatal, monkeypatch, lambda: checkpoint.copy(tmp_path / "latest", tmp_path / "best"))
+    assert loaded(tmp_path / "best") in ((1, 1, 1), (2, 2, 2))
+    checkpoint.copy(tmp_path / "latest", tmp_path / "best")
+    checkpoint.copy(tmp_path / "latest", tmp_path / "best")  # once more: the same files under both names
+    assert loaded(tmp_path / "best") == (2, 2, 2)
+    assert len(names(tmp_path)) == 6
+
+
+def test_a_save_or_copy_leaves_no_file_of_the_checkpoint_before(tmp_path):
+    checkpoint.save(tmp_path / "latest", {**contents(1), ".pdema": {"w": 1}})
+    checkpoint.copy(tmp_path / "latest", tmp_path / "best")
+    checkpoint.save(tmp_path / "latest", contents(2))
+    assert not (tmp_path / "latest.pdema").exists() and (tmp_path / "best.pdema").exists()
+    checkpoint.copy(tmp_path / "latest", tmp_path / "best")
+    assert not (tmp_path / "best.pdema").exists()
 
 
 def test_copies_stay_when_the_original_is_written_anew_and_old_epochs_go(tmp_path):
     for epoch in (1, 2, 10):
         checkpoint.save(tmp_path / "latest", contents(epoch))
         checkpoint.copy(tmp_path / "latest", tmp_path / f"epoch_{epoch}")
-    checkpoint.rotate(tmp_path, keep=2)
+    checkpoint.remove(tmp_path / "epoch_1")
+    assert checkpoint.epochs_kept(tmp_path) == [2, 10]
     assert loaded(tmp_path / "epoch_2.pdparams") == (2, 2, 2) and loaded(tmp_path / "epoch_10") == (10, 10, 10)
     with pytest.raises(InputError, match="epoch_1: no checkpoint there"):
         checkpoint.load(tmp_path / "epoch_1")
@@ -149,11 +244,11 @@ def test_damaged_and_malicious_files_are_refused(tmp_path):
             return os.system, (f"touch {tmp_path / 'executed'}",)
 
     (tmp_path / "evil.pdparams").write_bytes(pickle.dumps({"w": Evil()}))
-    with pytest.raises(InputError, match="evil.pdparams: refused, it holds more than arrays"):
+    with pytest.raises(DataError, match="evil.pdparams: is no pickle of plain arrays: asks for .*system, which is refused"):
         checkpoint.read_weights(tmp_path / "evil")
     assert not (tmp_path / "executed").exists()
     checkpoint.save(tmp_path / "cut", contents(1))
     whole = (tmp_path / "cut.pdparams").read_bytes()
     (tmp_path / "cut.pdparams").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="cut.pdparams: damaged"):
+    with pytest.raises(DataError, match="cut.pdparams: is no pickle of plain arrays"):
         checkpoint.load(tmp_path / "cut")

@@ -146,6 +146,8 @@ def test_fine_tuning_reports_what_fitted(trained, tiny):
         (["pretrained=/nowhere.pdparams"], "/nowhere.pdparams: no such file"),
         (["amp.level=O1"], "amp.level: O1 needs a GPU"),
         (["output=/proc/nothing"], "/proc/nothing/tiny: cannot be written"),
+        (["model.width=0"], "model: width: 0, expected 1 or more"),
+        (["schedule.warmup_epochs=3"], "schedule.warmup_epochs: 3.0, more than the 2 epochs"),
         (["device=gpu"], "device: gpu was asked for, but Paddle sees none"),
     ],
 )
@@ -156,6 +158,27 @@ def test_bad_input_is_one_line_and_status_2(tiny, tmp_path, overrides, words):
     assert len(errors) == 1 and words in errors[0], done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "output").exists()
+
+
+def test_bad_input_of_the_other_commands(trained, tmp_path):
+    config = ["-c", trained / "config.yaml"]
+    (tmp_path / "file").write_text("no picture")
+    (tmp_path / "empty").mkdir()
+    for tool, arguments, words in (
+        ("eval.py", [*config, "-w", "epoch_77"], f"{trained / 'epoch_77'}.pdparams: no such file"),
+        ("eval.py", [*config, "-o", "data.image_size=16"], "not those that the model was trained with"),
+        ("eval.py", [*config, "-o", "model.width=4"], "does not fit this config's model"),
+        ("eval.py", ["-c", "configs/quickstart.yaml", "-o", f"output={tmp_path}"], "preparation.json: no such file"),
+        ("infer.py", [*config, tmp_path / "file"], f"{tmp_path / 'file'}: cannot be read as an image"),
+        ("infer.py", [*config, tmp_path / "empty"], "no pictures in this folder"),
+        ("infer.py", [*config, tmp_path / "nothing.png"], "no such picture or folder"),
+        ("infer.py", [*config, tmp_path / "file", "--top", "0"], "--top 0: expected 1 or more"),
+        ("export_model.py", [*config, "--save-dir", tmp_path / "file" / "x"], "cannot be written"),
+    ):
+        done = run_tool(tool, *arguments)
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert done.returncode == 2 and len(errors) == 1 and words in errors[0], (arguments, done.stderr)
+        assert "Traceback" not in done.stderr
 
 
 def test_a_run_is_never_overwritten(trained):

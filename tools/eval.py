@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
 from engine import environment
-from engine.build import build_data, build_loaders
+from engine.build import build_data, build_validation_loader
 from engine.command import command, config_parser
 from engine.config import load_config
 from engine.errors import InputError
@@ -20,10 +20,10 @@ def main():
     config = load_config(arguments.config, arguments.override)
     rank, ranks = environment.start(config.device, config.deterministic)
     model, preparation = load_trained(config, run_folder(arguments.config, config), arguments.weights)
-    train_set, validation_set = build_data(config)
-    if validation_set.classes != preparation.classes:
-        raise InputError(f"data: its classes are not those of the model, {', '.join(preparation.classes[:10])}")
-    _, loader = build_loaders(config, train_set, validation_set, rank, ranks)
+    _, validation_set = build_data(config)
+    if validation_set.preparation != preparation:
+        raise InputError("data: its classes, image size or normalisation are not those that the model was trained with")
+    loader = build_validation_loader(config, validation_set, rank, ranks)
     errors, _ = evaluate(model, loader)
     if rank == 0:
         if arguments.json:

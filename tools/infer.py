@@ -9,12 +9,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a 
 from engine import environment
 from engine.command import command, config_parser
 from engine.config import load_config
+from engine.errors import InputError
 from engine.predict import find_pictures, predict
 from engine.trained import load_trained, run_folder
 
 
 def main():
     arguments = parse_arguments()
+    if arguments.top < 1:
+        raise InputError(f"--top {arguments.top}: expected 1 or more")
     config = load_config(arguments.config, arguments.override)
     environment.start(config.device)
     pictures = find_pictures(arguments.pictures)

@@ -12,7 +12,7 @@ from engine.build import (
     build_model,
     build_optimizer,
     build_schedule,
-    check_amp,
+    check_device,
     load_pretrained,
 )
 from engine.command import command, config_parser
@@ -27,16 +27,21 @@ def main():
     arguments = parse_arguments()
     config = load_config(arguments.config, arguments.override)
     rank, ranks = environment.start(config.device, config.deterministic)
-    check_amp(config)
+    check_device(config, ranks)
     train_set, validation_set = build_data(config)
     train_loader, validation_loader = build_loaders(config, train_set, validation_set, rank, ranks)
     model = build_model(config, train_set)
     report = load_pretrained(model, config.pretrained) if config.pretrained else None
     optimizer = build_optimizer(config, model)
     learner = make_learner(config, model, optimizer, build_schedule(config, train_loader.steps_per_epoch))
+    steps = train_loader.steps_per_epoch
+    changes = []
     if rank == 0:  # alone: another process may come here when the folder is already made
-        check_folder(config, resume=bool(arguments.resume))
-    progress = restore(arguments.resume, config.folder, learner) if arguments.resume else Progress()
+        changes = check_folder(config, resume=bool(arguments.resume))
+    if arguments.resume:
+        progress = restore(arguments.resume, config, learner, steps)
+    else:
+        progress = Progress(steps_per_epoch=steps)
     if rank == 0:
         make_folder(config, train_set.preparation)
     record = RunRecord(config.folder, rank, progress.position)
@@ -44,6 +49,8 @@ def main():
         record.begin(config, f"{config.pretrained}: {report}" if report else "started from the seed")
     else:
         record.log(f"continuing at step {progress.step}, epoch {progress.epoch + 1}")
+        for change in changes:
+            record.log(f"changed since it began: {change}")
     try:
         train(config, learner, train_loader, validation_loader, progress, record)
     finally:

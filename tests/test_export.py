@@ -1,0 +1,25 @@
+"""Exported models of every kind, loaded again, give what the model gives."""
+
+import numpy as np
+import pytest
+
+from data import Preparation
+from engine.export import export
+from models import Classifier, resnet
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"norm": norm} for norm in ("bn", "gn", "ln", "in", "frozen_bn", "sync_bn", "none")]
+    + [{"deformable_stages": ("c4", "c5"), "deformable_version": version} for version in (1, 2)],
+    ids=str,
+)
+def test_export(tmp_path, arguments):
+    network = resnet(depth=18, width=4, stem="small", in_channels=1, norm_groups=2, **arguments)
+    model = Classifier(network, 3)
+    for layer in model.sublayers():
+        if type(layer).__name__ == "DeformConv2D":  # offsets that matter
+            layer.offset.bias.set_value(np.linspace(-1, 1, layer.offset.bias.shape[0]).astype(np.float32))
+    preparation = Preparation(("a", "b", "c"), (1, 16, 20), (0.5,), (0.5,))
+    assert export(model, preparation, tmp_path / "export") < 1e-5
+    assert (tmp_path / "export" / "preparation.json").exists()
