@@ -41,7 +41,12 @@ def save(folder: Path, learner, progress: Progress, record) -> None:
     contents = {
         ".pdparams": learner.model.state_dict(),
         ".pdopt": learner.optimizer.state_dict(),
-        ".pdstates": {**dataclasses.asdict(progress), "scaler": learner.scaler.state_dict(), "saved_at": time.time()},
+        ".pdstates": {
+            **dataclasses.asdict(progress),
+            "optimizer": type(learner.optimizer).__name__,
+            "scaler": learner.scaler.state_dict(),
+            "saved_at": time.time(),
+        },
     }
     if learner.ema:
         contents[".pdema"] = learner.ema.average
@@ -89,7 +94,7 @@ def restore(source: str, config: Config, learner, steps_per_epoch) -> Progress:
             raise InputError(f"{stem}: has all {progress.epoch} epochs already; raise schedule.epochs to go on from it")
     _check_records(folder, progress.position)
     _set_model(learner.model, contents[".pdparams"], stem)
-    _set_optimizer(learner, contents[".pdopt"], stem)
+    _set_optimizer(learner, contents, stem)
     if scaler := contents[".pdstates"].get("scaler"):
         learner.scaler.load_state_dict(scaler)
     if learner.ema:
@@ -145,13 +150,13 @@ def _set_model(model, state, stem):
     model.set_state_dict(state)
 
 
-def _set_optimizer(learner, state, stem):
-    expected = InputError(f"{stem}.pdopt: is not the state of this optimizer for this model")
+def _set_optimizer(learner, contents, stem):
+    """Paddle notices what is missing only at the first step, and takes an empty state for a fresh start."""
+    kind, saved = type(learner.optimizer).__name__, contents[".pdstates"].get("optimizer")
+    if saved != kind:
+        raise InputError(f"{stem}: its optimizer is {saved}, this config's {kind}")
+    state = contents[".pdopt"]
     for parameter in learner.model.parameters():
-        # Every optimizer here keeps something for each parameter that learns, under a name that begins with its name.
         if not parameter.stop_gradient and not any(name.startswith(parameter.name) for name in state):
-            raise expected
-    try:
-        learner.optimizer.set_state_dict(state)
-    except AssertionError:  # how Paddle says that a name is missing
-        raise expected from None
+            raise InputError(f"{stem}.pdopt: lacks the state of {parameter.name}; expected one of the same model")
+    learner.optimizer.set_state_dict(state)

@@ -128,7 +128,7 @@ def test_resuming_elsewhere_starts_new_records_and_spares_those_that_are_there(t
         (["-r", trained / "epoch_2", "-o", "name=other"], "already holds a run of its own"),
         (["-r", trained / "latest", "-o", "schedule.epochs=3", "name=third"], "has all 3 epochs already"),
         (["-r", trained / "latest", "-o", "data.train_images=32", "name=third"], "its epochs have 6 steps"),
-        (["-r", trained / "latest", "-o", "optimizer.name=adam", "schedule.epochs=9", "name=x"], "this optimizer"),
+        (["-r", trained / "latest", "-o", "optimizer.name=adam", "schedule.epochs=9", "name=x"], "is Momentum"),
     ):
         done = run_tool("train.py", "-c", tiny, *options)
         assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
@@ -244,7 +244,7 @@ def test_damaged_and_malicious_files_are_refused(tmp_path):
             return os.system, (f"touch {tmp_path / 'executed'}",)
 
     (tmp_path / "evil.pdparams").write_bytes(pickle.dumps({"w": Evil()}))
-    with pytest.raises(DataError, match="evil.pdparams: is no pickle of plain arrays: asks for .*system, which is refused"):
+    with pytest.raises(DataError, match="evil.pdparams: is no pickle of plain arrays: asks for .*system"):
         checkpoint.read_weights(tmp_path / "evil")
     assert not (tmp_path / "executed").exists()
     checkpoint.save(tmp_path / "cut", contents(1))
