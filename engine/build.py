@@ -12,7 +12,7 @@ from engine.config import Config, arguments
 from engine.environment import on_gpu
 from engine.errors import InputError
 from engine.schedule import learning_rate
-from models import Classifier, WeightsReport, from_paddle_names, load_weights, resnet
+from models import Classifier, from_paddle_names, load_weights, resnet
 from ops import DeformConv2D
 
 
@@ -68,11 +68,11 @@ def build_model(config: Config, dataset) -> nn.Layer:
         raise InputError(f"model: {error}") from None
 
 
-def load_pretrained(model, path) -> WeightsReport:
+def load_pretrained(model, path) -> str:
     """Start from the weights of a .pdparams file, Paddle's own ResNets included; say what fitted."""
     state = read_weights(path)
     try:
-        return load_weights(model, from_paddle_names(state))
+        return f"from {path}: {load_weights(model, from_paddle_names(state))}"
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
 

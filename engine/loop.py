@@ -3,7 +3,6 @@
 import contextlib
 import math
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import paddle
 from paddle import nn
 
 from engine import progress as saving
+from engine.clock import Clock
 from engine.config import Config
 from engine.ema import Ema
 from engine.errors import Diverged, Stopped
@@ -39,8 +39,11 @@ def make_learner(config: Config, model, optimizer, schedule) -> Learner:
     return Learner(model, network, optimizer, schedule, scaler, ema)
 
 
-def train_step(learner: Learner, batch, step, config: Config, *, norms=False) -> dict:
-    """One optimizer step on this device's images, in passes of whole workers. Returns 0-D tensors by name.
+def train_step(learner: Learner, batch, step, config: Config, *, norms=False) -> tuple[dict, dict]:
+    """One optimizer step on this device's images, in passes of whole workers.
+
+    Returns what the model returned, the mean over the passes, and, where `norms` is set, the L2 norms of the gradients
+    (before clipping) and of the parameters: 0-D tensors by name.
 
     batch: image float32 [N, C, H, W] and label int64 [N], N = images_per_worker * workers on this device. The gradient
     is that of the mean loss over the step's images, whatever the number of passes and devices.
@@ -72,14 +75,13 @@ def train_step(learner: Learner, batch, step, config: Config, *, norms=False) ->
         gradient_norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
     elif norms:
         gradient_norm = _norm([parameter.grad for parameter in parameters])
-    if norms:
-        totals |= {"gradient_norm": gradient_norm, "parameter_norm": _norm(parameters)}
+    sizes = {"gradient_norm": gradient_norm, "parameter_norm": _norm(parameters)} if norms else {}
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
     learner.optimizer.clear_grad()
     if learner.ema:
         learner.ema.update(learner.model)
-    return totals
+    return totals, sizes
 
 
 @paddle.no_grad()
@@ -90,7 +92,7 @@ def _norm(tensors):
 
 def train(config: Config, learner: Learner, train_loader, validation_loader, progress, record) -> None:
     """All epochs that are left, each with its evaluation and checkpoint. Raises Stopped after SIGTERM, saved."""
-    clock = _Clock(config, train_loader, progress)
+    clock = Clock(config, train_loader, progress)
     with _signals_caught() as stop:
         while progress.epoch < config.schedule.epochs:
             _train_epoch(config, learner, train_loader, progress, record, clock, stop)
@@ -121,11 +123,12 @@ def _train_epoch(config, learner, loader, progress, record, clock, stop):
             batch = next(batches)
             clock.working()
             boundary = index % config.record.every_steps == 0 or index == steps
-            progress.window.append(train_step(learner, batch, progress.step, config, norms=boundary))
+            outputs, norms = train_step(learner, batch, progress.step, config, norms=boundary)
+            progress.window.append(outputs)
             progress.step += 1
             bar.update()
             if boundary:
-                _log_window(config, learner, loader, progress, record, clock, bar)
+                _log_window(config, learner, loader, progress, norms, record, clock, bar)
             save_now, stop_now = _agreed(clock.since_saved > 60 * config.checkpoint.every_minutes, stop, boundary)
             if save_now or stop_now:
                 _settle(progress)
@@ -159,27 +162,28 @@ def _settle(progress):
                 "Try a lower optimizer.base_lr, schedule.warmup_epochs or optimizer.clip_norm"
             )
         progress.window[offset] = numbers
-        for name in ("loss", "top1_error"):
-            progress.sums[name] = progress.sums.get(name, 0.0) + numbers[name]
+        for name, number in numbers.items():
+            progress.sums[name] = progress.sums.get(name, 0.0) + number
 
 
-def _log_window(config, learner, loader, progress, record, clock, bar):
+def _log_window(config, learner, loader, progress, norms, record, clock, bar):
     """One line, one record and one point of each curve for the steps since the last."""
     _settle(progress)
     clock.working_done()
     window, progress.window = progress.window, []
-    mean = {name: sum(numbers[name] for numbers in window) / len(window) for name in ("loss", "top1_error")}
-    norms = {name: window[-1][name] for name in ("gradient_norm", "parameter_norm")}
+    mean = {name: sum(numbers[name] for numbers in window) / len(window) for name in window[0]}
+    norms = {name: float(norm) for name, norm in norms.items()}
     lr = learner.schedule(progress.step - 1)
     epoch, index = progress.epoch, progress.step - progress.epoch * loader.steps_per_epoch
     record.metrics(
         "train", {"images_per_second": clock.images_per_second},
         epoch=epoch + 1, step=progress.step, lr=lr, **mean, **norms,
     )
-    bar.set_postfix(loss=f"{mean['loss']:.3f}", top1_error=f"{mean['top1_error']:.3f}")
+    bar.set_postfix({name: f"{number:.3f}" for name, number in mean.items()})
+    shown = ", ".join(f"{name}: {number:.5f}" for name, number in mean.items())
     record.log(
         f"[Train][Epoch {epoch + 1}/{config.schedule.epochs}][Iter: {index}/{loader.steps_per_epoch}] "
-        f"lr: {lr:.6g}, loss: {mean['loss']:.5f}, top1_error: {mean['top1_error']:.5f}, {clock}",
+        f"lr: {lr:.6g}, {shown}, {clock}",
         screen=False,
     )
     if clock.reader_is_slow():
@@ -197,70 +201,6 @@ def _evaluate_epoch(config, learner, loader, progress, record):
         progress.best = {"top1_error": errors["top1_error"], "epoch": epoch, "step": progress.step}
     shown = ", ".join(f"{name}: {value:.5f}" for name, value in errors.items())
     record.log(f"[Eval][Epoch {epoch}] {shown}, best top1_error: {progress.best['top1_error']:.5f}")
-
-
-class _Clock:
-    """Times of steps in this process. The first ones, slower, are left out of the averages."""
-
-    LEFT_OUT = 3
-
-    def __init__(self, config, loader, progress):
-        self.images, self.progress = config.batch.images_per_step, progress
-        self.total_steps = config.schedule.epochs * loader.steps_per_epoch
-        self.steps = self.counted = 0
-        self.reading = self.batch = 0.0
-        self.warned = False
-        self.at = self.saved_at = time.perf_counter()
-
-    def start(self):
-        """An epoch begins: what came before was no training."""
-        self.at = time.perf_counter()
-
-    def saved(self):
-        self.at = self.saved_at = time.perf_counter()
-
-    def waiting(self):
-        """A step begins: the batch is waited for."""
-        self._book("batch")
-        self.steps += 1
-
-    def working(self):
-        self._book("reading")
-
-    def working_done(self):
-        self._book("batch")
-
-    def _book(self, what):
-        now = time.perf_counter()
-        passed, self.at = now - self.at, now
-        self.progress.train_seconds += passed
-        if self.steps > self.LEFT_OUT:
-            self.batch += passed
-            self.reading += passed if what == "reading" else 0.0
-            self.counted = self.steps - self.LEFT_OUT
-
-    @property
-    def since_saved(self):
-        return time.perf_counter() - self.saved_at
-
-    @property
-    def images_per_second(self):
-        return self.images * self.counted / self.batch if self.counted else 0.0
-
-    def reader_is_slow(self):
-        slow = self.counted > 20 and self.reading > 0.3 * self.batch and not self.warned
-        self.warned = self.warned or slow
-        return slow
-
-    def __str__(self):
-        if not self.counted:
-            return "ips: -, eta: -"
-        cost = self.batch / self.counted
-        left = int(cost * (self.total_steps - self.progress.step))
-        return (
-            f"batch_cost: {cost:.5f}s, reader_cost: {self.reading / self.counted:.5f}s, "
-            f"ips: {self.images_per_second:.1f} images/s, eta: {left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
-        )
 
 
 @contextlib.contextmanager

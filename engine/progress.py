@@ -70,11 +70,14 @@ def is_due(config: Config, progress: Progress) -> bool:
     return progress.epoch == config.schedule.epochs or progress.epoch % config.checkpoint.every_epochs == 0
 
 
-def restore(source: str, config: Config, learner, steps_per_epoch) -> Progress:
+def restore(source: str | None, config: Config, learner, steps_per_epoch) -> Progress:
     """Bring the learner to where a checkpoint left it; `source` is its path, or "auto" for the newest of the run.
 
-    A fresh Progress where "auto" finds none. Raises InputError where the checkpoint does not fit this run.
+    A fresh Progress where there is no source or "auto" finds none. Raises InputError where the checkpoint does not fit
+    this run.
     """
+    if source is None:
+        return Progress(steps_per_epoch=steps_per_epoch)
     folder = config.folder
     stem = folder / "latest" if source == "auto" else checkpoint.stem_of(source)
     own = stem.parent.resolve() == folder.resolve()

@@ -59,7 +59,7 @@ def check_folder(config: Config, *, resume: bool) -> list[str]:
     for key, was, is_now in _differences(before, now):
         if key.startswith(FIXED):
             raise InputError(f"{config.folder}: its run has {key}: {was}, this config {is_now}; choose -o name=...")
-        changes.append(f"{key}: {was} -> {is_now}")
+        changes.append(f"changed since it began: {key}: {was} -> {is_now}")
     return changes
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +13,8 @@ from conftest import ROOT
 from engine.checkpoint import read_weights
 from engine.result import read_metrics
 
+pytestmark = pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="the launcher would take the GPUs")
+
 OPTIONS = [
     "schedule.epochs=2", "batch.images_per_worker=2", "batch.workers=8", "data.train_images=48", "checkpoint.keep=0",
     "optimizer.base_lr=0.02", "model.zero_init_last_norm=false",
@@ -20,7 +23,9 @@ OPTIONS = [
 
 def launch(devices, folder, script, *arguments):
     logs = folder / f"launch_{devices}"
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}  # its own choice
+    # The number of threads is the project's own choice here, and Paddle's launcher fails where no GPU is to be seen.
+    left_out = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
     done = subprocess.run(
         [
             sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(devices), "--log_dir", logs,

@@ -18,7 +18,7 @@ from engine.build import (
 from engine.command import command, config_parser
 from engine.config import load_config
 from engine.loop import make_learner, train
-from engine.progress import Progress, restore
+from engine.progress import restore
 from engine.record import RunRecord, check_folder, make_folder
 from engine.result import result_text, write_result
 
@@ -30,27 +30,21 @@ def main():
     check_device(config, ranks)
     train_set, validation_set = build_data(config)
     train_loader, validation_loader = build_loaders(config, train_set, validation_set, rank, ranks)
+    steps_per_epoch = train_loader.steps_per_epoch
     model = build_model(config, train_set)
-    report = load_pretrained(model, config.pretrained) if config.pretrained else None
-    optimizer = build_optimizer(config, model)
-    learner = make_learner(config, model, optimizer, build_schedule(config, train_loader.steps_per_epoch))
-    steps = train_loader.steps_per_epoch
+    start = load_pretrained(model, config.pretrained) if config.pretrained else "from the seed"
+    learner = make_learner(config, model, build_optimizer(config, model), build_schedule(config, steps_per_epoch))
     changes = []
     if rank == 0:  # alone: another process may come here when the folder is already made
         changes = check_folder(config, resume=bool(arguments.resume))
-    if arguments.resume:
-        progress = restore(arguments.resume, config, learner, steps)
-    else:
-        progress = Progress(steps_per_epoch=steps)
+    progress = restore(arguments.resume, config, learner, steps_per_epoch)
     if rank == 0:
         make_folder(config, train_set.preparation)
     record = RunRecord(config.folder, rank, progress.position)
     if progress.step == 0:
-        record.begin(config, f"{config.pretrained}: {report}" if report else "started from the seed")
+        record.begin(config, f"starting {start}")
     else:
-        record.log(f"continuing at step {progress.step}, epoch {progress.epoch + 1}")
-        for change in changes:
-            record.log(f"changed since it began: {change}")
+        record.log("\n".join([f"continuing at step {progress.step}, epoch {progress.epoch + 1}", *changes]))
     try:
         train(config, learner, train_loader, validation_loader, progress, record)
     finally:
