@@ -158,7 +158,9 @@ class RunRecord:
     def histograms(self, model, step):
         if self.active:
             for name, parameter in model.named_parameters():
-                self.visualdl.add_histogram(f"weights/{name}", parameter.astype("float32").numpy().ravel(), step=step)
+                # In float32 there is no room for bins where all values lie within a few bits of each other.
+                values = parameter.numpy().astype("float64").ravel()
+                self.visualdl.add_histogram(f"weights/{name}", values, step=step)
 
     def pictures(self, pictures, step):
         """{tag: uint8 [H, W, 3]} for VisualDL's image view."""

@@ -48,8 +48,8 @@ def write_result(config: Config, train_seconds, model) -> dict:
     return result
 
 
-def result_text(config: Config, result: dict) -> str:
-    """The lines that a command ends with."""
+def result_text(config: Config, result: dict, *, check=False) -> str:
+    """The lines that a command ends with; with `check` also what was expected."""
     seconds = int(result["train_seconds"])
     lines = [
         f"top-1 error  {100 * result['top1_error_last']:.2f} % at the end, "
@@ -59,7 +59,7 @@ def result_text(config: Config, result: dict) -> str:
         f"folder       {config.folder}",
         f"dashboard    visualdl --logdir {config.output}",
     ]
-    if "as_expected" in result:
+    if check and "as_expected" in result:
         verdict = "as expected, below" if result["as_expected"] else "NOT as expected, below"
         lines.insert(1, f"expectation  {verdict} {100 * result['expected_top1_error_below']:.1f} %")
     return "\n".join(lines)

@@ -25,7 +25,7 @@ def main():
             path = fetch(address, sha256, arguments.to or DOWNLOADS / arguments.name)
             print(f"{path}: {path.stat().st_size:,} bytes, checksum right", flush=True)
     except DataError as error:
-        print(f"fetch_data: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
