@@ -41,7 +41,8 @@ def write_text(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
-FIXED = ("seed", "model", "data", "batch", "ema_decay", "optimizer.name")  # what a run cannot change on its way
+FIXED = ("seed", "model", "data", "batch", "ema_decay", "optimizer.name")  # what a run cannot change on its way,
+FREE = ("data.root", "batch.workers_per_pass")  # but for where the data lie and what memory there is
 
 
 def check_folder(config: Config, *, resume: bool) -> list[str]:
@@ -57,7 +58,7 @@ def check_folder(config: Config, *, resume: bool) -> list[str]:
     before, now = read_yaml(written), yaml.safe_load(config.to_yaml())
     changes = []
     for key, was, is_now in _differences(before, now):
-        if key.startswith(FIXED):
+        if key.startswith(FIXED) and key not in FREE:
             raise InputError(f"{config.folder}: its run has {key}: {was}, this config {is_now}; choose -o name=...")
         changes.append(f"changed since it began: {key}: {was} -> {is_now}")
     return changes

@@ -6,9 +6,10 @@ import pytest
 from conftest import ROOT
 
 from data import Loader
-from engine.build import build_data, build_loaders, build_model, build_optimizer, build_schedule
+from engine.build import build_data, build_loaders, build_model, build_optimizer, build_schedule, check_device
 from engine.config import load_config
 from engine.ema import Ema
+from engine.errors import InputError
 from engine.loop import make_learner, train_step
 
 WORKERS = ["schedule.epochs=1", "batch.images_per_worker=3", "batch.workers=4", "data.train_images=24"]
@@ -206,3 +207,14 @@ def test_loader_of_a_device_has_its_workers_images(tiny):
     shares = [next(build_loaders(config, train_set, validation_set, rank, 2)[0].epoch(0)) for rank in (0, 1)]
     np.testing.assert_array_equal(whole["image"], np.concatenate([share["image"] for share in shares]))
     assert isinstance(build_loaders(config, train_set, validation_set)[0], Loader)
+
+
+def test_workers_must_divide_among_devices_and_sync_bn_needs_what_it_needs(tiny):
+    config = load_config(tiny, WORKERS)
+    train_set, validation_set = build_data(config)
+    with pytest.raises(InputError, match="batch.workers: 4 workers do not divide among 3 devices"):
+        build_loaders(config, train_set, validation_set, rank=0, ranks=3)
+    with pytest.raises(InputError, match="sync_bn for several processes"):
+        check_device(load_config(tiny, ["model.norm=sync_bn"]), ranks=2)
+    with pytest.raises(InputError, match="sync_bn wants all images of a step in one pass"):
+        check_device(load_config(tiny, ["model.norm=sync_bn", "batch.workers_per_pass=1"]), ranks=1)
