@@ -8,7 +8,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from engine.errors import InputError
-from engine.record import write_preparation
+from engine.folder import write_preparation
 
 
 class _Probabilities(nn.Layer):

@@ -1,11 +1,10 @@
-"""The record of a run: its folder, log lines, metrics.jsonl and VisualDL's view of it.
+"""The record of a run: log lines, metrics.jsonl and VisualDL's view of it.
 
 metrics.jsonl holds what the computation gave and nothing that a clock gave, so that a run that was killed and
 resumed leaves the same bytes as one that was not. Speeds go to train.log, VisualDL and result.json.
 """
 
 import contextlib
-import dataclasses
 import io
 import json
 import logging
@@ -14,75 +13,13 @@ import os
 import sys
 from pathlib import Path
 
-import yaml
 from tqdm.auto import tqdm
 from visualdl import LogWriter
 
-from engine.config import Config, read_yaml
-from engine.environment import describe
-from engine.errors import InputError
+from engine.config import Config
+from engine.folder import differences
 
 VISUALDL_FILE = "vdlrecords.train.log"  # one name for ever: VisualDL shows only the newest file of a folder
-
-
-PREPARATION_FILE = "preparation.json"  # class names and how a picture becomes an input
-
-
-def write_preparation(folder: Path, preparation) -> None:
-    """What inference needs beside the weights."""
-    text = json.dumps(dataclasses.asdict(preparation), indent=2, ensure_ascii=False)
-    write_text(folder / PREPARATION_FILE, text + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
-FIXED = ("seed", "model", "data", "batch", "ema_decay", "optimizer.name")  # what a run cannot change on its way,
-FREE = ("data.root", "batch.workers_per_pass")  # but for where the data lie and what memory there is
-
-
-def check_folder(config: Config, *, resume: bool) -> list[str]:
-    """Raise InputError where the run's folder holds a run and `resume` is False, or a run that is not this one.
-
-    Returns what may differ and does, as texts.
-    """
-    written = config.folder / "config.yaml"
-    if not written.exists():
-        return []
-    if not resume:
-        raise InputError(f"{config.folder}: already holds a run; continue it with -r auto, or choose -o name=...")
-    before, now = read_yaml(written), yaml.safe_load(config.to_yaml())
-    changes = []
-    for key, was, is_now in _differences(before, now):
-        if key.startswith(FIXED) and key not in FREE:
-            raise InputError(f"{config.folder}: its run has {key}: {was}, this config {is_now}; choose -o name=...")
-        changes.append(f"changed since it began: {key}: {was} -> {is_now}")
-    return changes
-
-
-def make_folder(config: Config, preparation) -> None:
-    """Make the run's folder with config.yaml, env.json and preparation.json."""
-    try:
-        config.folder.mkdir(parents=True, exist_ok=True)
-        write_text(config.folder / "config.yaml", config.to_yaml())
-        write_text(config.folder / "env.json", json.dumps(describe(), indent=2) + "\n")
-        write_preparation(config.folder, preparation)
-    except OSError as error:
-        raise InputError(f"{config.folder}: cannot be written ({error.strerror})") from None
-
-
-def _differences(before, now, at=()):
-    """(dotted key, before, now) of every value that differs."""
-    if isinstance(now, dict):
-        before = before if isinstance(before, dict) else {}
-        for key in sorted(before.keys() | now.keys()):
-            yield from _differences(before.get(key), now.get(key), (*at, key))
-    elif before != now:
-        yield ".".join(at), before, now
 
 
 class RunRecord:
@@ -151,7 +88,7 @@ class RunRecord:
         if not self.active:
             return
         values = {}
-        for key, _, value in _differences({}, config.model_dump(mode="json")):
+        for key, _, value in differences({}, config.model_dump(mode="json")):
             if value is not None:
                 values[key] = value if type(value) in (int, float) else str(value)
         self.visualdl.add_hparams(values, ["eval/top1_error", "eval/loss", "epoch/top1_error"])

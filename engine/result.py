@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.config import Config
 from engine.errors import InputError
-from engine.record import write_text
+from engine.folder import write_text
 
 
 def read_metrics(folder: Path, kind: str) -> list[dict]:

@@ -1,32 +1,13 @@
 """A trained model out of its run's folder."""
 
-import json
 from pathlib import Path
 
-from data import Preparation
 from engine.build import build_model
 from engine.checkpoint import read_weights, stem_of
 from engine.config import Config
 from engine.errors import InputError
-from engine.record import PREPARATION_FILE
+from engine.folder import read_preparation
 from models import load_weights
-
-
-def run_folder(config_path, config: Config) -> Path:
-    """Where the weights of a config lie: beside it when it is a run's own config.yaml, else its output folder."""
-    beside = Path(config_path).parent
-    return beside if (beside / PREPARATION_FILE).exists() else config.folder
-
-
-def read_preparation(folder: Path) -> Preparation:
-    """The class names and picture preparation that training wrote into a folder. Raises InputError."""
-    path = folder / PREPARATION_FILE
-    try:
-        return Preparation(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected a folder that tools/train.py made") from None
-    except (OSError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error})") from None
 
 
 def load_trained(config: Config, folder: Path, weights=None):

@@ -12,7 +12,8 @@ from engine.command import command, config_parser
 from engine.config import load_config
 from engine.errors import InputError
 from engine.evaluate import evaluate
-from engine.trained import load_trained, run_folder
+from engine.folder import run_folder
+from engine.trained import load_trained
 
 
 def main():

@@ -13,7 +13,8 @@ from engine import environment
 from engine.command import command, config_parser
 from engine.config import load_config
 from engine.export import export
-from engine.trained import load_trained, run_folder
+from engine.folder import run_folder
+from engine.trained import load_trained
 
 
 def main():

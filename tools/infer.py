@@ -10,8 +10,9 @@ from engine import environment
 from engine.command import command, config_parser
 from engine.config import load_config
 from engine.errors import InputError
+from engine.folder import run_folder
 from engine.predict import find_pictures, predict
-from engine.trained import load_trained, run_folder
+from engine.trained import load_trained
 
 
 def main():

@@ -17,9 +17,10 @@ from engine.build import (
 )
 from engine.command import command, config_parser
 from engine.config import load_config
+from engine.folder import check_folder, make_folder
 from engine.loop import make_learner, train
 from engine.progress import restore
-from engine.record import RunRecord, check_folder, make_folder
+from engine.record import RunRecord
 from engine.result import result_text, write_result
 
 
