@@ -7,6 +7,11 @@ from pathlib import Path
 
 import yaml
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 from data import Preparation
 from engine.config import Config, read_yaml
 from engine.environment import describe
@@ -25,6 +30,7 @@ def check_folder(config: Config, *, resume: bool) -> list[str]:
     written = config.folder / "config.yaml"
     if not written.exists():
         return []
+    claim(config.folder)
     if not resume:
         raise InputError(f"{config.folder}: already holds a run; continue it with -r auto, or choose -o name=...")
     before, now = read_yaml(written), yaml.safe_load(config.to_yaml())
@@ -40,11 +46,29 @@ def make_folder(config: Config, preparation) -> None:
     """Make the run's folder with config.yaml, env.json and preparation.json."""
     try:
         config.folder.mkdir(parents=True, exist_ok=True)
+        claim(config.folder)
         write_text(config.folder / "config.yaml", config.to_yaml())
         write_text(config.folder / "env.json", json.dumps(describe(), indent=2) + "\n")
         write_preparation(config.folder, preparation)
     except OSError as error:
         raise InputError(f"{config.folder}: cannot be written ({error.strerror})") from None
+
+
+def claim(folder: Path) -> None:
+    """Keep other processes from training in this folder while this one lives. Raises InputError if one does already."""
+    if folder in _claimed or fcntl is None:
+        return
+    lock = open(folder / ".lock", "a")  # noqa: SIM115  held until the process ends, however it ends
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: reading processes inherit that and outlive us
+    except (BlockingIOError, PermissionError):
+        raise InputError(f"{folder}: another process is training in it") from None
+    except OSError:  # a file system without locks
+        pass
+    _claimed[folder] = lock
+
+
+_claimed = {}
 
 
 def differences(before, now, at=()):

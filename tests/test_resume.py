@@ -97,6 +97,26 @@ def test_sigterm_saves_and_exits(tiny, tmp_path):
     assert f"at step {states['step']};" in stderr
 
 
+def test_two_processes_do_not_train_in_one_folder(tiny, tmp_path):
+    folder = tmp_path / "output" / "tiny"
+    first = start_tool("train.py", "-c", tiny, "-o", "schedule.epochs=500")
+    while steps_logged(folder) < 2 and first.poll() is None:
+        time.sleep(0.01)
+    second = run_tool("train.py", "-c", tiny, "-o", "schedule.epochs=500", "-r", "auto")
+    assert second.returncode == 2 and f"{folder}: another process is training in it" in second.stderr
+    assert first.poll() is None
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=60)
+    assert first.returncode == 143
+    third = start_tool("train.py", "-c", tiny, "-o", "schedule.epochs=500", "-r", "auto")  # free again
+    steps = steps_logged(folder)
+    while steps_logged(folder) <= steps and third.poll() is None:
+        time.sleep(0.01)
+    assert third.poll() is None
+    third.kill()
+    third.communicate()
+
+
 def test_ctrl_c_saves_too(tiny, tmp_path):
     process = start_tool("train.py", "-c", tiny, "-o", "schedule.epochs=500")
     while steps_logged(tmp_path / "output" / "tiny") < 2 and process.poll() is None:
