@@ -18,7 +18,7 @@ def group_norm(x, groups, weight=None, bias=None, eps=1e-5, implementation="auto
     biased one. Nothing depends on the other images of the batch, in training or in evaluation.
 
     implementation: "paddle" (its group norm kernel, the "auto" choice on a GPU), "folded" (Paddle's batch norm
-    kernel, the "auto" choice on a CPU: some four times as fast there) or "composed". On a CPU Paddle's group norm
+    kernel, the "auto" choice on a CPU: two to five times as fast there) or "composed". On a CPU Paddle's group norm
     kernel is wrong in two ways, which the others are not: its gradient of gamma is 0 where gamma is 0, so that residual
     blocks whose last norm starts at 0 never wake up; and it takes the variance in one pass, which loses all
     precision where a group's mean is large against its deviation.
