@@ -28,15 +28,41 @@ class Section(pydantic.BaseModel):
 
 
 class Batch(Section):
-    """How many images make a step, and which of them share batch statistics."""
+    """How many images make a step, and which of them share batch statistics, by one of three protocols.
 
+    paper: `workers` do `images_per_worker` each, as GPUs do; the step follows, and the rate follows the step.
+    norm_batch: `images_per_step` stay the same, and so does the rate; only who shares statistics changes.
+    single: one worker, which is what a user with one GPU and a smaller batch has.
+
+    None stands for what follows; after validation every number is there.
+    """
+
+    protocol: Literal["paper", "norm_batch", "single"] = "paper"
     images_per_worker: PositiveInt = 32  # the paper's "batch size": what BN sees
-    workers: PositiveInt = 8  # over all devices; a device carries workers / devices of them
+    workers: PositiveInt | None = None  # over all devices, each carries workers / devices; paper: 8 unless given
+    images_per_step: PositiveInt | None = None  # norm_batch wants it
     workers_per_pass: PositiveInt | None = None  # None: all of a device; fewer save memory (gradients accumulate)
 
-    @property
-    def images_per_step(self):
-        return self.images_per_worker * self.workers
+    @pydantic.model_validator(mode="after")
+    def _fill_in(self):
+        if self.protocol == "norm_batch":
+            if self.images_per_step is None:
+                raise ValueError("protocol norm_batch wants images_per_step, from which the workers follow")
+            if self.images_per_step % self.images_per_worker:
+                raise ValueError(
+                    f"{self.images_per_step} images per step do not divide into workers of {self.images_per_worker}"
+                )
+            workers = self.images_per_step // self.images_per_worker
+        else:
+            workers = 1 if self.protocol == "single" else self.workers or 8
+        images = workers * self.images_per_worker
+        for name, given, follows in (
+            ("workers", self.workers, workers), ("images_per_step", self.images_per_step, images),
+        ):
+            if given not in (None, follows):
+                raise ValueError(f"protocol {self.protocol} makes {name} {follows}, not {given}; leave it out or null")
+            object.__setattr__(self, name, follows)  # the section is frozen for everybody else
+        return self
 
 
 class Optimizer(Section):
@@ -135,6 +161,7 @@ class Config(Section):
     schedule: Schedule = Schedule()
     amp: Amp = Amp()
     ema_decay: Fraction | None = None  # of an average of the weights, used in evaluation; None: none
+    bn_precise_images: PositiveInt = 1000  # training images behind the statistics of bn_running_statistics: precise
     reading: Reading = Reading()
     evaluate_every_epochs: PositiveInt = 1
     checkpoint: Checkpoint = Checkpoint()
@@ -163,21 +190,34 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     anew. `_BASE_` is a path, or a list of them, relative to the file. Override values are YAML; an index addresses
     an element of a list (`schedule.milestones.0=20`). Raises InputError, one line, for anything that does not fit.
     """
+    values, origins = read_values(path, overrides)
+    if "sweep" in values:
+        raise InputError(f"{path}: describes a sweep of many runs; use tools/sweep.py")
+    return make_config(values, origins, path)
+
+
+def read_values(path: str | Path, overrides: Iterable[str] = ()) -> tuple[dict, dict]:
+    """What a YAML file, its bases and the overrides say together, unchecked, and which of them said each key."""
     values, origins = {}, {}
     for source, mapping in _read_with_bases(Path(path), ()):
-        _merge(values, mapping, str(source), origins)
+        merge_values(values, mapping, str(source), origins)
     for override in overrides:
         _override(values, override, origins)
     if values.get("name") is None:
         values["name"] = Path(path).stem
+    return values, origins
+
+
+def make_config(values: dict, origins: dict, path: str | Path, schema: type[Config] = Config) -> Config:
+    """Check such values and make them a Config, or another `schema` that is one. Raises InputError."""
     try:
-        values = json.dumps(values)
+        text = json.dumps(values)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: holds what is no number, text, list or mapping ({error})") from None
     try:
-        return Config.model_validate_json(values, strict=True)
+        return schema.model_validate_json(text, strict=True)
     except pydantic.ValidationError as failure:
-        raise InputError(_one_line(failure.errors()[0], origins, str(path))) from None
+        raise InputError(_one_line(failure.errors()[0], origins, str(path), schema)) from None
 
 
 class _Reader(yaml.SafeLoader):
@@ -237,7 +277,7 @@ def _read_with_bases(path, above):
     yield path, values
 
 
-def _merge(values, new, source, origins, at=()):
+def merge_values(values: dict, new: Mapping, source: str, origins: dict, at=()) -> None:
     """Put `new` over `values` in place; `origins` learns which source gave each key."""
     if at in (("model",), ("data",)) and "name" in new and new["name"] != values.get("name"):
         values.clear()
@@ -247,7 +287,7 @@ def _merge(values, new, source, origins, at=()):
             if not isinstance(values.get(key), dict):
                 values[key] = {}
             origins[here] = source
-            _merge(values[key], value, source, origins, here)
+            merge_values(values[key], value, source, origins, here)
         else:
             values[key] = value
             origins[here] = source
@@ -267,17 +307,18 @@ def _override(values, text, origins):
         parent = parent.get(part) if isinstance(parent, dict) else None
     if parent is None and last.isdigit():  # an element of a list that no file mentions: of its default
         parent = _default_list(path)
-        _merge(values, _nested(path, parent), source, origins)
+        merge_values(values, nested(path, parent), source, origins)
     if isinstance(parent, list):
         if not last.isdigit() or int(last) >= len(parent):
             raise InputError(f"{source}: expected an index from 0 to {len(parent) - 1} behind {'.'.join(path)}")
         parent[int(last)] = value
         origins[tuple(path)] = source
         return
-    _merge(values, _nested([*path, last], value), source, origins)
+    merge_values(values, nested([*path, last], value), source, origins)
 
 
-def _nested(path, value):
+def nested(path, value) -> dict:
+    """{a: {b: value}} for the path [a, b]."""
     for part in reversed(path):
         value = {part: value}
     return value
@@ -292,14 +333,14 @@ def _default_list(path):
     return list(value) if isinstance(value, tuple) else []
 
 
-def _one_line(error, origins, path):
+def _one_line(error, origins, path, schema):
     """A pydantic error as `where: key: what came and what was wanted`."""
     location = [part for part in error["loc"] if not (part in DATA_SECTIONS and error["loc"][0] == "data")]
     location = [str(part) for part in location]
     source = next((origins[at] for n in range(len(location), 0, -1) if (at := tuple(location[:n])) in origins), path)
     message = error["msg"][0].lower() + error["msg"][1:]
     if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(location[-1], _keys_at(error["loc"][:-1]), n=1)
+        close = difflib.get_close_matches(location[-1], _keys_at(error["loc"][:-1], schema), n=1)
         message = "unknown key" + (f"; did you mean {close[0]}?" if close else "")
     elif error["type"] == "missing":
         message = "missing; it has no default"
@@ -309,14 +350,16 @@ def _one_line(error, origins, path):
     elif error["type"] == "union_tag_not_found":
         location.append("name")
         message = f"missing; expected one of {', '.join(DATA_SECTIONS)}"
+    elif error["type"] == "value_error":
+        message = str(error["ctx"]["error"])
     else:
         message = f"{message.replace('input should', 'should')}, got {error['input']!r}"
     return f"{source}: {'.'.join(location)}: {message}"
 
 
-def _keys_at(location):
+def _keys_at(location, schema):
     """The keys that the section at this place of the schema has."""
-    section: Any = Config
+    section: Any = schema
     for part in location:
         if part in DATA_SECTIONS and section is DATA_SECTIONS:
             section = DATA_SECTIONS[part]
@@ -326,3 +369,15 @@ def _keys_at(location):
             kinds = section.model_fields[part].annotation
             section = next((kind for kind in (kinds, *get_args(kinds)) if hasattr(kind, "model_fields")), Section)
     return list(section.model_fields)
+
+
+def config_keys(data_name: str) -> list[str]:
+    """Every dotted key of a config whose data section is `data_name`'s."""
+
+    def walk(section, at):
+        for name, field in section.model_fields.items():
+            kind = DATA_SECTIONS[data_name] if (*at, name) == ("data",) else field.annotation
+            inner = next((kind for kind in (kind, *get_args(kind)) if hasattr(kind, "model_fields")), None)
+            yield from walk(inner, (*at, name)) if inner else [".".join((*at, name))]
+
+    return list(walk(Config, ()))

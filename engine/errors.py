@@ -14,6 +14,6 @@ class Diverged(Exception):
 class Stopped(Exception):
     """A signal was obeyed: the work is saved."""
 
-    def __init__(self, number, step):
-        super().__init__(f"stopped by {signal.Signals(number).name} at step {step}; saved, continue with -r auto")
+    def __init__(self, number, where):
+        super().__init__(f"stopped by {signal.Signals(number).name} {where}")
         self.status = 128 + number

@@ -7,18 +7,15 @@ from pathlib import Path
 
 import yaml
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 from data import Preparation
-from engine.config import Config, read_yaml
+from engine.config import Config, load_config, read_yaml
 from engine.environment import describe
 from engine.errors import InputError
+from engine.locks import claim
 
 PREPARATION_FILE = "preparation.json"  # class names and how a picture becomes an input
-FIXED = ("seed", "model", "data", "batch", "ema_decay", "optimizer.name")  # what a run cannot change on its way,
+# What a run cannot change on its way,
+FIXED = ("seed", "model", "data", "batch", "ema_decay", "bn_precise_images", "optimizer.name")
 FREE = ("data.root", "batch.workers_per_pass")  # but for where the data lie and what memory there is
 
 
@@ -27,19 +24,29 @@ def check_folder(config: Config, *, resume: bool) -> list[str]:
 
     Returns what may differ and does, as texts.
     """
-    written = config.folder / "config.yaml"
-    if not written.exists():
+    if not (config.folder / "config.yaml").exists():
         return []
     claim(config.folder)
     if not resume:
         raise InputError(f"{config.folder}: already holds a run; continue it with -r auto, or choose -o name=...")
-    before, now = read_yaml(written), yaml.safe_load(config.to_yaml())
     changes = []
-    for key, was, is_now in differences(before, now):
+    for key, was, is_now in changes_since(config):
         if key.startswith(FIXED) and key not in FREE:
             raise InputError(f"{config.folder}: its run has {key}: {was}, this config {is_now}; choose -o name=...")
         changes.append(f"changed since it began: {key}: {was} -> {is_now}")
     return changes
+
+
+def changes_since(config: Config) -> list[tuple]:
+    """(key, before, now) of every value that is not what it was when the run in the config's folder began."""
+    written = config.folder / "config.yaml"
+    if not written.exists():
+        return []
+    try:
+        before = yaml.safe_load(load_config(written).to_yaml())  # with the defaults of keys that are newer than it
+    except InputError:
+        before = read_yaml(written)
+    return list(differences(before, yaml.safe_load(config.to_yaml())))
 
 
 def make_folder(config: Config, preparation) -> None:
@@ -52,23 +59,6 @@ def make_folder(config: Config, preparation) -> None:
         write_preparation(config.folder, preparation)
     except OSError as error:
         raise InputError(f"{config.folder}: cannot be written ({error.strerror})") from None
-
-
-def claim(folder: Path) -> None:
-    """Keep other processes from training in this folder while this one lives. Raises InputError if one does already."""
-    if folder in _claimed or fcntl is None:
-        return
-    lock = open(folder / ".lock", "a")  # noqa: SIM115  held until the process ends, however it ends
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: reading processes inherit that and outlive us
-    except (BlockingIOError, PermissionError):
-        raise InputError(f"{folder}: another process is training in it") from None
-    except OSError:  # a file system without locks
-        pass
-    _claimed[folder] = lock
-
-
-_claimed = {}
 
 
 def differences(before, now, at=()):

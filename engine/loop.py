@@ -16,7 +16,7 @@ from engine.ema import Ema
 from engine.errors import Diverged, Stopped
 from engine.evaluate import evaluate
 from engine.figures import annotated
-from engine.running_statistics import RunningStatistics, share_running_statistics
+from engine.running_statistics import RunningStatistics, make_precise, share_running_statistics
 
 
 @dataclass
@@ -98,7 +98,7 @@ def train(config: Config, learner: Learner, train_loader, validation_loader, pro
             _train_epoch(config, learner, train_loader, progress, record, clock, stop)
             epoch = progress.epoch + 1
             if epoch == config.schedule.epochs or epoch % config.evaluate_every_epochs == 0:
-                _evaluate_epoch(config, learner, validation_loader, progress, record)
+                _evaluate_epoch(config, learner, train_loader, validation_loader, progress, record)
             if config.record.histograms:
                 record.histograms(learner.model, progress.step)
             progress.epoch = epoch
@@ -137,7 +137,8 @@ def _train_epoch(config, learner, loader, progress, record, clock, stop):
                 saving.save(config.folder, learner, progress, record)
                 clock.saved()
             if stop_now:
-                raise Stopped(stop["signal"] or signal.SIGTERM, progress.step)
+                where = f"at step {progress.step}; saved, continue with -r auto"
+                raise Stopped(stop["signal"] or signal.SIGTERM, where)
     clock.working_done()
     totals = {name: total / steps for name, total in progress.sums.items()}
     progress.sums = {}
@@ -190,9 +191,11 @@ def _log_window(config, learner, loader, progress, norms, record, clock, bar):
         record.log("reading takes over 30 % of a step: raise reading.processes, or put the data on a faster disk")
 
 
-def _evaluate_epoch(config, learner, loader, progress, record):
+def _evaluate_epoch(config, learner, train_loader, loader, progress, record):
     share_running_statistics(learner, config)
     with learner.ema.applied(learner.model) if learner.ema else contextlib.nullcontext():
+        if config.model.bn_running_statistics == "precise":
+            make_precise(learner, train_loader, config, progress.epoch)
         errors, samples = evaluate(learner.model, loader, samples=config.record.sample_images)
     epoch = progress.epoch + 1
     record.metrics("eval", epoch=epoch, step=progress.step, **errors)

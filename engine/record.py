@@ -69,6 +69,7 @@ class RunRecord:
         # An overflow that mixed precision steps over leaves a norm that JSON has no word for.
         line = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
         self._metrics.write(json.dumps({"kind": kind, **line}) + "\n")
+        self._metrics.flush()  # a sweep looks on
         shown = {name: value for name, value in values.items() if isinstance(value, float)} | (scalars or {})
         for name, value in shown.items():
             self.visualdl.add_scalar(f"{kind}/{name}", value, step=values["step"])
@@ -77,7 +78,6 @@ class RunRecord:
         """Flush, and say where both records end."""
         if not self.active:
             return None
-        self._metrics.flush()
         os.fsync(self._metrics.fileno())
         self.visualdl.flush()
         return {"metrics": self._metrics_path.stat().st_size, "visualdl": self._visualdl_path.stat().st_size}

@@ -2,8 +2,10 @@
 
 import contextlib
 
+import numpy as np
 import paddle
 
+from data import Loader
 from ops import BatchNorm
 
 
@@ -48,6 +50,54 @@ def share_running_statistics(learner, config):
             buffer.set_value(buffer / devices)
         else:
             paddle.distributed.broadcast(buffer, src=0)
+
+
+@paddle.no_grad()
+def make_precise(learner, train_loader, config, epoch):
+    """Replace the running statistics by those of `bn_precise_images` training images under the weights as they are.
+
+    Wu & Johnson (arXiv:2105.07576, section 3): the mean of the batches' means, and the variance within batches and
+    between them. A batch has as many images as one of evaluation: it shall stand for all images, whatever the
+    number that shared statistics in training. Over several devices every one gets the statistics of all.
+    """
+    layers = list(_batch_norms(learner.model))
+    if not layers:
+        return
+    dataset, ranks = train_loader.dataset, train_loader.ranks
+    images = min(config.reading.evaluation_images * ranks, config.bn_precise_images, len(dataset)) // ranks * ranks
+    loader = Loader(
+        dataset, images, train=True, seed=config.seed, rank=train_loader.rank, ranks=ranks,
+        processes=train_loader.processes,
+    )
+    passes = min(config.bn_precise_images // images, loader.steps_per_epoch)
+    settings = [(layer.momentum, layer.images_per_worker) for layer in layers]
+    for layer in layers:
+        layer.momentum, layer.images_per_worker = 0.0, None  # what is tracked is then the batch itself
+    learner.model.train()
+    sums = 0.0
+    with contextlib.closing(loader.epoch(epoch)) as batches:
+        for _, batch in zip(range(passes), batches):
+            learner.model({name: paddle.to_tensor(value) for name, value in batch.items()})
+            mean, variance = (
+                np.concatenate([vectors[n].numpy().astype(np.float64) for vectors in map(_vectors, layers)])
+                for n in (0, 1)
+            )
+            sums = sums + np.stack([mean, variance + mean**2])
+    for layer, (momentum, images_per_worker) in zip(layers, settings, strict=True):
+        layer.momentum, layer.images_per_worker = momentum, images_per_worker
+    if ranks > 1:
+        shared = paddle.to_tensor(sums)
+        paddle.distributed.all_reduce(shared)
+        sums = shared.numpy()
+    mean, square = sums / (passes * ranks)
+    start = 0
+    for layer in layers:
+        for vector, values in zip(_vectors(layer), (mean, square - mean**2), strict=True):
+            vector.set_value(values[start : start + vector.size].astype("float32"))
+        start += layer._mean.size
+    if learner.ema:  # which is what is saved for evaluation
+        for name, buffer in learner.model.named_buffers():
+            learner.ema.average[name].set_value(buffer)
 
 
 def _batch_norms(model):

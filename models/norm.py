@@ -17,7 +17,8 @@ def make_norm(
     """The constructor norm(channels, initial_scale=1.0) -> layer that networks hand to their blocks.
 
     `groups`, or `channels_per_group` where it is given, are gn's; `images_per_worker`, `running_statistics` and
-    `bn_momentum` are bn's (see ops.BatchNorm). The constructor raises ValueError where groups do not divide channels.
+    `bn_momentum` are bn's (see ops.BatchNorm); running statistics "precise" are tracked as "first", for whoever evaluates
+    to compute them anew. The constructor raises ValueError where groups do not divide channels.
     """
 
     def group_norm(channels, initial_scale=1.0):
@@ -29,8 +30,8 @@ def make_norm(
 
     norms = {
         "bn": partial(
-            BatchNorm, images_per_worker=images_per_worker, running_statistics=running_statistics,
-            momentum=bn_momentum, eps=eps,
+            BatchNorm, images_per_worker=images_per_worker, momentum=bn_momentum, eps=eps,
+            running_statistics="first" if running_statistics == "precise" else running_statistics,
         ),
         "gn": group_norm,
         "ln": lambda channels, initial_scale=1.0: GroupNorm(channels, 1, eps, initial_scale),

@@ -20,7 +20,7 @@ def resnet(
     depth: Literal[18, 34, 50, 101, 152] = 50,
     width: int = 64,
     in_channels: int = 3,
-    stem: Literal["imagenet", "small"] = "imagenet",
+    stem: Literal["imagenet", "medium", "small"] = "imagenet",
     stride_in: Literal["3x3", "1x1"] = "3x3",
     zero_init_last_norm: bool = True,
     norm: Norm = "gn",
@@ -28,7 +28,7 @@ def resnet(
     norm_channels_per_group: int | None = None,
     norm_eps: float = 1e-5,
     bn_momentum: float = 0.9,
-    bn_running_statistics: Literal["first", "mean"] = "first",
+    bn_running_statistics: Literal["first", "mean", "precise"] = "first",
     bn_images_per_worker: int | None = None,
     deformable_stages: tuple[Stage, ...] = (),
     deformable_version: Literal[1, 2] = 2,
@@ -38,8 +38,8 @@ def resnet(
     """A ResNet from plain values: this signature is the `model:` section of a config.
 
     depth 18 and 34 are made of basic blocks, 50, 101 and 152 of bottlenecks. `width` is the number of channels of the
-    stem and of c2's 3x3 convolutions (64 in the paper). stem "imagenet" is 7x7 of stride 2 and a max pool, "small" 3x3
-    of stride 1 for pictures of some 32 pixels. `stride_in` says which convolution of a bottleneck strides (the GN
+    stem and of c2's 3x3 convolutions (64 in the paper). stem "imagenet" is 7x7 of stride 2 and a max pool, "medium"
+    3x3 of stride 2 for pictures of some 64 pixels, "small" 3x3 of stride 1 for pictures of some 32. `stride_in` says which convolution of a bottleneck strides (the GN
     paper's and Paddle's: 3x3; the first ResNet paper's: 1x1). `zero_init_last_norm` starts each residual block as
     the identity. For the norm_* and bn_* values see `models.norm.make_norm`, for the deformable_*
     values `ops.DeformConv2D`; all 3x3 convolutions of bottlenecks, and the second of basic blocks, become deformable
@@ -139,11 +139,12 @@ class Bottleneck(nn.Layer):
 
 
 class Stem(nn.Layer):
-    """What stands before c2: to a quarter of the size ("imagenet") or to the same ("small")."""
+    """What stands before c2: to a quarter of the size ("imagenet"), to half of it ("medium") or to the same ("small")."""
 
     def __init__(self, in_channels, width, kind, conv, norm):
         super().__init__()
-        self.conv = conv(in_channels, width, 7, 2) if kind == "imagenet" else conv(in_channels, width, 3)
+        kernel_size, stride = {"imagenet": (7, 2), "medium": (3, 2), "small": (3, 1)}[kind]
+        self.conv = conv(in_channels, width, kernel_size, stride)
         self.norm = norm(width)
         self.pool = nn.MaxPool2D(3, 2, padding=1) if kind == "imagenet" else nn.Identity()
 
@@ -154,7 +155,8 @@ class Stem(nn.Layer):
 class ResNet(nn.Layer):
     """Stem and four stages. x [N, in_channels, H, W] -> {"c2", "c3", "c4", "c5"}, each [N, C, H', W'].
 
-    With the ImageNet stem the stages stand at strides 4, 8, 16 and 32, with the small one at 1, 2, 4 and 8.
+    With the ImageNet stem the stages stand at strides 4, 8, 16 and 32, with the medium one at 2, 4, 8 and 16, with the
+    small one at 1, 2, 4 and 8.
     `out_channels` gives C for each stage. Blocks get their `conv`, `conv_spatial` and `norm` as constructors:
     conv(in_channels, out_channels, kernel_size, stride=1) and norm(channels, initial_scale=1.0).
     """

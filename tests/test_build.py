@@ -1,9 +1,11 @@
 """The door and the step: what a config turns into, and that emulated workers are what they stand for."""
 
+import json
+
 import numpy as np
 import paddle
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_tool
 
 from data import Loader
 from engine.build import build_data, build_loaders, build_model, build_optimizer, build_schedule, check_device
@@ -11,8 +13,10 @@ from engine.config import load_config
 from engine.ema import Ema
 from engine.errors import InputError
 from engine.loop import make_learner, train_step
+from engine.result import read_metrics
+from engine.running_statistics import make_precise
 
-WORKERS = ["schedule.epochs=1", "batch.images_per_worker=3", "batch.workers=4", "data.train_images=24"]
+WORKERS = ["schedule.epochs=1", "batch.images_per_worker=3", "batch.workers=8", "data.train_images=48"]
 
 
 def learner_of(config, steps_per_epoch=2):
@@ -52,10 +56,10 @@ def test_emulated_bn_workers_are_separate_forward_passes(tiny):
     batch = first_batch(config)
     model = learner_of(config).model
     together = gradients_of(model, batch, parts=1)
-    apart = gradients_of(model, batch, parts=4)  # four forward passes of one worker's three images
+    apart = gradients_of(model, batch, parts=8)  # eight forward passes of one worker's three images
     assert together[0] == pytest.approx(apart[0], rel=1e-5)
     assert_close(apart[1], together[1])
-    whole = load_config(tiny, ["batch.images_per_worker=12", "batch.workers=1", *WORKERS[3:], "model.norm=bn",
+    whole = load_config(tiny, ["batch.images_per_worker=24", "batch.workers=1", *WORKERS[3:], "model.norm=bn",
                                "model.zero_init_last_norm=false"])
     assert gradients_of(learner_of(whole).model, batch, parts=1)[0] != pytest.approx(apart[0], rel=1e-4)
 
@@ -65,7 +69,7 @@ def test_norms_of_one_image_are_the_same_under_any_split(tiny, norm):
     config = load_config(tiny, [*WORKERS, f"model.norm={norm}"])
     batch, model = first_batch(config), learner_of(config).model
     loss, gradients = gradients_of(model, batch, parts=1)
-    for parts in (2, 4, 12):
+    for parts in (2, 8, 24):
         other_loss, others = gradients_of(model, batch, parts)
         assert other_loss == pytest.approx(loss, rel=1e-5)
         assert_close(gradients, others)
@@ -212,9 +216,45 @@ def test_loader_of_a_device_has_its_workers_images(tiny):
 def test_workers_must_divide_among_devices_and_sync_bn_needs_what_it_needs(tiny):
     config = load_config(tiny, WORKERS)
     train_set, validation_set = build_data(config)
-    with pytest.raises(InputError, match="batch.workers: 4 workers do not divide among 3 devices"):
+    with pytest.raises(InputError, match="batch.workers: 8 workers do not divide among 3 devices"):
         build_loaders(config, train_set, validation_set, rank=0, ranks=3)
     with pytest.raises(InputError, match="sync_bn for several processes"):
         check_device(load_config(tiny, ["model.norm=sync_bn"]), ranks=2)
     with pytest.raises(InputError, match="sync_bn wants all images of a step in one pass"):
         check_device(load_config(tiny, ["model.norm=sync_bn", "batch.workers_per_pass=1"]), ranks=1)
+
+
+@pytest.mark.parametrize("ema", ["null", "0.5"])
+def test_precise_statistics_are_those_of_the_training_images(tiny, ema):
+    """Of the first layer the definition is plain: mean and variance of its input over all images that are used."""
+    options = [*WORKERS, "model.norm=bn", "model.bn_running_statistics=precise", "bn_precise_images=20"]
+    config = load_config(tiny, [*options, f"ema_decay={ema}"])
+    learner = learner_of(config)
+    train_set, validation_set = build_data(config)
+    train_loader, _ = build_loaders(config, train_set, validation_set)
+    learner.model.eval()
+    make_precise(learner, train_loader, config, epoch=3)
+    batches = Loader(train_set, 5, seed=config.seed, train=True).epoch(3)  # passes of reading.evaluation_images
+    images = np.concatenate([next(batches)["image"] for _ in range(4)])
+    stem = learner.model.backbone.stem
+    inputs = stem.conv(paddle.to_tensor(images)).numpy()
+    np.testing.assert_allclose(stem.norm._mean.numpy(), inputs.mean(axis=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(stem.norm._variance.numpy(), inputs.var(axis=(0, 2, 3)), rtol=1e-4)
+    assert (stem.norm.momentum, stem.norm.images_per_worker) == (0.9, 3)
+    if learner.ema:
+        assert (learner.ema.average["backbone.stem.norm._mean"].numpy() == stem.norm._mean.numpy()).all()
+
+
+def test_precise_statistics_are_used_in_evaluation_and_saved(tiny, tmp_path):
+    """What a run reports is what its saved weights give when evaluated anew; its training is that of `first`."""
+    found = {}
+    for statistics in ("first", "precise"):
+        options = [f"name={statistics}", "model.norm=bn", f"model.bn_running_statistics={statistics}"]
+        done = run_tool("train.py", "-c", tiny, "-o", *options, "data.noise=2.0")
+        assert done.returncode == 0, done.stderr
+        folder = tmp_path / "output" / statistics
+        evaluated = run_tool("eval.py", "-c", folder / "config.yaml", "-w", "latest", "--json")
+        last = read_metrics(folder, "eval")[-1]
+        assert json.loads(evaluated.stdout)["loss"] == pytest.approx(last["loss"], rel=1e-6)
+        found[statistics] = last["loss"], [record["loss"] for record in read_metrics(folder, "train")]
+    assert found["first"][1] == found["precise"][1] and found["first"][0] != found["precise"][0]

@@ -42,6 +42,43 @@ def test_the_rate_follows_the_images_of_a_step(base):
     assert load_config(base, ["optimizer.reference_images_per_step=null", "optimizer.base_lr=0.3"]).lr == 0.3
 
 
+@pytest.mark.parametrize(
+    ("protocol", "given", "workers", "images", "lr"),
+    [
+        ("paper", ["batch.workers=null"], 8, 16, 0.00625),
+        ("paper", ["batch.workers=4"], 4, 8, 0.003125),
+        ("norm_batch", ["batch.workers=null", "batch.images_per_step=64"], 32, 64, 0.025),
+        ("norm_batch", ["batch.workers=32", "batch.images_per_step=64"], 32, 64, 0.025),
+        ("single", ["batch.workers=null"], 1, 2, 0.1 * 2 / 256),
+    ],
+)
+def test_protocols_say_what_a_step_is(base, tmp_path, protocol, given, workers, images, lr):
+    config = load_config(base, [f"batch.protocol={protocol}", "batch.images_per_worker=2", *given])
+    assert (config.batch.protocol, config.batch.workers, config.batch.images_per_step) == (protocol, workers, images)
+    assert config.lr == pytest.approx(lr)
+    assert load_config(write(tmp_path, "again.yaml", config.to_yaml())) == config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["batch.protocol=norm_batch"], "batch: protocol norm_batch wants images_per_step"),
+        (["batch.protocol=norm_batch", "batch.images_per_step=48"], "48 images per step do not divide into workers of 32"),
+        (["batch.protocol=norm_batch", "batch.images_per_step=64", "batch.workers=8"], "makes workers 2, not 8"),
+        (["batch.protocol=single", "batch.workers=8"], "protocol single makes workers 1, not 8"),
+        (["batch.images_per_step=64", "batch.workers=8"], "protocol paper makes images_per_step 256, not 64"),
+    ],
+)
+def test_a_batch_against_its_protocol_is_refused(base, overrides, words):
+    with pytest.raises(InputError, match=words):
+        load_config(base, overrides)
+
+
+def test_a_sweep_is_no_run(base, tmp_path):
+    with pytest.raises(InputError, match="use tools/sweep.py"):
+        load_config(write(tmp_path, "many.yaml", "_BASE_: base.yaml\nsweep: {axes: {seed: [0, 1]}}\n"))
+
+
 def test_overrides_are_yaml_and_reach_into_lists(base):
     config = load_config(base, ["optimizer.weight_decay=1e-4", "schedule.milestones.1=7", "pretrained=off"])
     assert load_config(base, ["data.name=synthetic"]).schedule.milestones == (3, 6, 9)

@@ -1,0 +1,73 @@
+"""Who works in a folder: locks that end with the process that holds them, however it ends."""
+
+import contextlib
+import time
+from pathlib import Path
+
+from engine.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+RUN_LOCK = ".lock"
+_claimed = {}
+
+
+def claim(folder: Path) -> None:
+    """Keep other processes from training in this folder while this one lives. Raises InputError if one does already."""
+    if folder in _claimed or fcntl is None:
+        return
+    lock = open(folder / RUN_LOCK, "a")  # noqa: SIM115  held until the process ends
+    for again in (True, True, True, False):
+        if _taken(lock, fcntl.LOCK_EX):
+            break
+        if not again:
+            raise InputError(f"{folder}: another process is training in it")
+        time.sleep(0.2)  # it may have been no more than a look of `is_claimed`
+    _claimed[folder] = lock
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether another process is training in this folder now."""
+    if fcntl is None:
+        return False
+    try:
+        with open(folder / RUN_LOCK, "a") as lock:
+            return not _taken(lock, fcntl.LOCK_EX)
+    except OSError:  # no such folder
+        return False
+
+
+@contextlib.contextmanager
+def alone(path: Path):
+    """Within, no other process is within this for the same path; it waits for its turn."""
+    with open(path, "a") as lock:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.lockf(lock, fcntl.LOCK_EX)
+        yield
+
+
+def share(path: Path, others_allowed=True) -> bool:
+    """Hold a lock that others may share, while this process lives; False where others hold it and may not."""
+    lock = open(path, "a+")  # noqa: SIM115  held until the process ends
+    if fcntl is not None:
+        if not others_allowed and not _taken(lock, fcntl.LOCK_EX):
+            lock.close()
+            return False
+        _taken(lock, fcntl.LOCK_SH)
+    _claimed[path] = lock
+    return True
+
+
+def _taken(lock, kind):
+    """Take a lock if nobody stands against it. Not flock: reading processes would inherit that and outlive us."""
+    try:
+        fcntl.lockf(lock, kind | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
