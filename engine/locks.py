@@ -15,29 +15,36 @@ RUN_LOCK = ".lock"
 _claimed = {}
 
 
+def hold(path: Path):
+    """Lock a file for as long as this process lives or until what is returned is closed; None if another has it."""
+    lock = open(path, "a")  # noqa: SIM115
+    if fcntl is None or _taken(lock, fcntl.LOCK_EX):
+        return lock
+    lock.close()
+    return None
+
+
 def claim(folder: Path) -> None:
     """Keep other processes from training in this folder while this one lives. Raises InputError if one does already."""
-    if folder in _claimed or fcntl is None:
-        return
-    lock = open(folder / RUN_LOCK, "a")  # noqa: SIM115  held until the process ends
-    for again in (True, True, True, False):
-        if _taken(lock, fcntl.LOCK_EX):
-            break
-        if not again:
-            raise InputError(f"{folder}: another process is training in it")
-        time.sleep(0.2)  # it may have been no more than a look of `is_claimed`
-    _claimed[folder] = lock
+    for _ in range(4):
+        if folder in _claimed:
+            return
+        if lock := hold(folder / RUN_LOCK):
+            _claimed[folder] = lock
+        else:
+            time.sleep(0.2)  # it may have been no more than a look of `is_claimed`
+    if folder not in _claimed:
+        raise InputError(f"{folder}: another process is training in it")
 
 
 def is_claimed(folder: Path) -> bool:
     """Whether another process is training in this folder now."""
-    if fcntl is None:
+    if not folder.exists():
         return False
-    try:
-        with open(folder / RUN_LOCK, "a") as lock:
-            return not _taken(lock, fcntl.LOCK_EX)
-    except OSError:  # no such folder
-        return False
+    lock = hold(folder / RUN_LOCK)
+    if lock:
+        lock.close()
+    return lock is None
 
 
 @contextlib.contextmanager

@@ -1,0 +1,301 @@
+"""The figures of the GN paper (Wu & He, arXiv:1803.08494), drawn from a sweep, and all that a sweep can ask for.
+
+Colours are Okabe and Ito's, which colour-blind people can tell apart; every line has its own marker or stroke too, for
+print without colour. matplotlib is imported where it draws: who only checks names need not wait for it.
+"""
+
+import contextlib
+import difflib
+import itertools
+import math
+import os
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from engine.errors import InputError
+from engine.paper_tables import PAPER_BATCH_SIZES, at_one_batch_size, table_1, table_2, table_3
+from engine.sweep_results import CHANNELS, GROUPS, IMAGES, NORM, NORMS, Sweep, all_values
+from engine.sweep_words import STATISTICS, listed, percent, seeds_sentence, subtitle
+
+BLACK, GREY = "#222222", "#767676"
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+NORM_LOOKS = {
+    "bn": (BLUE, "o"), "gn": (VERMILLION, "s"), "ln": (GREEN, "^"), "in": (PURPLE, "D"), "sync_bn": (SKY, "v"),
+    "frozen_bn": (ORANGE, "<"), "none": (BLACK, ">"),
+}
+COLOURS = [BLACK, BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY]  # where the norm is not what differs
+MARKERS = ["o", "s", "^", "D", "v", "<", ">", "p", "h"]
+STROKES = ["-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (8, 2))]
+LETTER = 0.075  # inches: a little more than the mean width of one
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.size": 9, "text.color": BLACK, "axes.labelcolor": BLACK, "axes.edgecolor": GREY, "axes.linewidth": 0.7,
+    "axes.spines.top": False, "axes.spines.right": False, "xtick.color": GREY, "ytick.color": GREY,
+    "xtick.labelcolor": BLACK, "ytick.labelcolor": BLACK, "xtick.major.width": 0.7, "ytick.major.width": 0.7,
+    "axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e4e4e4", "grid.linewidth": 0.7, "axes.axisbelow": True,
+    "lines.linewidth": 1.7, "lines.markersize": 5.5, "legend.frameon": False, "legend.fontsize": 8.5,
+    "axes.titlesize": 9, "axes.titleweight": "bold", "svg.hashsalt": "group normalization", "savefig.dpi": 200,
+}
+
+
+def figure_1(sweep: Sweep):
+    """Error against images per worker, many to few, a line for each other setting -> (Figure, caption)."""
+    sizes, lines = sweep.axes[IMAGES], sweep.lines(IMAGES)
+    norms = [norm for norm in dict.fromkeys(line.norm for line in lines) if norm in PAPER_BATCH_SIZES]
+    paper = {f"{NORMS[norm]} in the paper (ImageNet)": norm for norm in norms}
+    figure, (axes,) = _sheet(
+        "Validation error against images per worker", subtitle(sweep, sweep.settings, statistic=True),
+        labels=[*paper, *(line.label for line in lines)],
+    )
+    ends = []
+    for line, look in zip(lines, _looks([line.norm for line in lines]), strict=True):
+        found = [setting.average(sweep.statistic) for setting in line.settings.values()]
+        drawn = _draw(axes, list(line.settings), found, line.label, look)
+        ends.append((drawn, {"color": look["color"], "fontweight": "bold"}))
+    for label, norm in paper.items():
+        known = {size: error for size, error in PAPER_BATCH_SIZES[norm].items() if size in sizes}
+        if known:
+            (drawn,) = axes.plot(
+                *zip(*known.items(), strict=True), label=label, color=GREY, linewidth=0.8, linestyle="--",
+                marker=NORM_LOOKS[norm][1], markersize=3.5, markerfacecolor="white", zorder=1.5,
+            )
+            ends.append((drawn, {"color": GREY}))
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(sizes[0] * 2**0.25, sizes[-1] / 2**0.25)
+    axes.set_xticks(sizes, labels=map(str, sizes))
+    axes.minorticks_off()
+    axes.set(xlabel="images per worker", ylabel="validation error, %")
+    _label_ends(axes, ends)
+    return figure, (
+        f"Validation error against images per worker, {STATISTICS[sweep.file.statistic]}. "
+        f"{_from_end_to_end(sweep, lines, sizes)}{seeds_sentence(sweep, sweep.settings)} "
+        "Thin broken lines: the paper, ResNet-50 on ImageNet."
+    )
+
+
+def figure_4(sweep: Sweep):
+    """Training and validation error against epoch, a curve for each norm at one batch size -> (Figure, caption)."""
+    settings = at_one_batch_size(sweep)
+    images = settings[0].values[IMAGES]
+    labels = [sweep.label(setting, [IMAGES]) for setting in settings]
+    looks = _looks([setting.values[NORM] for setting in settings])
+    title = f"Error against epoch, {images} images per worker"
+    figure, panels = _sheet(title, subtitle(sweep, settings), ["training error", "validation error"], legend=labels)
+    for axes, kind in zip(panels, ("epoch", "eval"), strict=True):
+        _draw_curves(axes, sweep, kind, settings, labels, looks)
+    cut = _finish_curves(panels, dict(zip(labels, labels, strict=True)))
+    return figure, (
+        "Training error (left; the mean over an epoch’s steps) and validation error (right) against epoch at "
+        f"{images} images per worker.{cut} {seeds_sentence(sweep, settings)}"
+    )
+
+
+def figure_5(sweep: Sweep):
+    """Validation error against epoch, a panel for each norm and a curve per batch size -> (Figure, caption)."""
+    lines, sizes = sweep.lines(IMAGES), sweep.axes[IMAGES]
+    legend = {str(size): f"{size}{' images per worker' * (size == sizes[0])}" for size in sizes}
+    looks = dict(zip(sizes, _looks([None] * len(sizes)), strict=True))
+    title = "Validation error against epoch"
+    titles = [line.label for line in lines]
+    figure, panels = _sheet(title, subtitle(sweep, sweep.settings), titles, legend=legend.values())
+    for axes, line in zip(panels, lines, strict=True):
+        looks_of_line = [looks[size] for size in line.settings]
+        _draw_curves(axes, sweep, "eval", line.settings.values(), map(str, line.settings), looks_of_line)
+    cut = _finish_curves(panels, legend)
+    return figure, (
+        f"Validation error against epoch, a curve for each number of images per worker: {'; '.join(titles)}.{cut} {seeds_sentence(sweep, sweep.settings)}"
+    )
+
+
+class Drawing(NamedTuple):
+    needs: list[dict[str, int]]  # one of these: axis -> how many values it must have
+    draw: Callable  # of a sweep -> (a matplotlib Figure or a list of tables), caption
+
+
+DRAWINGS = {
+    "figure_1": Drawing([{IMAGES: 2}], figure_1),
+    "figure_4": Drawing([{NORM: 1}], figure_4),
+    "figure_5": Drawing([{NORM: 1, IMAGES: 1}], figure_5),
+    "table_1": Drawing([{NORM: 1}], table_1),
+    "table_2": Drawing([{NORM: 1, IMAGES: 1}], table_2),
+    "table_3": Drawing([{GROUPS: 2}, {CHANNELS: 2}], table_3),
+}
+
+
+def check_figures(names: Iterable[str], axes: Mapping[str, list] | Iterable[Mapping[str, list]]) -> None:
+    """Raise InputError where a name is none of DRAWINGS, or the axes (of one grid or of several) cannot give it."""
+    counts = {axis: len(values) for axis, values in all_values(axes).items()}
+    for name in names:
+        if name not in DRAWINGS:
+            close = difflib.get_close_matches(str(name), DRAWINGS, n=1)
+            advice = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(DRAWINGS)}"
+            raise InputError(f"figures: {name} is unknown; {advice}")
+        needs = DRAWINGS[name].needs
+        if not any(all(counts.get(axis, 0) >= count for axis, count in need.items()) for need in needs):
+            wanted = [[f"the axis {axis}{' with two values or more' if count > 1 else ''}"
+                       for axis, count in need.items()] for need in needs]
+            raise InputError(f"figures: {name} needs {', or '.join(map(listed, wanted))}")
+
+
+@contextlib.contextmanager
+def drawing_style():
+    """Inside it all is drawn and saved alike, whatever the user's own matplotlibrc says."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def save_figure(figure, path: Path) -> None:
+    """Write PNG or SVG by the path's suffix, as a whole or not at all; the same figure gives the same bytes."""
+    part = path.with_name(path.name + ".part")
+    kind = path.suffix[1:]
+    with drawing_style():
+        figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    os.replace(part, path)
+
+
+def _sheet(title, lines, titles=("",), *, labels=(), legend=()):
+    """A figure with title and lines of text above a panel for each of `titles`, and room for labels or a legend."""
+    from matplotlib.figure import Figure
+
+    text = "\n".join(textwrap.fill(line, 128) for line in lines)
+    columns = {1: 1, 2: 2, 4: 2}.get(len(titles), 3)
+    rows = math.ceil(len(titles) / columns)
+    width, left, gap, below = 7.4, 0.62, 0.25, 0.5  # inches
+    right = 0.15 + LETTER * max(map(len, labels), default=0)
+    panel_width = (width - left - right - gap * (columns - 1)) / columns
+    titles = [textwrap.fill(title, int(panel_width / LETTER)) for title in titles]
+    title_height = 0.28 + 0.15 * max(title.count("\n") for title in titles)
+    between = below + title_height
+    above = 0.68 + 0.14 * text.count("\n") + (title_height - 0.1 + 0.2 * _legend_shape(legend)[0] if legend else 0)
+    panel_height = {1: 3.3, 2: 2.9}.get(columns, 2.3)
+    height = above + rows * panel_height + (rows - 1) * between + below
+    figure = Figure(figsize=(width, height))
+    figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=11, fontweight="bold", va="top")
+    figure.text(0.1 / width, 1 - 0.34 / height, text, fontsize=7.5, color=GREY, va="top", linespacing=1.35)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    figure.subplots_adjust(
+        left=left / width, right=1 - right / width, bottom=below / height, top=1 - above / height,
+        wspace=gap / panel_width, hspace=between / panel_height,
+    )
+    for number, panel in enumerate(axes[:len(titles)]):
+        panel.set_title(titles[number], loc="left")
+        panel.tick_params(left=number % columns == 0, labelbottom=True)
+    for unused in axes[len(titles):]:
+        unused.remove()
+    return figure, axes[:len(titles)]
+
+
+def _legend_shape(labels):
+    """(rows, columns) of a legend as wide as a figure."""
+    widths = [0.6 + LETTER * len(label) for label in labels]
+    columns = len(widths) if sum(widths) < 6.6 else max(1, int(6.6 / max(widths)))
+    return math.ceil(len(widths) / columns), columns
+
+
+def _looks(norms):
+    """A look for each line. Where norms differ each has its colour and marker; further lines of one get other markers
+    and strokes. A norm of None is none that counts."""
+    several = len(set(norms)) > 1
+    taken = [NORM_LOOKS[norm][1] for norm in set(norms)] if several else []
+    spare = itertools.cycle(marker for marker in MARKERS if marker not in taken)
+    looks = []
+    for number, norm in enumerate(norms):
+        earlier = norms[:number].count(norm)
+        colour = NORM_LOOKS[norm][0] if several else COLOURS[number % len(COLOURS)]
+        marker = NORM_LOOKS[norm][1] if several and not earlier else next(spare)
+        stroke = STROKES[earlier % len(STROKES)]
+        looks.append({
+            "color": colour, "marker": marker, "linestyle": stroke, "markeredgecolor": "white", "markeredgewidth": 0.6,
+        })
+    return looks
+
+
+def _draw(axes, x, averages, label, look):
+    """A line of means in percent, broken where there is none, and a band of the deviation where there is one."""
+    means = [math.nan if average is None else 100 * average.mean for average in averages]
+    (line,) = axes.plot(x, means, label=label, **look)
+    half = [math.nan if a is None or a.deviation is None else 100 * a.deviation for a in averages]
+    if not all(map(math.isnan, half)):
+        low, high = ([mean + sign * d for mean, d in zip(means, half, strict=True)] for sign in (-1, 1))
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.16, linewidth=0)
+        for number in range(len(means)):  # where there is no neighbour the band has no width
+            if all(map(math.isnan, low[max(0, number - 1):number] + low[number + 1:number + 2])):
+                axes.vlines(x[number], low[number], high[number], color=look["color"], linewidth=1)
+    return line
+
+
+def _draw_curves(axes, sweep, kind, settings, labels, looks):
+    for number, (setting, label, look) in enumerate(zip(settings, labels, looks, strict=True)):
+        numbers, averages = sweep.curve(setting, kind)
+        every = max(1, len(numbers) // 6)  # markers tell the curves apart; one at each epoch would hide them
+        look = {**look, "markevery": (number * every // len(looks), every), "linewidth": 1.3, "markersize": 4.5}
+        _draw(axes, numbers, averages, label, look)
+
+
+def _finish_curves(panels, legend):
+    """Frame, names of the axes, legend. Returns a sentence for the caption where the frame cuts off the beginning.
+
+    legend: label of a line -> its text.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    tops = [top for axes in panels for top in axes.tops]
+    for axes in panels:
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.set_xlim(left=0)
+        axes.set_ylabel("error, %" if axes.get_subplotspec().is_first_col() else "")
+    figure, lines = panels[0].figure, {line.get_label(): line for axes in panels for line in axes.lines}
+    box, height = panels[0].get_position(), figure.get_size_inches()[1]
+    figure.legend(
+        [lines[label] for label in legend], legend.values(), ncol=_legend_shape(legend.values())[1], loc="lower left",
+        bbox_to_anchor=(box.x0, box.y1 + 0.28 / height), borderaxespad=0, borderpad=0, columnspacing=1.8,
+        handlelength=2.8,
+    )
+    cut = later and max(map(max, curves)) > max(later)
+    return " The first epochs lie above the frame." if cut else ""
+
+
+def _label_ends(axes, ends):
+    """Write each line's name beside its last point, moved up or down where names would overlap."""
+    _, height = axes.get_position().size * axes.figure.get_size_inches()
+    low, high = axes.get_ylim()
+    gap = (high - low) * 12 / 72 / height  # lines of text, 12 points apart
+    by_x = {}
+    for line, look in ends:
+        points = [(x, y) for x, y in zip(*line.get_data(), strict=True) if not math.isnan(y)]
+        if points:
+            by_x.setdefault(points[-1][0], []).append((points[-1][1], line.get_label(), look))
+    for x, labels in by_x.items():
+        for y, (_, label, look) in zip(spread([y for y, *_ in labels], gap), labels, strict=True):
+            axes.annotate(label, (x, y), (8, 0), textcoords="offset points", va="center", annotation_clip=False, **look)
+
+
+def spread(positions: list[float], gap: float) -> list[float]:
+    """The positions at least `gap` apart, in the same order and moved as little as can be (least squares)."""
+    order = sorted(range(len(positions)), key=positions.__getitem__)
+    blocks = []  # of neighbours that touch: where the first would like to be on the average, and how many
+    for rank, index in enumerate(order):
+        blocks.append((positions[index] - rank * gap, 1))
+        while blocks[1:] and blocks[-2][0] > blocks[-1][0]:
+            (lower, m), (upper, n) = blocks[-2:]
+            blocks[-2:] = [((lower * m + upper * n) / (m + n), m + n)]
+    starts = [start for start, count in blocks for _ in range(count)]
+    moved = dict(zip(order, (start + rank * gap for rank, start in enumerate(starts)), strict=True))
+    return [moved[index] for index in range(len(positions))]
+
+
+def _from_end_to_end(sweep, lines, sizes):
+    """A sentence: what becomes of each line's error from the most images per worker to the fewest."""
+    changes = []
+    for line in lines:
+        ends = [line.settings[size].average(sweep.statistic) for size in (sizes[0], sizes[-1]) if size in line.settings]
+        if len(ends) == 2 and all(ends):
+            changes.append(f"{line.label} {percent(ends[0].mean)} → {percent(ends[1].mean)} %")
+    return f"From {sizes[0]} to {sizes[-1]} images per worker: {'; '.join(changes)}. " if changes else ""

@@ -1,0 +1,124 @@
+"""The tables of the GN paper (Wu & He, arXiv:1803.08494) and its numbers, beside what a sweep found.
+
+A table is rows of texts, the first its header; what the paper says is set in *asterisks*. Markdown and the terminal
+show the same rows.
+"""
+
+from engine.sweep_results import CHANNELS, GROUPS, IMAGES, NORM, NORMS, Setting, Sweep
+from engine.sweep_words import STATISTICS, conditions, difference, error_text, gap
+
+# ResNet-50 on ImageNet, validation top-1 error in percent as the paper prints it, median of the last 5 epochs.
+PAPER_BATCH_SIZES = {  # by images per worker: figure 1, table 2
+    "bn": {32: 23.6, 16: 23.7, 8: 24.8, 4: 27.3, 2: 34.7},
+    "gn": {32: 24.1, 16: 24.2, 8: 24.0, 4: 24.2, 2: 24.1},
+}
+PAPER_NORMS = {"bn": 23.6, "ln": 25.3, "in": 28.4, "gn": 24.1}  # at 32 images per worker: table 1
+PAPER_GROUPS = {  # table 3
+    GROUPS: {64: 24.6, 32: 24.1, 16: 24.6, 8: 24.4, 4: 24.6, 2: 24.7, 1: 25.3},
+    CHANNELS: {64: 24.4, 32: 24.5, 16: 24.2, 8: 24.3, 4: 24.8, 2: 25.6, 1: 28.4},
+}
+
+Table = list[list[str]]
+
+
+def table_1(sweep: Sweep):
+    """The norms at one batch size -> ([table], caption)."""
+    settings = at_one_batch_size(sweep)
+    against = list(dict.fromkeys(name for setting in settings for name in sweep.rivals(setting)))
+    rows = [["", "error, %", *(f"− {name}" for name in against), "*the paper*", "*− BN*"]]
+    for setting in settings:
+        norm, rivals = setting.values[NORM], sweep.rivals(setting)
+        gaps = [gap(sweep, setting, rivals.get(name)) if rivals.get(name) is not setting else None for name in against]
+        paper = PAPER_NORMS.get(norm)
+        rows.append([
+            sweep.label(setting, [IMAGES]), error_text(sweep, setting),
+            *(difference(points) if points is not None else "" for points in gaps),
+            f"*{paper}*" if paper else "",
+            f"*{difference(paper - PAPER_NORMS['bn'], 1)}*" if paper and norm != "bn" else "",
+        ])
+    images = settings[0].values[IMAGES]
+    return [rows], (
+        f"The norms at {images} images per worker: validation error, {STATISTICS[sweep.file.statistic]}. "
+        f"{conditions(sweep, settings)} The paper: ResNet-50 on ImageNet, 32 images per worker."
+    )
+
+
+def table_2(sweep: Sweep):
+    """Norms by images per worker, and how far each is from BN -> ([table], caption)."""
+    sizes = sweep.axes[IMAGES]
+    lines = sweep.lines(IMAGES)
+    rows = [["images per worker", *map(str, sizes)]]
+    for number, line in enumerate(lines):
+        rows.append([line.label, *(error_text(sweep, line.settings.get(size)) for size in sizes)])
+        if line.norm in PAPER_BATCH_SIZES and line.norm not in [later.norm for later in lines[number + 1:]]:
+            rows.append(_paper_row(f"{NORMS[line.norm]}, the paper", PAPER_BATCH_SIZES[line.norm], sizes))
+    for line in lines:
+        if line.norm != "bn":
+            rows += _gaps(sweep, line, sizes)
+    if {"bn", "gn"} <= {line.norm for line in lines}:
+        paper = {size: PAPER_BATCH_SIZES["gn"][size] - bn for size, bn in PAPER_BATCH_SIZES["bn"].items()}
+        rows.append(_paper_row("GN − BN, the paper", paper, sizes, lambda points: difference(points, 1)))
+    return [rows], (
+        f"Validation error in percent by images per worker, {STATISTICS[sweep.file.statistic]}; differences in "
+        f"percentage points. {conditions(sweep, sweep.settings)} The paper: ResNet-50 on ImageNet, 8 GPUs."
+    )
+
+
+def table_3(sweep: Sweep):
+    """GN by number of groups and by channels per group -> ([a table for each that was varied], caption)."""
+    tables, used = [], []
+    for key, name in ((GROUPS, "groups"), (CHANNELS, "channels per group")):
+        among = [setting for setting in sweep.settings if setting.values.get(key) is not None]
+        numbers = sorted({setting.values[key] for setting in among}, reverse=True)
+        if not numbers[1:]:
+            continue
+        rows = [[name, *map(str, numbers)]]
+        for line in sweep.lines(key, among):
+            rows.append([line.label, *(error_text(sweep, line.settings.get(number)) for number in numbers)])
+        tables.append([*rows, _paper_row("GN, the paper", PAPER_GROUPS[key], numbers)])
+        used += among
+    return tables, (
+        f"Validation error in percent of GN by groups (1 is LN) and by channels per group (1 is IN), "
+        f"{STATISTICS[sweep.file.statistic]}. {conditions(sweep, used)} "
+        "The paper: the same numbers in ResNet-50 on ImageNet, 32 images per worker."
+    )
+
+
+def at_one_batch_size(sweep: Sweep) -> list[Setting]:
+    """The settings at the images per worker that most norms have, as the paper's are at 32; of several the most."""
+    norms = {size: {s.values[NORM] for s in sweep.settings if s.values[IMAGES] == size} for size in sweep.axes[IMAGES]}
+    size = max(norms, key=lambda size: (len(norms[size]), size))
+    return [setting for setting in sweep.settings if setting.values[IMAGES] == size]
+
+
+def _gaps(sweep, line, sizes):
+    """A row for each BN that the line can be measured against: error less BN's."""
+    rows = {}
+    for size, setting in line.settings.items():
+        for name, rival in sweep.rivals(setting).items():
+            points = gap(sweep, setting, rival)
+            rows.setdefault(name, {})[size] = "–" if points is None else difference(points)
+    return [[f"{line.label} − {name}", *(row.get(size, "") for size in sizes)] for name, row in rows.items()]
+
+
+def _paper_row(label, numbers, columns, text="{:.1f}".format):
+    return [f"*{label}*", *(f"*{text(numbers[column])}*" if column in numbers else "" for column in columns)]
+
+
+def markdown_table(table: Table, texts=1) -> str:
+    """The first `texts` columns are text, the others numbers, which stand to the right. Empty columns are left out."""
+    kept = [number for number, column in enumerate(zip(*table, strict=True)) if any(column[1:])]
+    header, *rows = [[row[number].replace("|", "\\|") for number in kept] for row in table]
+    rule = ["---" if number < texts else "---:" for number in kept]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
+
+
+def plain_table(table: Table) -> str:
+    """The same for the terminal."""
+    rows = [[cell.strip("*") for cell in row] for row in table]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) if number else cell.ljust(width)
+                  for number, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,225 @@
+"""The runs of a sweep as processes of tools/train.py, some at a time, each on its own GPUs or CPU threads."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+
+import paddle
+
+from engine.environment import ROOT, cores, on_gpu
+from engine.errors import InputError, Stopped
+from engine.folder import write_text
+from engine.locks import hold, is_claimed
+from engine.sweep import Run, Sweep
+from engine.sweep_folder import CONSOLE_FILE, FAILED_FILE, state
+
+TRIES = 2
+SECONDS_BETWEEN_LOOKS = 0.2
+LAST_LINES = 12
+TRAIN = ROOT / "tools" / "train.py"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one run has to itself."""
+
+    command: tuple  # what starts the script
+    environment: dict
+
+
+@dataclass
+class Job:
+    """One run, as this runner sees it."""
+
+    run: Run
+    state: str  # as engine.sweep_folder.state says, or: running, elsewhere (another process has it)
+    tries: int = 0
+    slot: Slot | None = None
+    process: subprocess.Popen | None = None
+    began: float = 0.0
+    seconds: float = 0.0  # that its processes have taken
+    held: object = None  # the lock that keeps other runners from it
+
+
+def make_slots(sweep: Sweep, jobs: int | None, devices: list[str] | None) -> list[Slot]:
+    """As many runs at a time as there are GPUs, or else cores; `jobs` says another number. Raises InputError.
+
+    The cores are shared out evenly. As many runs as cores, with one thread each, get through a good deal faster than
+    fewer with more threads.
+    """
+    each = sweep.section.devices_per_run
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs {jobs}: expected 1 or more")
+    if devices is not None or on_gpu():
+        return _gpu_slots(each, jobs, devices)
+    jobs = jobs or max(1, cores() // each)
+    threads = max(1, cores() // (jobs * each))
+    command = _launcher(each, "--nproc_per_node", str(each))
+    return [Slot(command, {"OMP_NUM_THREADS": str(threads)})] * jobs
+
+
+def _gpu_slots(each, jobs, devices):
+    there = os.environ.get("CUDA_VISIBLE_DEVICES")
+    there = there.split(",") if there else [str(number) for number in range(paddle.device.cuda.device_count())]
+    if not there or not on_gpu():
+        raise InputError("--devices: Paddle sees no GPU here; leave it out to use the CPU's cores")
+    devices = devices or there
+    if strange := [device for device in devices if device not in there]:
+        raise InputError(f"--devices {strange[0]}: Paddle sees {', '.join(there)}")
+    if len(devices) < each:
+        raise InputError(f"a run of this sweep takes {each} GPUs (sweep.devices_per_run), but there are {len(devices)}")
+    groups = [devices[start : start + each] for start in range(0, len(devices) - each + 1, each)]
+    visible = [",".join(groups[job % len(groups)]) for job in range(jobs or len(groups))]
+    return [Slot(_launcher(each), {"CUDA_VISIBLE_DEVICES": group}) for group in visible]
+
+
+def _launcher(devices, *options):
+    """What comes before the script. Where it is not told otherwise, Paddle's launcher takes all GPUs that it sees."""
+    if devices == 1:
+        return (sys.executable,)
+    return (sys.executable, "-m", "paddle.distributed.launch", *options)
+
+
+class Pool:
+    """Runs jobs until none is left: `jobs` to look at, `done` for every one that comes to its end.
+
+    A job is taken up where its folder says: finished ones are left alone, begun ones resume. One that another process
+    trains is waited for. One that fails is tried once more, then it has failed, with its last lines in its folder.
+    """
+
+    def __init__(self, runs: list[Run], slots: list[Slot]):
+        self.jobs = [Job(run, state(run)) for run in runs]
+        self.slots, self.free = slots, list(slots)
+        self.started, self.began = datetime.now().astimezone().isoformat(), time.monotonic()
+        for job in self.jobs:
+            if job.state == "failed":
+                job.state = "stopped"  # another start is another chance
+
+    def work(self, done, look):
+        """Blocks until every job is finished or failed; calls done(job) at each such end and look() all the time.
+
+        At SIGTERM, SIGHUP or Ctrl-C the runs are stopped, which saves them, and Stopped is raised.
+        """
+        with _signals_raise():
+            try:
+                while left := [job for job in self.jobs if job.state not in ("finished", "failed")]:
+                    for job in left:
+                        self._attend(job)
+                        if job.state in ("finished", "failed"):
+                            done(job)
+                    look()
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+            except BaseException:
+                self._stop()
+                raise
+
+    def session(self) -> dict:
+        """What this runner did until now, for sessions.jsonl; times in seconds."""
+        return {
+            "started": self.started,
+            "seconds": round(time.monotonic() - self.began, 1),
+            "processes": len(self.slots),
+            "environment": self.slots[0].environment,
+            "seconds_of_runs": round(sum(job.seconds for job in self.jobs), 1),
+            "processor_seconds_of_runner": round(time.process_time(), 1),
+        }
+
+    def _attend(self, job):
+        """Whatever there is to do for a job now."""
+        folder = job.run.config.folder
+        if job.process is not None:
+            if job.process.poll() is None:
+                return
+            self.free.append(job.slot)
+            self._let_go(job)
+            if job.state != "finished" and job.tries >= TRIES and not is_claimed(folder):
+                lines = (folder / CONSOLE_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+                write_text(folder / FAILED_FILE, "\n".join(lines[-LAST_LINES:]) + "\n")
+                job.state = "failed"
+            return
+        if is_claimed(folder):
+            job.state = "elsewhere"
+            return
+        job.state = state(job.run)
+        if job.state == "finished" or not self.free:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        job.held = hold(folder / ".runner")
+        if job.held is None:  # another runner has just started it
+            job.state = "elsewhere"
+        elif (now := state(job.run)) == "finished" or is_claimed(folder):
+            job.held.close()  # and that has even ended meanwhile, or lives on without its runner
+            job.state = now
+        else:
+            self._start(job)
+
+    def _let_go(self, job):
+        job.seconds += time.monotonic() - job.began
+        job.held.close()
+        job.process, job.state = None, state(job.run)
+
+    def _start(self, job):
+        folder = job.run.config.folder
+        (folder / FAILED_FILE).unlink(missing_ok=True)
+        if not (folder / "config.yaml").exists():
+            write_text(folder / "config.yaml", job.run.config.to_yaml())
+        job.slot, job.tries, job.began, job.state = self.free.pop(0), job.tries + 1, time.monotonic(), "running"
+        command = [*job.slot.command, TRAIN, "-c", folder / "config.yaml", "-r", "auto"]
+        if "paddle.distributed.launch" in command:
+            command[3:3] = ["--log_dir", folder / "launch"]
+        with open(folder / CONSOLE_FILE, "ab") as console:
+            job.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
+                env={**os.environ, **job.slot.environment},
+                start_new_session=True,  # Ctrl-C is for the runner, which then stops its runs
+                preexec_fn=_end_with_parent if _libc else None,
+            )
+
+    def _stop(self):
+        running = [job for job in self.jobs if job.process is not None]
+        for job in running:
+            with contextlib.suppress(ProcessLookupError):
+                job.process.send_signal(signal.SIGTERM)
+        for job in running:
+            job.process.wait()
+            self._let_go(job)
+
+
+def _find_libc():
+    try:
+        return ctypes.CDLL(None) if sys.platform == "linux" else None
+    except OSError:
+        return None
+
+
+_libc = _find_libc()
+
+
+def _end_with_parent():
+    """In the new process: be sent SIGTERM, which saves, if the runner is killed."""
+    pr_set_pdeathsig = 1
+    _libc.prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _signals_raise():
+    """Within, SIGTERM, SIGHUP and Ctrl-C raise Stopped."""
+
+    def stop(number, frame):
+        for each in before:  # once is enough; now the runs are being stopped
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(number, "with its runs; they are saved, the same command continues")
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

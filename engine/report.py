@@ -1,0 +1,210 @@
+"""The report of a sweep: one text, as report.md beside its figures and as one report.html that holds them."""
+
+import base64
+import html
+from collections import Counter
+from pathlib import Path
+
+import markdown
+
+from engine.errors import InputError
+from engine.folder import write_text
+from engine.paper_figures import DRAWINGS, check_figures, drawing_style, save_figure
+from engine.paper_tables import markdown_table, plain_table, table_2
+from engine.sweep_results import IMAGES, STATES, Sweep, read_sweep
+from engine.sweep_words import STATISTICS, duration, error_text, listed, number, percent, recipe
+
+TAIL = 8  # lines of a failed run's console.log
+ENVIRONMENT = {  # of env.json
+    "device_name": "device", "devices": "devices a run", "cores": "cores", "OMP_NUM_THREADS": "threads a run",
+    "system": "system", "python": "Python", "paddle": "Paddle", "numpy": "NumPy", "commit": "commit",
+}
+STYLE = """
+body { max-width: 60rem; margin: 2.5rem auto; padding: 0 1.2rem; color: #222; background: #fff;
+       font: 16px/1.55 -apple-system, "Segoe UI", "Helvetica Neue", "Noto Sans", Arial, sans-serif; }
+h1, p, ul, pre { max-width: 50rem; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 1rem; }
+h2 { font-size: 1.15rem; margin: 2.6rem 0 .7rem; }
+img { display: block; width: 100%; height: auto; margin: .3rem 0; }
+table { display: block; width: fit-content; max-width: 100%; overflow-x: auto; margin: .9rem 0; font-size: .86rem;
+        border-collapse: collapse; border-bottom: 1.2px solid #555; font-variant-numeric: tabular-nums; }
+th { border-top: 1.2px solid #555; border-bottom: .6px solid #999; font-weight: 600; vertical-align: bottom; }
+th, td { padding: .28rem 1.1rem .28rem 0; text-align: left; }
+th:last-child, td:last-child { padding-right: 0; }
+td { white-space: nowrap; }
+td em, th em { font-style: normal; font-weight: 400; color: #767676; }
+blockquote { margin: 1rem 0; padding: .1rem 1rem; border-left: 3px solid #d55e00; }
+p:has(> em:first-child) { font-size: .88rem; color: #444; }
+pre { overflow-x: auto; background: #f5f5f5; padding: .7rem .9rem; font-size: .82rem; line-height: 1.4; }
+code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .92em; }
+@media print {
+  body { max-width: none; margin: 0; font-size: 10.5pt; }
+  table { font-size: 7.5pt; overflow: visible; }
+  th, td { padding-right: .7rem; }
+  h2 { break-after: avoid; }
+  img, tr { break-inside: avoid; }
+}
+"""
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+PAPER = "The paper: Yuxin Wu and Kaiming He, Group Normalization, ECCV 2018, arXiv:1803.08494."
+
+
+def write_report(folder: Path) -> list[Path]:
+    """Draw a sweep's figures and write its report; returns the files. Raises InputError, with nothing written."""
+    sweep = read_sweep(folder)
+    _check(sweep)
+    with drawing_style():
+        drawn = {name: DRAWINGS[name].draw(sweep) for name in sweep.file.figures}
+    text = report_text(sweep, drawn)
+    files = []
+    for name, (figure, _) in drawn.items():
+        if _is_figure(name):
+            files += [folder / f"{name}.png", folder / f"{name}.svg"]
+            for path in files[-2:]:
+                save_figure(figure, path)
+    pages = {"report.md": text, "report.html": _page(sweep, text, files[1::2])}
+    for name, page in pages.items():
+        write_text(folder / name, page)
+    return [*files, *(folder / name for name in pages)]
+
+
+def results_text(folder: Path) -> str:
+    """What the terminal shows of a sweep: errors averaged over seeds, as in table 2 where there are several sizes."""
+    sweep = read_sweep(folder)
+    if len(sweep.axes[IMAGES]) > 1:
+        ([table], _) = table_2(sweep)
+    else:
+        table = [["", "error, %"], *([sweep.label(one), error_text(sweep, one)] for one in sweep.settings)]
+    return f"top-1 error in percent, {STATISTICS[sweep.file.statistic]}\n{plain_table(table)}"
+
+
+def report_text(sweep: Sweep, drawn: dict) -> str:
+    """The whole report as Markdown. `drawn`: by name, what the entry of DRAWINGS gave."""
+    parts = [f"# {_plain(sweep.file.title or sweep.file.name)}", *_incomplete(sweep), recipe(sweep)]
+    for name, (content, caption) in drawn.items():
+        title = name.replace("_", " ").capitalize()
+        shown = [f"![{title}]({name}.png)"] if _is_figure(name) else map(markdown_table, content)
+        parts += [f"## {title}", *shown, f"*After {title.lower()} of the paper.* {caption}"]
+    parts += ["## Settings", markdown_table(_settings(sweep)), *_repeats(sweep)]
+    parts += ["## Runs", markdown_table(_runs(sweep), texts=2), *_failures(sweep)]
+    parts += ["## How it was made", *_origin(sweep)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _check(sweep):
+    try:
+        check_figures(sweep.file.figures, sweep.file.axes)
+    except InputError as error:
+        raise InputError(f"{sweep.folder / 'sweep.yaml'}: {error}") from None
+    if not any(setting.finished for setting in sweep.settings):
+        raise InputError(f"{sweep.folder}: no run of this sweep has finished; there is nothing to report")
+
+
+def _is_figure(name):
+    return name.startswith("figure")
+
+
+def _incomplete(sweep):
+    states = Counter(run["state"] for run in sweep.runs)
+    others = [f"{states[state]} {state}" for state in STATES if state != "finished" and states[state]]
+    if not others:
+        return []
+    return [f"> **Not complete.** Of {len(sweep.runs)} runs {states['finished']} finished, {listed(others)}."]
+
+
+def _settings(sweep):
+    """Errors beside the values that follow from a setting: more than one of them moves in a sweep."""
+    header = [
+        "setting", "images per worker", "workers", "images per step", "rate", "epochs", "steps", "BN statistics",
+        "error, %", "seeds", "training",
+    ]
+    rows = []
+    for setting in sweep.settings:
+        run = (setting.finished or setting.runs)[0]
+        time = setting.average("train_seconds")
+        derived = [run[name] for name in ("images_per_worker", "workers", "images_per_step", "lr", "epochs", "steps")]
+        rows.append([
+            sweep.label(setting, [IMAGES]), *map(number, derived), run["evaluation_statistics"] or "",
+            error_text(sweep, setting), f"{len(setting.finished)} of {setting.seeds}",
+            duration(time.mean) if time else "",
+        ])
+    return [header, *rows]
+
+
+def _repeats(sweep):
+    repeats = sum(run["state"] == "finished" for run in sweep.runs) - sum(len(one.finished) for one in sweep.settings)
+    return [f"Runs that repeat another one’s setting and seed, which counts instead: {repeats}."] if repeats else []
+
+
+def _runs(sweep):
+    rows = [["run", "state", "median of the last 5, %", "last, %", "best, %", "best epoch", "training"]]
+    for run in sweep.runs:
+        errors = [run[f"top1_error_{name}"] for name in ("median_last_5", "last", "best")]
+        rows.append([
+            f"`{run['run']}`", run["state"], *("" if error is None else percent(error) for error in errors),
+            number(run["best_epoch"]), "" if run["train_seconds"] is None else duration(run["train_seconds"]),
+        ])
+    return rows
+
+
+def _failures(sweep):
+    """The last lines that failed runs printed."""
+    parts = []
+    for run in sweep.runs:
+        if run["state"] == "failed":
+            path = sweep.folder / run["run"] / "console.log"
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+            quoted = "\n".join(f"    {line}" for line in lines[-TAIL:] or ["(left no console.log)"])
+            parts += [f"`{run['run']}`", quoted]
+    return ["## What failed", *parts] if parts else []
+
+
+def _origin(sweep):
+    """Times, hardware and versions, what of them was not the same for all runs, and how to do it again."""
+    seconds = [run["train_seconds"] for run in sweep.runs if run["train_seconds"] is not None]
+    facts = {"training, all runs together": duration(sum(seconds))}
+    if sessions := sweep.sessions():
+        wall = duration(sum(session["seconds"] for session in sessions))
+        shares = dict.fromkeys(f"{session['processes']} at a time" for session in sessions)
+        facts["wall time"] = f"{wall}, {listed(shares)}, begun {_plain(sessions[0]['started'])}"
+    differing = []
+    environments = sweep.environments().values()
+    for key, name in ENVIRONMENT.items():
+        counts = Counter(_plain(found[key]) for found in environments if found.get(key) is not None)
+        if len(counts) > 1:
+            differing.append(name)
+        if counts:
+            texts = [f"{value} ({count} runs)" if len(counts) > 1 else value for value, count in counts.items()]
+            facts[name] = ", ".join(texts)
+    parts = ["\n".join(f"- {name}: {text}" for name, text in facts.items())]
+    if differing:
+        parts.append(f"**Not all runs were made alike**: they differ in {listed(differing)}.")
+    parts.append("Errors are read from `results.csv`, curves from each run’s `metrics.jsonl`. To do it again:")
+    parts.append(f"    python tools/sweep.py -c configs/sweeps/{sweep.file.file}")
+    return [*parts, PAPER]
+
+
+def _plain(text):
+    """Text that a user wrote, without meaning to Markdown's HTML."""
+    return html.escape(str(text), quote=False)
+
+
+def _page(sweep, text, pictures):
+    """report.html: the text with the SVG pictures inside, so that the file is all that there is to send."""
+    body = markdown.markdown(text, extensions=["tables"])
+    for path in pictures:
+        picture = base64.b64encode(path.read_bytes()).decode("ascii")
+        body = body.replace(f'src="{path.stem}.png"', f'src="data:image/svg+xml;base64,{picture}"')
+    return PAGE.format(title=_plain(sweep.file.title or sweep.file.name), style=STYLE, body=body)

@@ -1,0 +1,176 @@
+"""The folder of a sweep: whose it is, how far each run in it has come, and results.csv.
+
+Several runners may share a folder. What they write there together they write under its lock, and only for moments; a
+run itself belongs to the process that trains it (`engine.folder.claim`).
+"""
+
+import csv
+import io
+import json
+
+import yaml
+
+from engine.config import read_yaml
+from engine.errors import InputError
+from engine.folder import changes_since, differences, write_text
+from engine.locks import alone, is_claimed, share
+from engine.sweep import Run, Sweep
+
+SWEEP_FILE, RESULTS_FILE, SESSIONS_FILE = "sweep.yaml", "results.csv", "sessions.jsonl"
+CONSOLE_FILE = "console.log"  # in a run's folder: what its processes printed
+FAILED_FILE = "failed.txt"  # in a run's folder: the last lines of a run that failed for good
+# Keys without influence on what a run results in: a finished run stays what it is when they change.
+IMMATERIAL = (
+    "name", "output", "device", "record", "checkpoint", "expect", "reading.processes", "batch.workers_per_pass"
+)
+
+
+def open_sweep_folder(sweep: Sweep) -> list[str]:
+    """Make the sweep's folder, or enter it; runs whose values have changed are moved out of it.
+
+    Returns what was found, as lines. Raises InputError, and touches nothing, where the folder holds something else than
+    this sweep, or where another runner is at work in it with other values.
+    """
+    folder = sweep.folder
+    _check(sweep)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder / ".lock"):
+            before, now = _described(folder), description(sweep)
+            if not share(folder / ".runners", others_allowed=before in (None, now)):
+                raise InputError(f"{folder}: another tools/sweep.py is at work in it with other values; let it finish")
+            lines = _move_changed(sweep)
+            if before not in (None, now):
+                lines = [f"changed: {key}: {was} -> {is_now}" for key, was, is_now in differences(before, now)] + lines
+            write_text(folder / SWEEP_FILE, yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
+    return lines
+
+
+def _check(sweep):
+    folder = sweep.folder
+    if not folder.exists():
+        return
+    before = _described(folder)
+    if before is None and (not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())):
+        raise InputError(f"{folder}: is there and is no sweep's folder; choose another with -o name=...")
+    if before and before.get("file") != sweep.file:
+        raise InputError(f"{folder}: holds the sweep of {before.get('file')}; choose another with -o name=...")
+
+
+def _described(folder):
+    return read_yaml(folder / SWEEP_FILE) if (folder / SWEEP_FILE).exists() else None
+
+
+def _move_changed(sweep):
+    """Move folders of runs that had other values beside the sweep's folder; nothing is deleted."""
+    changed = [(run, changes) for run in sweep.runs if (changes := material_changes(run))]
+    for run, _ in changed:
+        if is_claimed(run.config.folder):
+            raise InputError(f"{run.config.folder}: is being trained with other values; let that finish, or stop it")
+    lines = []
+    for run, changes in changed:
+        key, was, is_now = changes[0]
+        more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
+        attic = sweep.folder.with_name(sweep.folder.name + ".changed")  # not below, where VisualDL would show it
+        number = next(n for n in range(1, 10**6) if not (attic / f"{run.name}.{n}").exists())
+        attic.mkdir(exist_ok=True)
+        run.config.folder.rename(attic / f"{run.name}.{number}")
+        lines.append(f"{run.name}: {key}: {was} -> {is_now}{more}; runs anew, what was there is now in {attic}")
+    known = {run.name for run in sweep.runs}
+    strangers = [path.parent.name for path in sweep.folder.glob("*/config.yaml") if path.parent.name not in known]
+    lines += [f"{name}: no longer part of the sweep, left as it is" for name in sorted(strangers)]
+    return lines
+
+
+def material_changes(run: Run) -> list[tuple]:
+    """(key, before, now) of what in the folder of a run is not as it would be now, and matters for its result."""
+    changes = changes_since(run.config)
+    return [change for change in changes if not change[0].startswith(IMMATERIAL)]
+
+
+def description(sweep: Sweep) -> dict:
+    """What sweep.yaml says: with results.csv, all that a report needs."""
+    plain = json.loads(sweep.section.model_dump_json(exclude={"axes"}))
+    return {"name": sweep.name, "file": sweep.file, "axes": sweep.grids, **plain, "config": sweep.shared}
+
+
+def state(run: Run) -> str:
+    """finished, failed, stopped (begun) or waiting, as the run's folder says."""
+    folder = run.config.folder
+    if not (folder / "config.yaml").exists():
+        return "waiting"
+    if (folder / "result.json").exists():
+        return "finished"
+    return "failed" if (folder / FAILED_FILE).exists() else "stopped"
+
+
+def row(run: Run) -> dict:
+    """A run's line of results.csv. Errors are fractions."""
+    config, finished = run.config, state(run) == "finished"
+    result = json.loads((config.folder / "result.json").read_text(encoding="utf-8")) if finished else {}
+    grouped = config.model.norm == "gn"
+    by_channels = config.model.norm_channels_per_group
+    return {
+        "run": run.name,
+        "state": state(run),
+        **{axis: json.dumps(value) if isinstance(value, (list, dict)) else value for axis, value in run.values.items()},
+        "protocol": config.batch.protocol,
+        "norm": config.model.norm,
+        "norm_groups": config.model.norm_groups if grouped and by_channels is None else None,
+        "norm_channels_per_group": by_channels if grouped else None,
+        "images_per_worker": config.batch.images_per_worker,
+        "workers": config.batch.workers,
+        "images_per_step": config.batch.images_per_step,
+        "lr": config.lr,
+        "epochs": config.schedule.epochs,
+        "steps": result.get("steps"),
+        "evaluation_statistics": config.model.bn_running_statistics if config.model.norm == "bn" else None,
+        "seed": config.seed,
+        **{
+            name: result.get(name)
+            for name in (
+                "top1_error_median_last_5", "top1_error_last", "top1_error_best", "best_epoch", "parameters",
+                "train_seconds",
+            )
+        },
+    }
+
+
+def write_results(sweep: Sweep, session: dict) -> None:
+    """Write results.csv, a row for every run in the sweep's order, and this runner's line of sessions.jsonl."""
+    with alone(sweep.folder / ".lock"):
+        rows = [row(run) for run in sweep.runs]
+        axes = list(sweep.axis_values)
+        names = ["run", "state", *axes, *(name for name in rows[0] if name not in ("run", "state", *axes))]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(sweep.folder / RESULTS_FILE, text.getvalue())
+        path = sweep.folder / SESSIONS_FILE
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = [line for line in lines if json.loads(line)["started"] != session["started"]]
+        write_text(path, "\n".join([*lines, json.dumps(session)]) + "\n")
+
+
+def progress(run: Run) -> dict:
+    """How far a run has come, by the end of its metrics.jsonl: epoch and step, and top1_error of its last evaluation."""
+    path, found = run.config.folder / "metrics.jsonl", {"epoch": 0, "step": 0, "top1_error": None}
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL))
+            lines = file.read().decode("utf-8", "replace").splitlines(keepends=True)
+    except OSError:
+        return found
+    for line in lines:
+        if line.startswith('{"kind"') and line.endswith("\n"):
+            record = json.loads(line)
+            found["epoch"], found["step"] = record["epoch"], record["step"]
+            if record["kind"] == "eval":
+                found["top1_error"] = record["top1_error"]
+    return found
+
+
+TAIL = 16384  # bytes: some windows of steps and the last evaluation, if windows are not very short

@@ -1,0 +1,93 @@
+"""What the runs of a sweep would be, before any of them is started: are they possible, how long are they?"""
+
+import json
+import time
+from dataclasses import dataclass
+
+import paddle
+
+from data import DataError
+from engine.build import (
+    build_data,
+    build_loaders,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    check_device,
+)
+from engine.config import Batch, Config
+from engine.errors import InputError
+from engine.loop import make_learner, train_step
+from engine.sweep import Run, Sweep
+
+MEASURED_NUMBERS = 2_000_000  # of the images of a measured step: 13 images of 224 x 224 in colour
+FORWARD_SHARE = 1 / 3  # of the time of a training step: what an image takes in evaluation
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run's lengths."""
+
+    steps: int
+    images: int  # that are trained on, each as often as it comes
+    evaluated_images: int
+    seconds: float | None = None  # about, of training and evaluation
+
+
+def make_plans(sweep: Sweep, runs: list[Run], *, timed=False) -> dict[str, Plan]:
+    """run's name -> Plan. Raises InputError or DataError for a run that cannot be.
+
+    timed: also measure a few training steps of each kind of run on this machine, with the threads of this process.
+    """
+    plans, sets, possible, speeds = {}, {}, set(), {}
+    for run in runs:
+        config, dump = run.config, run.config.model_dump(mode="json")
+        data = json.dumps(dump["data"])
+        try:
+            if data not in sets:
+                sets[data] = build_data(config)
+            check_device(config, sweep.section.devices_per_run)
+            train_loader, validation_loader = build_loaders(config, *sets[data], ranks=sweep.section.devices_per_run)
+            build_schedule(config, train_loader.steps_per_epoch)
+            kind = json.dumps([dump["model"], dump["batch"], data])
+            if kind not in possible:
+                model = build_model(config, train_loader.dataset)
+                possible.add(kind)
+                if timed:
+                    speeds[kind] = _seconds_per_image(config, model, train_loader)
+        except (InputError, DataError) as error:
+            raise InputError(f"{run.name}: {error}") from None
+        epochs = config.schedule.epochs
+        steps = train_loader.steps_per_epoch * epochs
+        evaluations = epochs // config.evaluate_every_epochs + bool(epochs % config.evaluate_every_epochs)
+        images, evaluated = steps * config.batch.images_per_step, evaluations * len(validation_loader.dataset)
+        seconds = speeds[kind] * (images + FORWARD_SHARE * evaluated) if timed else None
+        plans[run.name] = Plan(steps, images, evaluated, seconds)
+    return plans
+
+
+def _seconds_per_image(config: Config, model, loader):
+    """Of training steps like this config's; of fewer images where one would take long."""
+    batch = next(loader.epoch(0))
+    pixels = batch["image"][0].size
+    images = max(1, min(len(batch["label"]), MEASURED_NUMBERS // pixels))
+    each = config.batch.images_per_worker
+    if images > each:
+        images -= images % each
+    else:
+        each = images
+    batch = {name: value[:images] for name, value in batch.items()}
+    config = config.model_copy(update={"batch": Batch(images_per_worker=each, workers=images // each)})
+    for layer in model.sublayers():
+        if getattr(layer, "images_per_worker", None):
+            layer.images_per_worker = each
+    learner = make_learner(config, model, build_optimizer(config, model), lambda step: 0.0)
+    model.train()
+    seconds = []
+    for step in range(4):
+        began = time.perf_counter()
+        outputs, _ = train_step(learner, batch, step, config)
+        float(outputs["loss"])  # waits for a GPU
+        seconds.append(time.perf_counter() - began)
+    paddle.device.cuda.empty_cache() if paddle.is_compiled_with_cuda() else None
+    return min(seconds[1:]) / images

@@ -1,0 +1,138 @@
+"""How a sweep is shown: its plan, a live table on a terminal, plain lines elsewhere and in sweep.log."""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from engine.sweep import Sweep
+from engine.sweep_folder import progress
+
+WIDE = 200  # columns where there is no terminal to fold lines
+ORDER = ("running", "elsewhere", "failed", "finished", "stopped", "waiting")
+
+
+def duration(seconds: float) -> str:
+    """1:02:03 or 2:03."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def console() -> Console:
+    """Of standard output."""
+    return Console() if sys.stdout.isatty() else Console(width=WIDE)
+
+
+def plan_table(sweep: Sweep, runs, plans, states, processes) -> Table:
+    """The runs with their derived values, and how long they take, as `--dry-run` shows them."""
+    total = sum(plans[run.name].seconds for run in runs if states[run.name] != "finished")
+    table = _table(
+        "run", "state", "images per worker", "workers", "images per step", "rate", "epochs", "steps", "about",
+        caption=f"{len(runs)} runs in {sweep.folder}, {processes} at a time; "
+        f"what is left takes about {duration(total / processes)} on this machine (a few steps were timed)",
+    )
+    for run in runs:
+        batch, plan = run.config.batch, plans[run.name]
+        table.add_row(
+            run.name, states[run.name], str(batch.images_per_worker), str(batch.workers), str(batch.images_per_step),
+            f"{run.config.lr:.6g}", str(run.config.schedule.epochs), str(plan.steps), duration(plan.seconds),
+        )
+    return table
+
+
+def _table(first, *others, caption):
+    table = Table(box=None, caption=caption, caption_justify="left", pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="left" if name == "state" else "right")
+    return table
+
+
+class View:
+    """Shows jobs as they go on. Use it as a context; `look` may be called as often as one likes."""
+
+    EVERY_SECONDS = 1.0
+
+    def __init__(self, sweep: Sweep, jobs, plans):
+        self.sweep, self.jobs, self.plans = sweep, jobs, plans
+        self.console, self.began, self.looked = console(), time.monotonic(), 0.0
+        self.live = Live(console=self.console, auto_refresh=False, transient=True) if sys.stdout.isatty() else None
+        self.progress = {job.run.name: progress(job.run) for job in jobs}
+        self.at_begin = self._images_done()
+        self.shown = {}
+
+    def __enter__(self):
+        if self.live:
+            self.live.__enter__()
+        self._log = open(self.sweep.folder / "sweep.log", "a", encoding="utf-8")  # noqa: SIM115
+        return self
+
+    def __exit__(self, *error):
+        self._log.close()
+        if self.live:
+            self.live.__exit__(*error)
+
+    def line(self, text):
+        """A line for sweep.log, and for the screen above the table or instead of it."""
+        print(time.strftime("[%Y-%m-%d %H:%M:%S]"), text, file=self._log, flush=True)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def look(self):
+        """Say what has changed, and draw the table anew."""
+        now = time.monotonic()
+        if now - self.looked < self.EVERY_SECONDS:
+            return
+        self.looked = now
+        for job in self.jobs:
+            if job.state in ("running", "elsewhere"):
+                self.progress[job.run.name] = progress(job.run)
+            if self.shown.get(job.run.name) != (job.state, job.tries) and job.state in ("running", "elsewhere"):
+                again = ", once more" if job.tries > 1 else ""
+                self.line({"running": f"running   {job.run.name}{again}", "elsewhere": f"elsewhere {job.run.name}: "
+                           "another process trains it; waiting for that"}[job.state])
+            self.shown[job.run.name] = (job.state, job.tries)
+        if self.live:
+            self.live.update(self._draw(), refresh=True)
+
+    def done(self, job):
+        """Say that a run has come to its end."""
+        self.progress[job.run.name] = progress(job.run)
+        error = self.progress[job.run.name]["top1_error"]
+        shown = f", top-1 error {100 * error:.2f} %" if job.state == "finished" and error is not None else ""
+        self.line(f"{job.state:<9} {job.run.name}{shown} ({self.summary()})")
+
+    def summary(self):
+        """How many runs are done, and how long the rest takes."""
+        done = sum(job.state in ("finished", "failed") for job in self.jobs)
+        left = self.seconds_left()
+        return f"{done} of {len(self.jobs)}" + ("" if left is None else f", about {duration(left)} left")
+
+    def seconds_left(self):
+        """By the images trained on since the beginning and those to come; None where there is no telling yet."""
+        images = self._images_done() - self.at_begin
+        total = sum(self.plans[job.run.name].images for job in self.jobs if job.state != "failed")
+        seconds = time.monotonic() - self.began
+        return max(0.0, total - self._images_done()) * seconds / images if images > 0 else None
+
+    def _images_done(self):
+        return sum(self._share(job) * self.plans[job.run.name].images for job in self.jobs if job.state != "failed")
+
+    def _share(self, job):
+        return 1.0 if job.state == "finished" else self.progress[job.run.name]["step"] / self.plans[job.run.name].steps
+
+    def _draw(self):
+        table = _table("run", "state", "epoch", "error %", "done %", caption=self.summary())
+        room = max(3, self.console.height - 6)
+        jobs = sorted(self.jobs, key=lambda job: ORDER.index(job.state))
+        for job in jobs[:room]:
+            at = self.progress[job.run.name]
+            table.add_row(
+                job.run.name, job.state, f"{at['epoch'] or '-'}/{job.run.config.schedule.epochs}",
+                "-" if at["top1_error"] is None else f"{100 * at['top1_error']:.2f}", f"{100 * self._share(job):.0f}",
+            )
+        if len(jobs) > room:
+            table.add_row(f"and {len(jobs) - room} more", "", "", "", "")
+        return table

@@ -1,0 +1,192 @@
+"""What a sweep ran, in words: for titles, captions and the report. Errors become percent here."""
+
+from engine.sweep_results import CHANNELS, GROUPS, Setting, Sweep
+
+DATASETS = {
+    "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "synthetic": "synthetic gratings",
+    "image_folder": "a folder of images",
+}
+STATISTICS = {"median_last_5": "median of the last 5 evaluations", "last": "last evaluation"}
+MOST = 5  # settings with missing seeds that a caption names
+RUNNING_STATISTICS = {
+    "first": "the first worker’s running statistics",
+    "mean": "the mean of all workers’ running statistics",
+    "precise": "precise statistics (computed anew from {} training images)",
+}
+
+
+def percent(error: float, digits=2) -> str:
+    return f"{100 * error:.{digits}f}"
+
+
+def difference(points: float, digits=2) -> str:
+    """Percentage points with a sign; `points` in percent."""
+    return f"{points:+.{digits}f}".replace("-", "−")
+
+
+def error_text(sweep: Sweep, setting: Setting | None) -> str:
+    """`12.34 ± 0.05`: mean and sample deviation over seeds in percent, and how many seeds where some are missing."""
+    if setting is None:
+        return ""
+    found = setting.average(sweep.statistic)
+    text = percent(found.mean) if found else "–"
+    text += f" ± {percent(found.deviation)}" if found and found.deviation is not None else ""
+    missing = len(setting.finished) < setting.seeds
+    return text + (f" ({len(setting.finished)} of {setting.seeds})" if missing else "")
+
+
+def gap(sweep: Sweep, setting: Setting, other: Setting | None) -> float | None:
+    """Error minus error, in percentage points."""
+    averages = [one.average(sweep.statistic) if one else None for one in (setting, other)]
+    return 100 * (averages[0].mean - averages[1].mean) if all(averages) else None
+
+
+def listed(values, word="and") -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *values, last = map(str, values or [""])
+    return f"{', '.join(values)} {word} {last}" if values else last
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes:02} min"
+    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+
+
+def network(sweep: Sweep) -> str:
+    depth, width = _values(sweep, "model.depth"), _values(sweep, "model.width")
+    text = listed(f"ResNet-{value}" for value in depth) if depth else "ResNet"
+    return text if width in ([], [64]) else f"{text} (width {listed(width)})"
+
+
+def dataset(sweep: Sweep) -> str:
+    names = listed(DATASETS.get(name, name) for name in _values(sweep, "data.name") or ["unknown data"])
+    train, validation = _values(sweep, "data.train_images"), _values(sweep, "data.validation_images")
+    if sweep.shared("data.name") == "fashion_mnist" and sweep.shared("data.root") is None:
+        names = f"a part of {names}"  # that lies in the repository
+        train, validation = train or [12000], validation or [2000]
+    parts = (("training", train), ("validation", validation))
+    counts = [f"{listed(map(number, sizes))} {part}" for part, sizes in parts if sizes]
+    return f"{names} ({' and '.join(counts)} images)" if counts else names
+
+
+def epochs(sweep: Sweep) -> str:
+    found = _column(sweep.runs, "epochs")
+    return f"{listed(found)} epoch{'' if found == [1] else 's'}" if found else ""
+
+
+def protocol(sweep: Sweep) -> str:
+    """How images make a step."""
+    scaled = sweep.shared("optimizer.reference_images_per_step")
+    rate = "rate in proportion to the step" if scaled else "the same rate for all"
+    words = {
+        "paper": "the paper’s protocol ({workers} workers, " + rate + ")",
+        "norm_batch": "{images_per_step} images in every step at the same rate, only how many share statistics changes",
+        "single": "one worker, " + rate,
+    }
+    parts = []
+    for name in _column(sweep.runs, "protocol"):
+        runs = [run for run in sweep.runs if run["protocol"] == name]
+        numbers = {column: listed(_column(runs, column)) for column in ("workers", "images_per_step")}
+        parts.append(words.get(name, name).format(**numbers))
+    return "; or ".join(parts)
+
+
+def bn_statistics(sweep: Sweep) -> str:
+    """Which statistics BN was evaluated with; empty where there is no BN."""
+    precise = sweep.shared("bn_precise_images")
+    names = [word.format(f"{precise:,}" if precise else "many") for name, word in RUNNING_STATISTICS.items()
+             if name in _column(sweep.runs, "evaluation_statistics")]
+    return f"BN evaluated with {listed(names, 'or')}" if names else ""
+
+
+def recipe(sweep: Sweep) -> str:
+    """What was run, as a paragraph."""
+
+    def said(key):
+        return listed(map(number, _values(sweep, key))) if _values(sweep, key) else ""
+
+    def has(key):
+        return any(_values(sweep, key))
+
+    momentum = f"{'Nesterov ' * has('optimizer.nesterov')}momentum {said('optimizer.momentum')}"
+    kinds = {"momentum": f"SGD with {momentum}", "adam": "Adam", "adamw": "AdamW"}
+    optimizer = " and ".join(kinds.get(name, name) for name in _values(sweep, "optimizer.name"))
+    everything = "on every parameter" if has("optimizer.decay_norm_and_bias") else "not on gamma, beta and biases"
+    rate = f"The rate starts at {said('optimizer.base_lr')}"
+    if has("optimizer.reference_images_per_step"):
+        rate += f" × images per step / {said('optimizer.reference_images_per_step')}"
+    if has("schedule.warmup_epochs"):
+        rate += f" after {said('schedule.warmup_epochs')} epochs of warm-up"
+    if "cosine" in _values(sweep, "schedule.name"):
+        rate += f" and falls to {said('schedule.final_lr')} along half a cosine"
+    elif has("schedule.milestones"):
+        milestones = listed(sweep.shared("schedule.milestones") or ["each milestone"])
+        rate += f" and is multiplied by {said('schedule.factor')} after epochs {milestones}"
+    groups = f"GN has {said(GROUPS)} groups" if has(GROUPS) and not has(CHANNELS) else ""
+    sentences = [
+        f"{network(sweep)} on {dataset(sweep)}, {epochs(sweep)}", protocol(sweep),
+        f"{optimizer}, weight decay {said('optimizer.weight_decay')} {everything}" if optimizer else "",
+        rate if has("optimizer.base_lr") else "", groups, bn_statistics(sweep),
+    ]
+    return " ".join(_sentence(sentence) for sentence in sentences if sentence)
+
+
+def number(value) -> str:
+    """As short as it can be said; empty for None."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) else str(value or "")
+
+
+def seeds(settings: list[Setting]) -> str:
+    """How many seeds are behind the means of these settings."""
+    counts = sorted({len(setting.finished) for setting in settings} - {0})
+    if counts == [1]:
+        return "one seed"
+    deviation = "mean ± sample standard deviation over"
+    return f"{deviation} {f'{counts[0]} to {counts[-1]}' if counts[1:] else counts[0]} seeds" if counts else "no seed"
+
+
+def subtitle(sweep: Sweep, settings: list[Setting], statistic=False) -> list[str]:
+    """The lines above a figure: all that a picture that goes its way alone must say."""
+    how = f"{STATISTICS[sweep.file.statistic]}; " * statistic + seeds(settings)
+    lines = [f"{network(sweep)} on {dataset(sweep)}, {epochs(sweep)}"], [how], [protocol(sweep), bn_statistics(sweep)]
+    return [" ".join(_sentence(part) for part in line if part) for line in lines]
+
+
+def missing(sweep: Sweep, settings: list[Setting]) -> str:
+    """A sentence on the settings that have not all their seeds; empty where all have."""
+    lacking = [
+        f"{sweep.label(setting)} has {len(setting.finished)} of {setting.seeds} seeds"
+        for setting in settings
+        if len(setting.finished) < setting.seeds
+    ]
+    more = [f"{len(lacking) - MOST} more settings lack seeds"] if lacking[MOST:] else []
+    return f"Not complete: {'; '.join(lacking[:MOST] + more)}." if lacking else ""
+
+
+def seeds_sentence(sweep: Sweep, settings: list[Setting]) -> str:
+    return f"{_sentence(seeds(settings))} {missing(sweep, settings)}".rstrip()
+
+
+def conditions(sweep: Sweep, settings: list[Setting]) -> str:
+    """What the caption of a table ends with, and what stands above a figure: seeds, network, data, protocol ..."""
+    facts = [f"{network(sweep)} on {dataset(sweep)}", epochs(sweep), protocol(sweep), bn_statistics(sweep)]
+    return f"{seeds_sentence(sweep, settings)} {_sentence('; '.join(filter(None, facts)))}"
+
+
+def _sentence(text):
+    return text[0].upper() + text[1:] + "."
+
+
+def _values(sweep, key):
+    """The values of a config key over the whole sweep, those of an axis or the one that all runs share."""
+    values = list(sweep.axes[key]) if key in sweep.axes else [sweep.shared(key)]
+    return [value for value in dict.fromkeys(values) if value is not None]
+
+
+def _column(runs, name):
+    return sorted({run[name] for run in runs if run[name] is not None}, reverse=True)

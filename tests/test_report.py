@@ -1,0 +1,372 @@
+import base64
+import csv
+import itertools
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from conftest import run_tool
+
+from engine.errors import InputError
+from engine.paper_figures import DRAWINGS, check_figures, spread
+from engine.report import results_text, write_report
+from engine.sweep_results import read_sweep
+
+NORM, IMAGES, RUNNING = "model.norm", "batch.images_per_worker", "model.bn_running_statistics"
+GROUPS, CHANNELS = "model.norm_groups", "model.norm_channels_per_group"
+CONFIG = {
+    "model": {"name": "resnet", "depth": 50, "width": 16, "norm_groups": 8, "bn_running_statistics": "mean"},
+    "data": {"name": "fashion_mnist", "root": None, "train_images": 10000, "validation_images": None},
+    "optimizer": {"name": "momentum", "base_lr": 0.1, "reference_images_per_step": 256, "momentum": 0.9,
+                  "nesterov": True, "weight_decay": 1e-4, "decay_norm_and_bias": True},
+    "schedule": {"name": "cosine", "epochs": 4, "final_lr": 0.0, "warmup_epochs": 0.5},
+    "bn_precise_images": 2000,
+}
+ERRORS = {  # of three seeds; mean and sample deviation in percent, by hand
+    ("bn", 32): [0.10, 0.12, 0.14],  # 12.00  2.00
+    ("bn", 2): [0.20, 0.21, 0.25],  # 22.00  sqrt(7) = 2.65
+    ("gn", 32): [0.11, 0.12, 0.16],  # 13.00  sqrt(7) = 2.65
+    ("gn", 2): [0.13, 0.13, 0.16],  # 14.00  sqrt(3) = 1.73
+}
+FIGURE_1_AXES = {NORM: ["bn", "gn"], IMAGES: [32, 2], "seed": [0, 1, 2]}
+OTHER_COMMIT = "f" * 40
+
+
+def error_of(values):
+    return ERRORS[values.get(NORM, "gn"), values.get(IMAGES, 32)][values.get("seed", 0)]
+
+
+@pytest.fixture
+def make_sweep(tmp_path):
+    """make(grids, figures, ...) writes the folder of a sweep with 4 epochs a run, as it is when only results are kept.
+
+    A run's validation error is `error(values)` after the last epoch, the median of all too, and 0.02 more for each
+    epoch before the third; its training error is half of that.
+    """
+
+    def make(grids, figures=("table_2",), error=error_of, states=None, name="sweep", **described):
+        folder = tmp_path / name
+        folder.mkdir()
+        grids = [grids] if isinstance(grids, dict) else grids
+        described = {"name": name, "file": f"{name}.yaml", "axes": grids, "title": None, "figures": list(figures),
+                     "statistic": "median_last_5", "config": CONFIG, **described}
+        (folder / "sweep.yaml").write_text(yaml.safe_dump(described))
+        (folder / "sessions.jsonl").write_text('{"started": "2026-01-01T00:00:00", "seconds": 60.0, "processes": 2}\n')
+        rows = []
+        for grid in grids:
+            for chosen in itertools.product(*grid.values()):
+                values = dict(zip(grid, chosen, strict=True))
+                rows.append(row(values, error(values), states or {}))
+                write_run(folder / rows[-1]["run"], rows[-1], error(values))
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        with open(folder / "results.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        return folder
+
+    return make
+
+
+def row(values, error, states):
+    run = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in values.items())
+    norm, images = values.get(NORM, "gn"), values.get(IMAGES, 32)
+    state = states.get(run, "finished")
+    statistics = {"top1_error_median_last_5": error, "top1_error_last": error + 0.01, "top1_error_best": error - 0.01}
+    return {
+        "run": run, "state": state, **values, "protocol": "paper", "norm": norm,
+        "norm_groups": values.get(GROUPS, 8) if norm == "gn" and CHANNELS not in values else "",
+        "norm_channels_per_group": values.get(CHANNELS, "") if norm == "gn" else "",
+        "images_per_worker": images, "workers": 8, "images_per_step": 8 * images, "lr": 0.1 * images / 32, "epochs": 4,
+        "steps": 1250, "evaluation_statistics": values.get(RUNNING, "mean") if norm == "bn" else "",
+        "seed": values.get("seed", 0), "best_epoch": 3, "parameters": 1000,
+        "train_seconds": 100 + values.get("seed", 0),
+        **(statistics if state == "finished" else dict.fromkeys(statistics, "")),
+    }
+
+
+def write_run(folder, row, error):
+    folder.mkdir(exist_ok=True)
+    if row["state"] == "waiting":
+        return
+    lines = []
+    for epoch in (1, 2, 3, 4):
+        now = error + 0.02 * max(0, 3 - epoch)
+        lines += [{"kind": "train", "epoch": epoch, "step": epoch, "loss": 1.0},
+                  {"kind": "epoch", "epoch": epoch, "step": epoch, "loss": 1.0, "top1_error": now / 2},
+                  {"kind": "eval", "epoch": epoch, "step": epoch, "loss": 1.0, "top1_error": now}]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    facts = {"python": "3.11", "paddle": "3.3.1", "numpy": "2.4", "device_name": "a <device>", "cores": 2}
+    commit = OTHER_COMMIT if row["seed"] == 2 else "a" * 40
+    (folder / "env.json").write_text(json.dumps({**facts, "commit": commit}))
+    if row["state"] == "failed":
+        (folder / "console.log").write_text("first line\n" * 20 + "ValueError: <b> | broke\n")
+
+
+def table_row(text, start):
+    """The cells of the first line of a Markdown table that begins with `start`."""
+    line = next(line for line in text.splitlines() if line.startswith(f"| {start} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def drawn(folder, name):
+    """(axes, {label: (x, y)} for each of them, caption) of a figure, without writing it."""
+    figure, caption = DRAWINGS[name].draw(read_sweep(folder))
+    lines = [{line.get_label(): tuple(map(list, line.get_data())) for line in axes.lines} for axes in figure.axes]
+    return figure.axes, lines, caption
+
+
+def test_means_deviations_and_differences_are_those_of_the_results(make_sweep):
+    folder = make_sweep(FIGURE_1_AXES)
+    write_report(folder)
+    text, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
+    assert table_row(text, "BN") == ["BN", "12.00 ± 2.00", "22.00 ± 2.65"]
+    assert table_row(text, "*BN, the paper*")[1:] == ["*23.6*", "*34.7*"]
+    assert table_row(text, "GN") == ["GN", "13.00 ± 2.65", "14.00 ± 1.73"]
+    assert table_row(text, "GN − BN")[1:] == ["+1.00", "−8.00"]
+    assert table_row(text, "*GN − BN, the paper*")[1:] == ["*+0.5*", "*−10.6*"]
+    for cell in ("12.00 ± 2.00", "22.00 ± 2.65", "13.00 ± 2.65", "14.00 ± 1.73", "+1.00", "−8.00"):
+        assert f">{cell}</td>" in page
+    assert "over 3 seeds" in text and "8 workers" in text and "the mean of all workers’ running statistics" in text
+    settings = text[text.index("## Settings"):]
+    assert table_row(settings, "GN") == [
+        "GN", "32", "8", "256", "0.1", "4", "1,250", "", "13.00 ± 2.65", "3 of 3", "1 min 41 s",
+    ]
+    assert "`norm=bn,images_per_worker=2,seed=1` | finished | 21.00 | 22.00 | 20.00 | 3 |" in text
+    assert "Not complete" not in text
+
+
+def test_the_statistic_is_the_one_that_the_sweep_names(make_sweep):
+    folder = make_sweep(FIGURE_1_AXES, statistic="last")
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    assert table_row(text, "BN") == ["BN", "13.00 ± 2.00", "23.00 ± 2.65"]
+    assert "last evaluation" in text and "last 5 evaluations" not in text
+
+
+def test_missing_seeds_and_failures_are_said(make_sweep):
+    lost = {"norm=gn,images_per_worker=2,seed=1": "failed", **{
+        f"norm=bn,images_per_worker=2,seed={seed}": "waiting" for seed in range(3)}}
+    folder = make_sweep(FIGURE_1_AXES, states=lost)
+    write_report(folder)
+    text, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
+    assert table_row(text, "GN")[2] == "14.50 ± 2.12 (2 of 3)"  # 13 and 16
+    assert table_row(text, "BN")[2] == "– (0 of 3)"
+    assert table_row(text, "GN − BN")[1:] == ["+1.00", "–"]
+    assert "Of 12 runs 8 finished, 1 failed and 3 waiting." in text
+    assert "GN, 2 images per worker has 2 of 3 seeds" in text and "2 to 3 seeds" in text
+    assert "    ValueError: <b> | broke" in text and text.count("first line") < 10
+    assert "ValueError: &lt;b&gt; | broke" in page and "a &lt;device&gt;" in page
+
+
+def test_the_page_holds_everything_itself(make_sweep, tmp_path):
+    folder = make_sweep(FIGURE_1_AXES, ["figure_1", "figure_4", "figure_5", "table_1", "table_2"])
+    files = write_report(folder)
+    assert [path.name for path in files] == [
+        f"figure_{n}.{kind}" for n in (1, 4, 5) for kind in ("png", "svg")] + ["report.md", "report.html"]
+    assert all(path.stat().st_size > 1000 for path in files) and not list(folder.glob("*.part"))
+    page = (folder / "report.html").read_text()
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert len(sources) == 3
+    for source, name in zip(sources, ("figure_1", "figure_4", "figure_5"), strict=True):
+        kind, picture = source.split(",")
+        assert kind == "data:image/svg+xml;base64"
+        assert base64.b64decode(picture) == (folder / f"{name}.svg").read_bytes()
+        assert f"]({name}.png)" in (folder / "report.md").read_text()
+    assert not re.search(r"https?:|file:|url\(|@import|<script|<link", page) and str(tmp_path) not in page
+
+
+def test_the_same_results_give_the_same_bytes(make_sweep):
+    first = make_sweep(FIGURE_1_AXES, ["figure_1", "figure_5"], title="Once & again")
+    second = first.with_name("elsewhere")
+    shutil.copytree(first, second)
+    for one, other in zip(write_report(first), write_report(second), strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
+    assert "<h1>Once &amp; again</h1>" in (first / "report.html").read_text()
+
+
+def test_figure_1_draws_the_results(make_sweep):
+    axes, (lines,), caption = drawn(make_sweep(FIGURE_1_AXES), "figure_1")
+    assert axes[0].get_xlim()[0] > axes[0].get_xlim()[1] and axes[0].get_xscale() == "log"  # 32 is on the left
+    assert lines["BN"][0] == [32, 2] and lines["BN"][1] == pytest.approx([12, 22])
+    assert lines["GN"][0] == [32, 2] and lines["GN"][1] == pytest.approx([13, 14])
+    assert lines["BN in the paper (ImageNet)"] == ([32, 2], [23.6, 34.7])
+    assert lines["GN in the paper (ImageNet)"] == ([32, 2], [24.1, 24.1])
+    band = axes[0].collections[0].get_paths()[0].vertices  # of BN
+    assert {tuple(point) for point in band.round(2)} >= {(32, 10), (32, 14), (2, 19.35), (2, 24.65)}
+    assert "BN 12.00 → 22.00 %; GN 13.00 → 14.00 %" in caption
+    looks = {(line.get_color(), line.get_marker()) for line in axes[0].lines[:2]}
+    assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks}) == 2
+
+
+def test_a_line_is_broken_where_nothing_is_known(make_sweep):
+    grid = {NORM: ["gn"], IMAGES: [8, 4, 2]}
+    folder = make_sweep(grid, error=lambda values: 0.2, states={"norm=gn,images_per_worker=4": "stopped"})
+    axes, (lines,), caption = drawn(folder, "figure_1")
+    np.testing.assert_allclose(lines["GN"][1], [20, np.nan, 20])
+    assert not axes[0].collections  # one seed has no band
+    assert "One seed." in caption and "GN, 4 images per worker has 0 of 1 seeds" in caption
+
+
+def test_figures_of_epochs_draw_the_metrics(make_sweep):
+    folder = make_sweep(FIGURE_1_AXES)
+    _, (training, validation), caption = drawn(folder, "figure_4")  # at 32 images, as in the paper
+    assert training["BN"][0] == [1, 2, 3, 4] and training["BN"][1] == pytest.approx([8, 7, 6, 6])
+    assert validation["BN"][1] == pytest.approx([16, 14, 12, 12]) and validation["GN"][1][-1] == pytest.approx(13)
+    assert "at 32 images per worker" in caption
+    panels, (left, right), _ = drawn(folder, "figure_5")
+    assert [panel.get_title(loc="left") for panel in panels] == ["BN", "GN"]
+    assert left["32"][1] == pytest.approx([16, 14, 12, 12]) and left["2"][1] == pytest.approx([26, 24, 22, 22])
+    assert right["2"][1] == pytest.approx([18, 16, 14, 14])
+    assert panels[0].get_ylim() == panels[1].get_ylim()
+
+
+def test_only_seeds_are_averaged(make_sweep):
+    """BN by its statistics in evaluation, which mean nothing to GN: three lines, of 2 and 1 seeds, none mixed."""
+    errors = {"first": [0.3, 0.4], "precise": [0.1, 0.2]}
+    grids = [{NORM: ["bn"], RUNNING: ["first", "precise"], IMAGES: [32, 2], "seed": [0, 1]},
+             {NORM: ["gn"], RUNNING: ["first", "precise"], IMAGES: [32, 2]}]
+    folder = make_sweep(grids, ["figure_1", "table_1", "table_2"],
+                        error=lambda values: errors[values[RUNNING]][values["seed"]] if "seed" in values else 0.25)
+    axes, (lines,), _ = drawn(folder, "figure_1")
+    own = {label: y for label, (_, y) in lines.items() if "paper" not in label}
+    assert own.keys() == {"BN, first worker", "BN, precise", "GN"}
+    assert own["BN, first worker"] == pytest.approx([35, 35]) and own["BN, precise"] == pytest.approx([15, 15])
+    assert own["GN"] == pytest.approx([25, 25])
+    assert len({(line.get_marker(), str(line.get_linestyle())) for line in axes[0].lines[:3]}) == 3
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    assert table_row(text, "GN") == ["GN", "25.00", "−10.00", "+10.00", "*24.1*", "*+0.5*"]  # less each kind of BN
+    assert table_row(text, "GN − BN, precise")[1:] == ["+10.00", "+10.00"]
+    assert "which counts instead: 2." in text  # GN was run twice for nothing
+
+
+def test_an_unknown_further_axis_makes_lines_of_its_own(make_sweep):
+    grid = {NORM: ["bn", "gn"], "model.depth": [26, 50], "optimizer.base_lr": [0.1, 0.2], IMAGES: [32, 2]}
+    folder = make_sweep(grid, error=lambda values: values["model.depth"] / 100 - values["optimizer.base_lr"]
+                        + 0.01 * (values[NORM] == "gn"))
+    _, (lines,), _ = drawn(folder, "figure_1")
+    assert lines["BN, ResNet-50, base_lr=0.2"][1] == pytest.approx([30, 30])
+    assert lines["GN, ResNet-26, base_lr=0.1"][1] == pytest.approx([17, 17])
+    assert len(lines) == 8 + 2
+    ([rows], _) = DRAWINGS["table_2"].draw(read_sweep(folder))
+    gaps = [row for row in rows if row[0].endswith("− BN")]
+    assert len(gaps) == 4 and all(row[1:] == ["+1.00", "+1.00"] for row in gaps)  # from BN of the same depth, rate
+
+
+def test_table_1(make_sweep):
+    errors = {"bn": 0.1, "ln": 0.12, "in": 0.15, "gn": 0.11}
+    folder = make_sweep({NORM: ["gn", "in", "ln", "bn"]}, error=lambda values: errors[values[NORM]])
+    ([rows], caption) = DRAWINGS["table_1"].draw(read_sweep(folder))
+    assert rows == [
+        ["", "error, %", "− BN", "*the paper*", "*− BN*"],
+        ["BN", "10.00", "", "*23.6*", ""],
+        ["LN", "12.00", "+2.00", "*25.3*", "*+1.7*"],
+        ["IN", "15.00", "+5.00", "*28.4*", "*+4.8*"],
+        ["GN", "11.00", "+1.00", "*24.1*", "*+0.5*"],
+    ]
+    assert "One seed." in caption
+
+
+def test_table_3_keeps_groups_and_channels_apart(make_sweep):
+    grids = [{GROUPS: [1, 4, 8], "seed": [0, 1]}, {CHANNELS: [4, 1]}]
+    folder = make_sweep(grids, error=lambda values: values.get(GROUPS, 10 * values.get(CHANNELS, 0)) / 100)
+    ((groups, channels), _) = DRAWINGS["table_3"].draw(read_sweep(folder))
+    assert groups == [["groups", "8", "4", "1"], ["GN", "8.00 ± 0.00", "4.00 ± 0.00", "1.00 ± 0.00"],
+                      ["*GN, the paper*", "*24.4*", "*24.6*", "*25.3*"]]
+    assert channels == [["channels per group", "4", "1"], ["GN", "40.00", "10.00"],
+                        ["*GN, the paper*", "*24.8*", "*28.4*"]]
+
+
+def test_what_differs_between_the_runs_is_said(make_sweep):
+    folder = make_sweep(FIGURE_1_AXES)
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    assert f"{'a' * 40} (8 runs), {OTHER_COMMIT} (4 runs)" in text and "they differ in commit." in text
+    assert "wall time: 1 min 00 s, 2 at a time" in text and "together: 20 min 12 s" in text  # 4 * (100 + 101 + 102) s
+    assert "    python tools/sweep.py -c configs/sweeps/sweep.yaml" in text
+
+
+def test_text_for_the_terminal(make_sweep):
+    several = results_text(make_sweep(FIGURE_1_AXES)).splitlines()
+    assert several[2].split("  ")[0] == "BN" and several[2].endswith("12.00 ± 2.00  22.00 ± 2.65")
+    one = results_text(make_sweep({GROUPS: [4, 1]}, ["table_3"], name="groups", error=lambda values: 0.5))
+    assert one.splitlines()[2:] == ["GN, G = 4     50.00", "GN, G = 1     50.00"]
+
+
+def damage(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("spoil, message", [
+    (lambda folder: (folder / "sweep.yaml").unlink(), "sweep.yaml: no such file; expected the folder of a sweep"),
+    (lambda folder: (folder / "results.csv").unlink(), "results.csv: no such file"),
+    (lambda folder: damage(folder / "sweep.yaml", "median_last_5", "mean"), "sweep.yaml: statistic: "),
+    (lambda folder: damage(folder / "sweep.yaml", "axes:", "axes: ["), "sweep.yaml: not valid YAML"),
+    (lambda folder: damage(folder / "sweep.yaml", "table_2", "tabel_2"), "tabel_2 is unknown; did you mean table_2?"),
+    (lambda folder: damage(folder / "sweep.yaml", "table_2", "table_3"), "table_3 needs the axis model.norm_groups"),
+    (lambda folder: damage(folder / "results.csv", "train_seconds", "seconds"), "has no column train_seconds"),
+    (lambda folder: damage(folder / "results.csv", "finished", "done"), "line 2: damaged: state done"),
+    (lambda folder: damage(folder / "results.csv", ",0.1,0.11", ",x,0.11"), "damaged: top1_error_median_last_5 is x"),
+    (lambda folder: damage(folder / "results.csv", "paper,bn,", "paper,"), "line 2: damaged: not as many values"),
+    (lambda folder: (folder / "results.csv").write_bytes(b"\xff\xfe\x00"), "results.csv: damaged"),
+    (lambda folder: damage(folder / "norm=bn,images_per_worker=2,seed=0" / "env.json", "{", ""), "env.json: damaged"),
+])
+def test_bad_input_is_one_line_and_nothing_is_written(make_sweep, spoil, message):
+    folder = make_sweep(FIGURE_1_AXES)
+    spoil(folder)
+    before = sorted(folder.iterdir())
+    with pytest.raises(InputError) as raised:
+        write_report(folder)
+    assert message in str(raised.value) and "\n" not in str(raised.value) and str(folder) in str(raised.value)
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_run_without_its_metrics(make_sweep):
+    folder = make_sweep(FIGURE_1_AXES, ["figure_5"])
+    (folder / "norm=bn,images_per_worker=2,seed=0" / "metrics.jsonl").unlink()
+    with pytest.raises(InputError, match="seed=0/metrics.jsonl: missing or damaged"):
+        write_report(folder)
+
+
+def test_the_command(make_sweep):
+    folder = make_sweep({NORM: ["bn", "gn"]}, ["table_1"])
+    done = run_tool("report.py", "-s", folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == [str(folder / "report.md"), str(folder / "report.html")]
+    waiting = make_sweep({NORM: ["gn"]}, ["table_1"], states={"norm=gn": "waiting"}, name="waiting")
+    done = run_tool("report.py", "-s", waiting)
+    assert done.returncode == 2 and not (waiting / "report.md").exists()
+    assert done.stderr == f"error: {waiting}: no run of this sweep has finished; there is nothing to report\n"
+
+
+def test_check_figures():
+    axes = [{NORM: ["bn"], IMAGES: [32], "seed": [0, 1]}, {NORM: ["gn"], IMAGES: [2]}]
+    check_figures(["figure_1", "figure_4", "figure_5", "table_1", "table_2"], axes)
+    check_figures(["table_3"], {CHANNELS: [2, 1]})
+    check_figures([], [])
+    for names, given, message in (
+        (["figure_1"], axes[:1], f"figures: figure_1 needs the axis {IMAGES} with two values or more"),
+        (["figure_1"], {IMAGES: [32, 32]}, f"figures: figure_1 needs the axis {IMAGES} with two values or more"),
+        (["figure_4"], {IMAGES: [32, 2]}, f"figures: figure_4 needs the axis {NORM}"),
+        (["table_2"], {IMAGES: [32, 2]}, f"figures: table_2 needs the axis {NORM} and the axis {IMAGES}"),
+        (["table_3"], {GROUPS: [8]}, f"figures: table_3 needs the axis {GROUPS} with two values or more, "
+                                     f"or the axis {CHANNELS} with two values or more"),
+        (["figure1"], axes, "figures: figure1 is unknown; did you mean figure_1?"),
+        (["x"], axes, "figures: x is unknown; expected one of figure_1, figure_4, figure_5, table_1, table_2, table_3"),
+    ):
+        with pytest.raises(InputError) as raised:
+            check_figures(names, given)
+        assert str(raised.value) == message
+
+
+def test_labels_move_apart_and_no_further():
+    assert spread([1.0, 5.0, 3.0], 1.0) == [1.0, 5.0, 3.0]
+    assert spread([2.0, 2.0], 1.0) == [1.5, 2.5]
+    assert spread([3.0, 2.0, 2.5, 9.0], 1.0) == pytest.approx([3.5, 1.5, 2.5, 9.0])
+    assert spread([], 1.0) == []

@@ -1,0 +1,353 @@
+"""The sweep: what a file stands for, what is run, skipped, resumed and run anew, and what is refused."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from conftest import ROOT, TINY, run_tool, start_tool
+
+from engine.config import load_config
+from engine.errors import InputError
+from engine.locks import claim, is_claimed
+from engine.sweep import load_sweep
+from engine.sweep_folder import progress, state
+
+AXES = "{norm: [bn, gn], images_per_worker: [4, 2], seed: [0, 1]}"
+TIMES = ("train_seconds",)
+
+
+def write_sweep(folder, axes=AXES, more="", name="small.yaml", base=""):
+    (folder / "tiny.yaml").write_text(TINY.replace("name: tiny\n", "") + f"output: {folder / 'output'}\n" + base)
+    path = folder / name
+    path.write_text(f"_BASE_: tiny.yaml\nsweep:\n  axes: {axes}\n{more}")
+    return path
+
+
+@pytest.fixture
+def small(tmp_path):
+    """The path of a sweep of eight runs of some seconds each, starting included."""
+    return write_sweep(tmp_path, more="  figures: [figure_1, table_2]\n")
+
+
+def results(folder):
+    with open(folder / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def without_times(folder):
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in results(folder)]
+
+
+# What a file stands for
+
+
+def test_a_run_for_each_point_of_the_grid(small):
+    sweep = load_sweep(small)
+    assert [run.name for run in sweep.runs[:3]] == [
+        "norm=bn,images_per_worker=4,seed=0", "norm=bn,images_per_worker=4,seed=1", "norm=bn,images_per_worker=2,seed=0",
+    ]
+    assert len(sweep.runs) == 8
+    last = sweep.runs[-1]
+    assert last.values == {"model.norm": "gn", "batch.images_per_worker": 2, "seed": 1}
+    assert (last.config.model.norm, last.config.batch.images_per_worker, last.config.seed) == ("gn", 2, 1)
+    assert last.config.folder == small.parent / "output" / "small" / last.name
+    assert (last.config.batch.images_per_step, last.config.lr, sweep.runs[0].config.lr) == (8, 0.1, 0.2)
+
+
+def test_holes_and_several_grids(tmp_path):
+    axes = "[{norm: [gn], norm_groups: [4, 2]}, {norm: [bn], model.bn_running_statistics: [first, mean]}]"
+    sweep = load_sweep(write_sweep(tmp_path, axes, "  without: {norm: bn, bn_running_statistics: [mean]}\n"))
+    assert [run.name for run in sweep.runs] == [
+        "norm=gn,norm_groups=4", "norm=gn,norm_groups=2", "norm=bn,bn_running_statistics=first",
+    ]
+    holes = "  without: [{norm: gn, images_per_worker: 4}, {seed: 1}]\n"
+    sweep = load_sweep(write_sweep(tmp_path, more=holes))
+    assert [run.name for run in sweep.runs] == [
+        "norm=bn,images_per_worker=4,seed=0", "norm=bn,images_per_worker=2,seed=0", "norm=gn,images_per_worker=2,seed=0",
+    ]
+
+
+def test_any_key_can_be_an_axis(tmp_path):
+    axes = "{deformable_stages: [[], [c4, c5]], optimizer.base_lr: [0.1, 1e-2], depth: [18], pretrained: [null]}"
+    sweep = load_sweep(write_sweep(tmp_path, axes))
+    assert sweep.runs[-1].name == "deformable_stages=c4+c5,base_lr=0.01,depth=18,pretrained=null"
+    assert sweep.runs[-1].config.model.deformable_stages == ("c4", "c5")
+    assert sweep.runs[-1].config.optimizer.base_lr == 0.01
+
+
+def test_protocols_of_a_sweep(tmp_path):
+    path = write_sweep(tmp_path, "{images_per_worker: [4, 2]}", base="", name="fixed.yaml")
+    options = ["batch.protocol=norm_batch", "batch.workers=null", "batch.images_per_step=8"]
+    found = [(run.config.batch.workers, run.config.lr) for run in load_sweep(path, options).runs]
+    assert found == [(2, 0.1), (4, 0.1)]
+    options = ["batch.protocol=single", "batch.workers=null"]
+    found = [(run.config.batch.workers, run.config.lr) for run in load_sweep(path, options).runs]
+    assert found == [(1, 0.05), (1, 0.025)]
+
+
+def test_only(small):
+    sweep = load_sweep(small)
+    assert {run.name for run in sweep.only(["norm=gn", "images_per_worker=2"])} == {
+        "norm=gn,images_per_worker=2,seed=0", "norm=gn,images_per_worker=2,seed=1",
+    }
+    assert len(sweep.only(["images_per_worker=2,4", "seed=0"])) == 4
+    for bad, words in [
+        ("norm=ln", "model.norm is never ln; expected bn, gn"), ("norms=bn", "norms is no axis of this sweep; did you mean"),
+        ("norm", "expected axis=value"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            sweep.only([bad])
+
+
+@pytest.mark.parametrize(
+    ("axes", "more", "words"),
+    [
+        ("{nrom: [bn]}", "", "small.yaml: sweep.axes: nrom is no config key; did you mean model.norm?"),
+        ("{groups: [4]}", "", "groups is no config key; did you mean model.norm_groups?"),
+        ("{name: [a]}", "", "name can be|name is no config key"),
+        ("{output: [a]}", "", "output is no config key"),
+        ("{seed: []}", "", "sweep.axes: seed: empty; expected a list"),
+        ("{}", "", "sweep.axes: empty"),
+        ("[]", "", "sweep.axes: empty"),
+        ("{seed: 3}", "", r"sweep.axes.*should be a valid .*got 3"),
+        ("{norm: [bn, gm]}", "", "sweep.axes: model.norm: should be 'bn'.*got 'gm'"),
+        ("{images_per_worker: [0]}", "", "sweep.axes: batch.images_per_worker: should be greater than 0"),
+        ("{seed: [1, 1]}", "", "seed=1 is there twice"),
+        ("{seed: [1]}", "  without: {seed: 1}\n", "sweep.without: leaves no run"),
+        ("{seed: [1]}", "  without: {norm: bn}\n", "sweep.without: norm is no axis"),
+        ("{seed: [1]}", "  figure: [figure_1]\n", "sweep.figure: unknown key; did you mean figures?"),
+        ("{seed: [1]}", "  figures: [figure_9]\n", "figure_9"),
+        ("{seed: [1]}", "  figures: [figure_1]\n", "figure_1.*images_per_worker"),
+    ],
+)
+def test_a_bad_file_is_one_line(tmp_path, axes, more, words):
+    with pytest.raises(InputError, match=words) as caught:
+        load_sweep(write_sweep(tmp_path, axes, more))
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_commands_touch_nothing(small, tmp_path):
+    groups = write_sweep(tmp_path, "{norm_groups: [4, 3]}", name="groups.yaml")
+    many = write_sweep(tmp_path, "{images_per_worker: [2, 64]}", name="many.yaml")
+    for arguments, words in [
+        (["-c", small, "-o", "seed=3"], "-o seed: is an axis"),
+        (["-c", small, "-o", "model.nrom=bn"], "did you mean norm"),
+        (["-c", small, "--only", "norm=xx"], "--only norm=xx"),
+        (["-c", small, "--jobs", "0"], "--jobs 0: expected 1 or more"),
+        (["-c", small, "--devices", "0"], "Paddle sees no GPU"),
+        (["-c", tmp_path / "tiny.yaml"], "no section `sweep`"),
+        (["-c", groups], "norm_groups=3: model: group norm"),
+        (["-c", many], "images_per_worker=64: 256 images per step"),
+    ]:
+        done = run_tool("sweep.py", *arguments)
+        assert done.returncode == 2 and words in done.stderr, (arguments, done.stderr)
+        assert done.stderr.count("\n") == 1 and not done.stdout
+    assert not (tmp_path / "output").exists()
+
+
+# What is run
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """The folder of a finished sweep of eight runs, to be copied before it is changed; and what the command said."""
+    folder = tmp_path_factory.mktemp("swept")
+    path = write_sweep(folder, more="  figures: [figure_1, figure_5, table_2]\n")
+    done = run_tool("sweep.py", "-c", path, "--jobs", "2")
+    assert done.returncode == 0, done.stderr + done.stdout
+    return folder, done.stdout
+
+
+def test_a_sweep_leaves_results_and_figures(swept):
+    folder, said = swept[0] / "output" / "small", swept[1]
+    rows = results(folder)
+    assert [row["state"] for row in rows] == ["finished"] * 8
+    for row in rows:
+        result = json.loads((folder / row["run"] / "result.json").read_text())
+        assert float(row["top1_error_median_last_5"]) == result["top1_error_median_last_5"]
+        assert (row["norm"], row["seed"]) == (row["model.norm"], str(result["seed"]))
+        assert (row["protocol"], row["workers"], row["steps"]) == ("paper", "4", str(result["steps"]))
+        assert row["evaluation_statistics"] == ("first" if row["norm"] == "bn" else "")
+    assert {row["images_per_step"]: row["lr"] for row in rows} == {"16": "0.2", "8": "0.1"}
+    for name in ("figure_1.png", "figure_1.svg", "figure_5.png", "report.md", "report.html"):
+        assert (folder / name).stat().st_size > 1000
+        assert str(folder / name) in said
+    (session,) = [json.loads(line) for line in (folder / "sessions.jsonl").read_text().splitlines()]
+    assert session["processes"] == 2 and session["seconds_of_runs"] > 0
+    assert "8 of 8" in (folder / "sweep.log").read_text()
+
+
+def test_a_run_of_a_sweep_is_a_run_of_train(swept, tmp_path):
+    """The same bytes as from tools/train.py by hand; and its own config.yaml names it."""
+    folder = swept[0] / "output" / "small" / "norm=bn,images_per_worker=2,seed=1"
+    options = ["model.norm=bn", "batch.images_per_worker=2", "seed=1", f"output={tmp_path}", "name=hand"]
+    done = run_tool("train.py", "-c", swept[0] / "tiny.yaml", "-o", *options)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "hand" / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+    assert load_config(folder / "config.yaml").folder == folder
+
+
+def copied(swept, tmp_path):
+    """The finished sweep in a place of its own: its file and its folder."""
+    shutil.copytree(swept[0], tmp_path / "copy")
+    path = write_sweep(tmp_path / "copy", more="  figures: [figure_1, figure_5, table_2]\n")
+    return path, tmp_path / "copy" / "output" / "small"
+
+
+def test_only_what_changed_is_run_again(swept, tmp_path):
+    path, folder = copied(swept, tmp_path)
+    before = {run: (folder / run / "result.json").stat().st_mtime_ns for run in os.listdir(folder) if "=" in run}
+    path.write_text(path.read_text().replace("seed: [0, 1]", "seed: [1, 2]"))
+    done = run_tool("sweep.py", "-c", path, "-o", "record.every_steps=3")  # which changes no result
+    assert done.returncode == 0, done.stderr
+    assert [row["run"] for row in results(folder)] == [
+        f"norm={norm},images_per_worker={images},seed={seed}"
+        for norm in ("bn", "gn") for images in (4, 2) for seed in (1, 2)
+    ]
+    assert done.stdout.count("running ") == 4
+    assert "norm=bn,images_per_worker=2,seed=0: no longer part of the sweep, left as it is" in done.stdout
+    assert "seed" in done.stdout and "changed" in done.stdout
+    for run, when in before.items():
+        assert (folder / run / "result.json").stat().st_mtime_ns == when
+
+    done = run_tool("sweep.py", "-c", path, "-o", "record.every_steps=3", "optimizer.weight_decay=0.01",
+                    "--only", "norm=gn", "images_per_worker=2", "seed=2")
+    assert done.returncode == 0, done.stderr
+    assert "optimizer.weight_decay: 0.0001 -> 0.01; runs anew" in done.stdout
+    assert [row["state"] for row in results(folder)] == ["waiting"] * 7 + ["finished"]
+    assert sorted(os.listdir(f"{folder}.changed")) == sorted(f"{row['run']}.1" for row in results(folder))
+
+
+def test_a_folder_of_something_else_is_left_alone(swept, tmp_path):
+    path, folder = copied(swept, tmp_path)
+    other = write_sweep(tmp_path / "copy", name="other.yaml")
+    for name, words in (("small", "holds the sweep of small.yaml"), ("small/norm=gn,images_per_worker=2,seed=0", "no sweep's"),
+                        ("mine", "no sweep's")):
+        (folder.parent / "mine").mkdir(exist_ok=True)
+        (folder.parent / "mine" / "thesis.txt").write_text("all of it")
+        listing = sorted(os.walk(folder.parent))
+        done = run_tool("sweep.py", "-c", other, "-o", f"name={name}")
+        assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
+        assert sorted(os.walk(folder.parent)) == listing
+
+
+def test_a_failing_run_is_tried_twice_and_named(tmp_path):
+    path = write_sweep(tmp_path, "{base_lr: [0.1, 1e30]}")
+    done = run_tool("sweep.py", "-c", path)
+    assert done.returncode == 1
+    assert "failed: base_lr=1e+30, twice" in done.stdout and "error: the loss is" in done.stdout
+    assert done.stdout.count("running   base_lr=1e") == 2
+    folder = tmp_path / "output" / "small"
+    assert [row["state"] for row in results(folder)] == ["finished", "failed"]
+    assert "base_lr=1e+30" in (folder / "report.md").read_text()
+
+
+def test_dry_run_lists_what_would_be(small, tmp_path):
+    done = run_tool("sweep.py", "-c", small, "--dry-run", "--only", "norm=gn")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("norm=")]
+    assert [line.split()[1:8] for line in lines] == [
+        ["waiting", "4", "4", "16", "0.2", "2", "6"], ["waiting", "4", "4", "16", "0.2", "2", "6"],
+        ["waiting", "2", "4", "8", "0.1", "2", "12"], ["waiting", "2", "4", "8", "0.1", "2", "12"],
+    ]
+    assert not (tmp_path / "output").exists()
+
+
+def test_two_devices_a_run(tmp_path):
+    """On CPUs too: two gloo processes, here for one run."""
+    path = write_sweep(tmp_path, "{norm: [gn]}", "  devices_per_run: 2\n")
+    done = run_tool("sweep.py", "-c", path, "--jobs", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    environment = json.loads((tmp_path / "output" / "small" / "norm=gn" / "env.json").read_text())
+    assert environment["devices"] == 2
+
+
+# What ends it
+
+
+def kill_at(process, seconds, number):
+    time.sleep(seconds)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+
+
+def test_killed_again_and_again_it_ends_with_the_same_results(swept, tmp_path):
+    """SIGKILL ten times, at random moments: of a start, of a run, between two."""
+    path = write_sweep(tmp_path, more="  figures: [figure_1, figure_5, table_2]\n")
+    random.seed(5)
+    for _ in range(10):
+        process = start_tool("sweep.py", "-c", path, "--jobs", "2")
+        kill_at(process, random.uniform(1.5, 4.5), signal.SIGKILL)
+    done = run_tool("sweep.py", "-c", path, "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    undisturbed, folder = swept[0] / "output" / "small", tmp_path / "output" / "small"
+    assert without_times(folder) == without_times(undisturbed)
+    for row in results(folder):
+        name = f"{row['run']}/metrics.jsonl"
+        assert (folder / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert (folder / "figure_1.svg").read_bytes() == (undisturbed / "figure_1.svg").read_bytes()
+
+
+def test_sigterm_saves_and_says_so(tmp_path):
+    path = write_sweep(tmp_path, "{seed: [0, 1, 2]}", base="")
+    process = start_tool("sweep.py", "-c", path, "-o", "schedule.epochs=2000", "--jobs", "1")
+    folder = tmp_path / "output" / "small" / "seed=0"
+    deadline = time.monotonic() + 60
+    while not (folder / "latest.pdparams").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143 and stderr.count("\n") == 1 and "the same command continues" in stderr
+    assert not is_claimed(folder)
+    (run, *_) = load_sweep(path, ["schedule.epochs=2000"]).runs
+    assert state(run) == "stopped" and progress(run)["step"] > 0
+    assert [row["state"] for row in results(folder.parent)] == ["stopped", "waiting", "waiting"]
+
+
+def test_two_runners_share_a_sweep(swept, tmp_path):
+    path = write_sweep(tmp_path, more="  figures: [figure_1, figure_5, table_2]\n")
+    runners = [start_tool("sweep.py", "-c", path, "--jobs", "1") for _ in range(2)]
+    said = [runner.communicate(timeout=300) for runner in runners]
+    assert [runner.returncode for runner in runners] == [0, 0], said
+    assert without_times(tmp_path / "output" / "small") == without_times(swept[0] / "output" / "small")
+    assert sum(out.count("running ") for out, _ in said) == 8  # each run once
+    sessions = (tmp_path / "output" / "small" / "sessions.jsonl").read_text().splitlines()
+    assert len(sessions) == 2
+
+
+def test_a_runner_with_other_values_has_to_wait(tmp_path):
+    path = write_sweep(tmp_path, "{seed: [0]}")
+    first = start_tool("sweep.py", "-c", path, "-o", "schedule.epochs=2000", "--jobs", "1")
+    folder = tmp_path / "output" / "small" / "seed=0"
+    deadline = time.monotonic() + 60
+    while not (folder / "config.yaml").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    second = run_tool("sweep.py", "-c", path, "-o", "schedule.epochs=3")
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=60)
+    assert second.returncode == 2 and "another tools/sweep.py is at work in it with other values" in second.stderr
+    assert yaml.safe_load((folder / "config.yaml").read_text())["schedule"]["epochs"] == 2000
+
+
+def test_a_claim_ends_with_its_process(tmp_path):
+    script = (
+        f"import sys, time; sys.path.insert(0, {str(ROOT)!r})\nfrom pathlib import Path\n"
+        "from engine.locks import claim\nclaim(Path(sys.argv[1])); print('mine', flush=True); time.sleep(60)"
+    )
+    assert not is_claimed(tmp_path) and not is_claimed(tmp_path / "nothing")
+    other = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "mine\n"
+    assert is_claimed(tmp_path)
+    with pytest.raises(InputError, match="another process is training in it"):
+        claim(tmp_path)
+    other.kill()
+    other.wait()
+    assert not is_claimed(tmp_path)

@@ -1,0 +1,66 @@
+"""Run a sweep:  python tools/sweep.py -c configs/sweeps/figure1.yaml [--dry-run] [--only norm=gn ...] [-o key=value ...]
+
+A run that is finished is skipped, one that was cut off continues; the same command goes on with the sweep at any time.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
+
+from engine.report import results_text, write_report
+
+from engine import environment
+from engine.command import command, config_parser
+from engine.pool import Pool, make_slots
+from engine.sweep import load_sweep
+from engine.sweep_folder import FAILED_FILE, open_sweep_folder, state, write_results
+from engine.sweep_plan import make_plans
+from engine.sweep_view import View, console, plan_table
+
+
+def main():
+    arguments = parse_arguments()
+    sweep = load_sweep(arguments.config, arguments.override)
+    runs = sweep.only(arguments.only)
+    environment.start(runs[0].config.device)
+    slots = make_slots(sweep, arguments.jobs, arguments.devices)
+    plans = make_plans(sweep, runs, timed=arguments.dry_run)
+    if arguments.dry_run:
+        console().print(plan_table(sweep, runs, plans, {run.name: state(run) for run in runs}, len(slots)))
+        return
+    found = open_sweep_folder(sweep)
+    pool = Pool(runs, slots)
+
+    def done(job):
+        view.done(job)
+        write_results(sweep, pool.session())
+
+    with View(sweep, pool.jobs, plans) as view:
+        for line in found:
+            view.line(line)
+        write_results(sweep, pool.session())
+        try:
+            pool.work(done, view.look)
+        finally:
+            write_results(sweep, pool.session())
+    for path in write_report(sweep.folder):
+        print(path)
+    print(results_text(sweep.folder))
+    failed = [job.run for job in pool.jobs if job.state == "failed"]
+    for run in failed:
+        print(f"\nfailed: {run.name}, twice; its last lines:\n{(run.config.folder / FAILED_FILE).read_text()}")
+    sys.exit(1 if failed else 0)
+
+
+def parse_arguments():
+    parser = config_parser(__doc__)
+    parser.add_argument("--dry-run", action="store_true", help="list the runs with their derived values and times")
+    parser.add_argument("--only", nargs="+", action="extend", default=[], metavar="axis=value", help="some of the runs")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: a run for each GPU, or core)")
+    parser.add_argument("--devices", type=lambda text: text.split(","), metavar="0,1", help="the GPUs to use")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    command(main)
