@@ -28,7 +28,7 @@ NORM_LOOKS = {
 COLOURS = [BLACK, BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY]  # where the norm is not what differs
 MARKERS = ["o", "s", "^", "D", "v", "<", ">", "p", "h"]
 STROKES = ["-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (8, 2))]
-LETTER = 0.075  # inches: a little more than the mean width of one
+LETTER, LINE, TITLE = 0.075, 0.15, 0.28  # inches: width of a letter, height of a line, of a panel's title
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
     "font.size": 9, "text.color": BLACK, "axes.labelcolor": BLACK, "axes.edgecolor": GREY, "axes.linewidth": 0.7,
@@ -83,9 +83,11 @@ def figure_4(sweep: Sweep):
     looks = _looks([setting.values[NORM] for setting in settings])
     title = f"Error against epoch, {images} images per worker"
     figure, panels = _sheet(title, subtitle(sweep, settings), ["training error", "validation error"], legend=labels)
-    for axes, kind in zip(panels, ("epoch", "eval"), strict=True):
+    curves = [
         _draw_curves(axes, sweep, kind, settings, labels, looks)
-    cut = _finish_curves(panels, dict(zip(labels, labels, strict=True)))
+        for axes, kind in zip(panels, ("epoch", "eval"), strict=True)
+    ]
+    cut = _finish_curves(panels, curves, dict(zip(labels, labels, strict=True)))
     return figure, (
         "Training error (left; the mean over an epoch’s steps) and validation error (right) against epoch at "
         f"{images} images per worker.{cut} {seeds_sentence(sweep, settings)}"
@@ -100,12 +102,14 @@ def figure_5(sweep: Sweep):
     title = "Validation error against epoch"
     titles = [line.label for line in lines]
     figure, panels = _sheet(title, subtitle(sweep, sweep.settings), titles, legend=legend.values())
+    curves = []
     for axes, line in zip(panels, lines, strict=True):
-        looks_of_line = [looks[size] for size in line.settings]
-        _draw_curves(axes, sweep, "eval", line.settings.values(), map(str, line.settings), looks_of_line)
-    cut = _finish_curves(panels, legend)
+        own = [looks[size] for size in line.settings]
+        curves.append(_draw_curves(axes, sweep, "eval", line.settings.values(), map(str, line.settings), own))
+    cut = _finish_curves(panels, curves, legend)
     return figure, (
-        f"Validation error against epoch, a curve for each number of images per worker: {'; '.join(titles)}.{cut} {seeds_sentence(sweep, sweep.settings)}"
+        f"Validation error against epoch, a curve for each number of images per worker: {'; '.join(titles)}.{cut} "
+        f"{seeds_sentence(sweep, sweep.settings)}"
     )
 
 
@@ -170,7 +174,7 @@ def _sheet(title, lines, titles=("",), *, labels=(), legend=()):
     right = 0.15 + LETTER * max(map(len, labels), default=0)
     panel_width = (width - left - right - gap * (columns - 1)) / columns
     titles = [textwrap.fill(title, int(panel_width / LETTER)) for title in titles]
-    title_height = 0.28 + 0.15 * max(title.count("\n") for title in titles)
+    title_height = TITLE + LINE * max(title.count("\n") for title in titles)
     between = below + title_height
     above = 0.68 + 0.14 * text.count("\n") + (title_height - 0.1 + 0.2 * _legend_shape(legend)[0] if legend else 0)
     panel_height = {1: 3.3, 2: 2.9}.get(columns, 2.3)
@@ -231,34 +235,45 @@ def _draw(axes, x, averages, label, look):
 
 
 def _draw_curves(axes, sweep, kind, settings, labels, looks):
+    """Returns the averages of each curve."""
+    curves = []
     for number, (setting, label, look) in enumerate(zip(settings, labels, looks, strict=True)):
         numbers, averages = sweep.curve(setting, kind)
         every = max(1, len(numbers) // 6)  # markers tell the curves apart; one at each epoch would hide them
         look = {**look, "markevery": (number * every // len(looks), every), "linewidth": 1.3, "markersize": 4.5}
         _draw(axes, numbers, averages, label, look)
+        curves.append(averages)
+    return curves
 
 
-def _finish_curves(panels, legend):
+def _finish_curves(panels, curves, legend):
     """Frame, names of the axes, legend. Returns a sentence for the caption where the frame cuts off the beginning.
 
-    legend: label of a line -> its text.
+    curves: what `_draw_curves` gave for each panel. legend: label of a line -> its text.
     """
     from matplotlib.ticker import MaxNLocator
 
-    tops = [top for axes in panels for top in axes.tops]
+    curves = [curve for of_panel in curves for curve in of_panel]
+    later = [average for curve in curves for average in curve[len(curve) // 10:]]
+    if later:  # the first tenth is far above and would press the rest flat
+        low = min(100 * (average.mean - (average.deviation or 0)) for average in later)
+        high = max(100 * (average.mean + (average.deviation or 0)) for average in later)
+        margin = 0.04 * (high - low) or 1
+        panels[0].set_ylim(low - margin, high + margin)
     for axes in panels:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.set_xlim(left=0)
         axes.set_ylabel("error, %" if axes.get_subplotspec().is_first_col() else "")
     figure, lines = panels[0].figure, {line.get_label(): line for axes in panels for line in axes.lines}
-    box, height = panels[0].get_position(), figure.get_size_inches()[1]
+    box = panels[0].get_position()
+    room = TITLE + LINE * max(axes.get_title(loc="left").count("\n") for axes in panels)
     figure.legend(
         [lines[label] for label in legend], legend.values(), ncol=_legend_shape(legend.values())[1], loc="lower left",
-        bbox_to_anchor=(box.x0, box.y1 + 0.28 / height), borderaxespad=0, borderpad=0, columnspacing=1.8,
-        handlelength=2.8,
+        bbox_to_anchor=(box.x0, box.y1 + room / figure.get_size_inches()[1]), borderaxespad=0, borderpad=0,
+        columnspacing=1.8, handlelength=2.8,
     )
-    cut = later and max(map(max, curves)) > max(later)
+    cut = any(100 * average.mean > high for curve in curves for average in curve)
     return " The first epochs lie above the frame." if cut else ""
 
 

@@ -3,7 +3,7 @@
 import sys
 import time
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -26,25 +26,26 @@ def console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=WIDE)
 
 
-def plan_table(sweep: Sweep, runs, plans, states, processes) -> Table:
-    """The runs with their derived values, and how long they take, as `--dry-run` shows them."""
-    total = sum(plans[run.name].seconds for run in runs if states[run.name] != "finished")
-    table = _table(
-        "run", "state", "images per worker", "workers", "images per step", "rate", "epochs", "steps", "about",
-        caption=f"{len(runs)} runs in {sweep.folder}, {processes} at a time; "
-        f"what is left takes about {duration(total / processes)} on this machine (a few steps were timed)",
-    )
+def show_plan(sweep: Sweep, runs, plans, states, processes) -> None:
+    """Print the runs with their derived values, and how long they take."""
+    table = _table("run", "state", "images per worker", "workers", "images per step", "rate", "epochs", "steps", "about")
     for run in runs:
         batch, plan = run.config.batch, plans[run.name]
         table.add_row(
             run.name, states[run.name], str(batch.images_per_worker), str(batch.workers), str(batch.images_per_step),
             f"{run.config.lr:.6g}", str(run.config.schedule.epochs), str(plan.steps), duration(plan.seconds),
         )
-    return table
+    left = sum(plans[run.name].seconds for run in runs if states[run.name] != "finished") / processes
+    screen = console()
+    screen.print(table)
+    screen.print(
+        f"{len(runs)} runs in {sweep.folder}, {processes} at a time; what is left takes about {duration(left)} "
+        "(a few steps were timed on this machine as it is)", soft_wrap=True, highlight=False,
+    )
 
 
-def _table(first, *others, caption):
-    table = Table(box=None, caption=caption, caption_justify="left", pad_edge=False)
+def _table(first, *others):
+    table = Table(box=None, pad_edge=False)
     table.add_column(first, overflow="fold")
     for name in others:
         table.add_column(name, justify="left" if name == "state" else "right")
@@ -124,7 +125,7 @@ class View:
         return 1.0 if job.state == "finished" else self.progress[job.run.name]["step"] / self.plans[job.run.name].steps
 
     def _draw(self):
-        table = _table("run", "state", "epoch", "error %", "done %", caption=self.summary())
+        table = _table("run", "state", "epoch", "error %", "done %")
         room = max(3, self.console.height - 6)
         jobs = sorted(self.jobs, key=lambda job: ORDER.index(job.state))
         for job in jobs[:room]:
@@ -135,4 +136,4 @@ class View:
             )
         if len(jobs) > room:
             table.add_row(f"and {len(jobs) - room} more", "", "", "", "")
-        return table
+        return Group(table, self.summary())

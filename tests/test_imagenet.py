@@ -46,6 +46,33 @@ def test_a_few_steps(imagenet, tmp_path, name):
     assert result["parameters"] == plain + (branches if "dcn" in name else 0)
 
 
+@pytest.mark.parametrize("name", ["imagenet_figure1", "imagenet_figure1_one_gpu"])
+def test_the_sweeps(imagenet, tmp_path, name):
+    """The plan of all runs, on a list with as many images as the largest step; then the smallest runs of each norm."""
+    config = ROOT / "configs" / "sweeps" / f"{name}.yaml"
+    lines = (imagenet / "train_list.txt").read_text().splitlines()
+    (imagenet / "long_list.txt").write_text("\n".join(lines[i % 6] for i in range(257)))
+    (imagenet / "short_list.txt").write_text("\n".join(lines[i % 6] for i in range(16)))
+    options = [f"data.root={imagenet}", f"output={tmp_path}", "data.validation=val_list.txt", "device=cpu",
+               "data.image_size=32", "data.resize_short=36", "model.width=8", "model.norm_groups=8"]
+    done = run_tool("sweep.py", "-c", config, "--dry-run", "-o", *options, "data.train=long_list.txt")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("norm=")]
+    assert [(row[2], row[3], row[4], row[5], row[7]) for row in rows[:5]] == [
+        ("32", "8", "256", "0.1", "100"), ("16", "8", "128", "0.05", "200"), ("8", "8", "64", "0.025", "400"),
+        ("4", "8", "32", "0.0125", "800"), ("2", "8", "16", "0.00625", "1600"),
+    ]
+    devices = 1 if "one" in name else 2
+    options += ["data.train=short_list.txt", "schedule.epochs=2", "record.every_steps=1", "reading.processes=0",
+                f"sweep.devices_per_run={devices}"]
+    done = run_tool("sweep.py", "-c", config, "--only", "images_per_worker=2", "-o", *options)
+    assert done.returncode == 0, done.stderr + done.stdout
+    for norm in ("bn", "gn"):
+        folder = tmp_path / name / f"norm={norm},images_per_worker=2,seed=0"
+        assert [window["step"] for window in read_metrics(folder, "train")] == [1, 2]
+        assert json.loads((folder / "env.json").read_text())["devices"] == devices
+
+
 def test_a_corrupt_image_stops_with_its_path_or_is_skipped(imagenet, tmp_path):
     config = ROOT / "configs" / "imagenet" / "resnet50_gn.yaml"
     broken = imagenet / "train" / "n01443537" / "n01443537_1.JPEG"

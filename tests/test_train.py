@@ -17,6 +17,7 @@ from engine.build import build_model
 from engine.checkpoint import read_weights
 from engine.config import load_config
 from engine.result import read_metrics
+from engine.sweep import load_sweep
 
 
 def test_a_run_leaves_all_its_records(trained):
@@ -216,7 +217,10 @@ def test_every_config_of_the_project_is_valid():
     paths = sorted((ROOT / "configs").rglob("*.yaml"))
     assert paths
     for path in paths:
-        config = load_config(path, ["data.root=/data/imagenet"] if "imagenet" in path.parts else [])
-        assert yaml.safe_load(config.to_yaml())
+        overrides = ["data.root=/data/imagenet"] if "imagenet" in str(path) else []
+        sweep = path.parent.name == "sweeps"
+        configs = [run.config for run in load_sweep(path, overrides).runs] if sweep else [load_config(path, overrides)]
+        assert all(yaml.safe_load(config.to_yaml()) for config in configs)
         header = "".join(line for line in path.read_text().splitlines() if line.startswith("#"))
-        assert f"tools/train.py -c {path.relative_to(ROOT)}" in header, f"{path}: the header lacks its command"
+        tool = "tools/sweep.py" if sweep else "tools/train.py"
+        assert f"{tool} -c {path.relative_to(ROOT)}" in header, f"{path}: the header lacks its command"

@@ -1,12 +1,14 @@
-"""Run a sweep:  python tools/sweep.py -c configs/sweeps/figure1.yaml [--dry-run] [--only norm=gn ...] [-o key=value ...]
+"""Run a sweep:  python tools/sweep.py -c configs/sweeps/figure1.yaml [--dry-run] [--only norm=gn] [-o key=value ...]
 
 A run that is finished is skipped, one that was cut off continues; the same command goes on with the sweep at any time.
 """
 
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
+os.environ["OMP_NUM_THREADS"] = "1"  # of this process, which hardly computes; each run is given its own number
 
 from engine.report import results_text, write_report
 
@@ -16,7 +18,7 @@ from engine.pool import Pool, make_slots
 from engine.sweep import load_sweep
 from engine.sweep_folder import FAILED_FILE, open_sweep_folder, state, write_results
 from engine.sweep_plan import make_plans
-from engine.sweep_view import View, console, plan_table
+from engine.sweep_view import View, show_plan
 
 
 def main():
@@ -27,7 +29,7 @@ def main():
     slots = make_slots(sweep, arguments.jobs, arguments.devices)
     plans = make_plans(sweep, runs, timed=arguments.dry_run)
     if arguments.dry_run:
-        console().print(plan_table(sweep, runs, plans, {run.name: state(run) for run in runs}, len(slots)))
+        show_plan(sweep, runs, plans, {run.name: state(run) for run in runs}, len(slots))
         return
     found = open_sweep_folder(sweep)
     pool = Pool(runs, slots)
