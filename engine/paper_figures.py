@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from engine.errors import InputError
 from engine.paper_tables import PAPER_BATCH_SIZES, at_one_batch_size, table_1, table_2, table_3
-from engine.sweep_results import CHANNELS, GROUPS, IMAGES, NORM, NORMS, Sweep, all_values
+from engine.sweep_results import CHANNELS, GROUPS, IMAGES, NORM, NORMS, SweepResults, all_values
 from engine.sweep_words import STATISTICS, listed, percent, seeds_sentence, subtitle
 
 BLACK, GREY = "#222222", "#767676"
@@ -40,7 +40,7 @@ STYLE = {
 }
 
 
-def figure_1(sweep: Sweep):
+def figure_1(sweep: SweepResults):
     """Error against images per worker, many to few, a line for each other setting -> (Figure, caption)."""
     sizes, lines = sweep.axes[IMAGES], sweep.lines(IMAGES)
     norms = [norm for norm in dict.fromkeys(line.norm for line in lines) if norm in PAPER_BATCH_SIZES]
@@ -75,7 +75,7 @@ def figure_1(sweep: Sweep):
     )
 
 
-def figure_4(sweep: Sweep):
+def figure_4(sweep: SweepResults):
     """Training and validation error against epoch, a curve for each norm at one batch size -> (Figure, caption)."""
     settings = at_one_batch_size(sweep)
     images = settings[0].values[IMAGES]
@@ -94,7 +94,7 @@ def figure_4(sweep: Sweep):
     )
 
 
-def figure_5(sweep: Sweep):
+def figure_5(sweep: SweepResults):
     """Validation error against epoch, a panel for each norm and a curve per batch size -> (Figure, caption)."""
     lines, sizes = sweep.lines(IMAGES), sweep.axes[IMAGES]
     legend = {str(size): f"{size}{' images per worker' * (size == sizes[0])}" for size in sizes}

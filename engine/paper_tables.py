@@ -4,7 +4,7 @@ A table is rows of texts, the first its header; what the paper says is set in *a
 show the same rows.
 """
 
-from engine.sweep_results import CHANNELS, GROUPS, IMAGES, NORM, NORMS, Setting, Sweep
+from engine.sweep_results import CHANNELS, GROUPS, IMAGES, NORM, NORMS, Setting, SweepResults
 from engine.sweep_words import STATISTICS, conditions, difference, error_text, gap
 
 # ResNet-50 on ImageNet, validation top-1 error in percent as the paper prints it, median of the last 5 epochs.
@@ -21,7 +21,7 @@ PAPER_GROUPS = {  # table 3
 Table = list[list[str]]
 
 
-def table_1(sweep: Sweep):
+def table_1(sweep: SweepResults):
     """The norms at one batch size -> ([table], caption)."""
     settings = at_one_batch_size(sweep)
     against = list(dict.fromkeys(name for setting in settings for name in sweep.rivals(setting)))
@@ -43,7 +43,7 @@ def table_1(sweep: Sweep):
     )
 
 
-def table_2(sweep: Sweep):
+def table_2(sweep: SweepResults):
     """Norms by images per worker, and how far each is from BN -> ([table], caption)."""
     sizes = sweep.axes[IMAGES]
     lines = sweep.lines(IMAGES)
@@ -64,7 +64,7 @@ def table_2(sweep: Sweep):
     )
 
 
-def table_3(sweep: Sweep):
+def table_3(sweep: SweepResults):
     """GN by number of groups and by channels per group -> ([a table for each that was varied], caption)."""
     tables, used = [], []
     for key, name in ((GROUPS, "groups"), (CHANNELS, "channels per group")):
@@ -84,7 +84,7 @@ def table_3(sweep: Sweep):
     )
 
 
-def at_one_batch_size(sweep: Sweep) -> list[Setting]:
+def at_one_batch_size(sweep: SweepResults) -> list[Setting]:
     """The settings at the images per worker that most norms have, as the paper's are at 32; of several the most."""
     norms = {size: {s.values[NORM] for s in sweep.settings if s.values[IMAGES] == size} for size in sweep.axes[IMAGES]}
     size = max(norms, key=lambda size: (len(norms[size]), size))

@@ -11,7 +11,7 @@ from engine.errors import InputError
 from engine.folder import write_text
 from engine.paper_figures import DRAWINGS, check_figures, drawing_style, save_figure
 from engine.paper_tables import markdown_table, plain_table, table_2
-from engine.sweep_results import IMAGES, STATES, Sweep, read_sweep
+from engine.sweep_results import IMAGES, STATES, SweepResults, read_sweep
 from engine.sweep_words import STATISTICS, duration, error_text, listed, number, percent, recipe
 
 TAIL = 8  # lines of a failed run's console.log
@@ -90,7 +90,7 @@ def results_text(folder: Path) -> str:
     return f"top-1 error in percent, {STATISTICS[sweep.file.statistic]}\n{plain_table(table)}"
 
 
-def report_text(sweep: Sweep, drawn: dict) -> str:
+def report_text(sweep: SweepResults, drawn: dict) -> str:
     """The whole report as Markdown. `drawn`: by name, what the entry of DRAWINGS gave."""
     parts = [f"# {_plain(sweep.file.title or sweep.file.name)}", *_incomplete(sweep), recipe(sweep)]
     for name, (content, caption) in drawn.items():

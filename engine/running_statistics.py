@@ -76,7 +76,7 @@ def make_precise(learner, train_loader, config, epoch):
     learner.model.train()
     sums = 0.0
     with contextlib.closing(loader.epoch(epoch)) as batches:
-        for _, batch in zip(range(passes), batches):
+        for _, batch in zip(range(passes), batches, strict=False):
             learner.model({name: paddle.to_tensor(value) for name, value in batch.items()})
             mean, variance = (
                 np.concatenate([vectors[n].numpy().astype(np.float64) for vectors in map(_vectors, layers)])

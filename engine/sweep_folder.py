@@ -156,7 +156,7 @@ def write_results(sweep: Sweep, session: dict) -> None:
 
 
 def progress(run: Run) -> dict:
-    """How far a run has come, by the end of its metrics.jsonl: epoch and step, and top1_error of its last evaluation."""
+    """How far a run has come, by the end of its metrics.jsonl: epoch, step, and top1_error of its last evaluation."""
     path, found = run.config.folder / "metrics.jsonl", {"epoch": 0, "step": 0, "top1_error": None}
     try:
         with path.open("rb") as file:

@@ -103,7 +103,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepResults:
     folder: Path
     file: SweepFile
     runs: list[dict]  # rows of results.csv: numbers are numbers, what is empty is None
@@ -223,7 +223,7 @@ def average(values: list[float]) -> Average | None:
     return Average(statistics.fmean(values), statistics.stdev(values) if values[1:] else None, len(values))
 
 
-def read_sweep(folder: Path) -> Sweep:
+def read_sweep(folder: Path) -> SweepResults:
     """Read sweep.yaml and results.csv. Raises InputError, one line, where they are missing or damaged."""
     path = folder / "sweep.yaml"
     if not path.is_file():
@@ -233,7 +233,7 @@ def read_sweep(folder: Path) -> Sweep:
     except pydantic.ValidationError as failure:
         error = failure.errors()[0]
         raise InputError(f"{path}: {'.'.join(map(str, error['loc']))}: {error['msg']}") from None
-    return Sweep(folder, file, _read_results(folder / "results.csv", file))
+    return SweepResults(folder, file, _read_results(folder / "results.csv", file))
 
 
 def _read_results(path, file):

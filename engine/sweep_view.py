@@ -9,16 +9,10 @@ from rich.table import Table
 
 from engine.sweep import Sweep
 from engine.sweep_folder import progress
+from engine.sweep_words import duration
 
 WIDE = 200  # columns where there is no terminal to fold lines
 ORDER = ("running", "elsewhere", "failed", "finished", "stopped", "waiting")
-
-
-def duration(seconds: float) -> str:
-    """1:02:03 or 2:03."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def console() -> Console:
@@ -28,7 +22,9 @@ def console() -> Console:
 
 def show_plan(sweep: Sweep, runs, plans, states, processes) -> None:
     """Print the runs with their derived values, and how long they take."""
-    table = _table("run", "state", "images per worker", "workers", "images per step", "rate", "epochs", "steps", "about")
+    table = _table(
+        "run", "state", "images per worker", "workers", "images per step", "rate", "epochs", "steps", "about"
+    )
     for run in runs:
         batch, plan = run.config.batch, plans[run.name]
         table.add_row(

@@ -1,6 +1,6 @@
 """What a sweep ran, in words: for titles, captions and the report. Errors become percent here."""
 
-from engine.sweep_results import CHANNELS, GROUPS, Setting, Sweep
+from engine.sweep_results import CHANNELS, GROUPS, Setting, SweepResults
 
 DATASETS = {
     "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "synthetic": "synthetic gratings",
@@ -24,7 +24,7 @@ def difference(points: float, digits=2) -> str:
     return f"{points:+.{digits}f}".replace("-", "−")
 
 
-def error_text(sweep: Sweep, setting: Setting | None) -> str:
+def error_text(sweep: SweepResults, setting: Setting | None) -> str:
     """`12.34 ± 0.05`: mean and sample deviation over seeds in percent, and how many seeds where some are missing."""
     if setting is None:
         return ""
@@ -35,7 +35,7 @@ def error_text(sweep: Sweep, setting: Setting | None) -> str:
     return text + (f" ({len(setting.finished)} of {setting.seeds})" if missing else "")
 
 
-def gap(sweep: Sweep, setting: Setting, other: Setting | None) -> float | None:
+def gap(sweep: SweepResults, setting: Setting, other: Setting | None) -> float | None:
     """Error minus error, in percentage points."""
     averages = [one.average(sweep.statistic) if one else None for one in (setting, other)]
     return 100 * (averages[0].mean - averages[1].mean) if all(averages) else None
@@ -55,13 +55,13 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
-def network(sweep: Sweep) -> str:
+def network(sweep: SweepResults) -> str:
     depth, width = _values(sweep, "model.depth"), _values(sweep, "model.width")
     text = listed(f"ResNet-{value}" for value in depth) if depth else "ResNet"
     return text if width in ([], [64]) else f"{text} (width {listed(width)})"
 
 
-def dataset(sweep: Sweep) -> str:
+def dataset(sweep: SweepResults) -> str:
     names = listed(DATASETS.get(name, name) for name in _values(sweep, "data.name") or ["unknown data"])
     train, validation = _values(sweep, "data.train_images"), _values(sweep, "data.validation_images")
     if sweep.shared("data.name") == "fashion_mnist" and sweep.shared("data.root") is None:
@@ -72,12 +72,12 @@ def dataset(sweep: Sweep) -> str:
     return f"{names} ({' and '.join(counts)} images)" if counts else names
 
 
-def epochs(sweep: Sweep) -> str:
+def epochs(sweep: SweepResults) -> str:
     found = _column(sweep.runs, "epochs")
     return f"{listed(found)} epoch{'' if found == [1] else 's'}" if found else ""
 
 
-def protocol(sweep: Sweep) -> str:
+def protocol(sweep: SweepResults) -> str:
     """How images make a step."""
     scaled = sweep.shared("optimizer.reference_images_per_step")
     rate = "rate in proportion to the step" if scaled else "the same rate for all"
@@ -94,7 +94,7 @@ def protocol(sweep: Sweep) -> str:
     return "; or ".join(parts)
 
 
-def bn_statistics(sweep: Sweep) -> str:
+def bn_statistics(sweep: SweepResults) -> str:
     """Which statistics BN was evaluated with; empty where there is no BN."""
     precise = sweep.shared("bn_precise_images")
     names = [word.format(f"{precise:,}" if precise else "many") for name, word in RUNNING_STATISTICS.items()
@@ -102,7 +102,7 @@ def bn_statistics(sweep: Sweep) -> str:
     return f"BN evaluated with {listed(names, 'or')}" if names else ""
 
 
-def recipe(sweep: Sweep) -> str:
+def recipe(sweep: SweepResults) -> str:
     """What was run, as a paragraph."""
 
     def said(key):
@@ -150,14 +150,14 @@ def seeds(settings: list[Setting]) -> str:
     return f"{deviation} {f'{counts[0]} to {counts[-1]}' if counts[1:] else counts[0]} seeds" if counts else "no seed"
 
 
-def subtitle(sweep: Sweep, settings: list[Setting], statistic=False) -> list[str]:
+def subtitle(sweep: SweepResults, settings: list[Setting], statistic=False) -> list[str]:
     """The lines above a figure: all that a picture that goes its way alone must say."""
     how = f"{STATISTICS[sweep.file.statistic]}; " * statistic + seeds(settings)
     lines = [f"{network(sweep)} on {dataset(sweep)}, {epochs(sweep)}"], [how], [protocol(sweep), bn_statistics(sweep)]
     return [" ".join(_sentence(part) for part in line if part) for line in lines]
 
 
-def missing(sweep: Sweep, settings: list[Setting]) -> str:
+def missing(sweep: SweepResults, settings: list[Setting]) -> str:
     """A sentence on the settings that have not all their seeds; empty where all have."""
     lacking = [
         f"{sweep.label(setting)} has {len(setting.finished)} of {setting.seeds} seeds"
@@ -168,11 +168,11 @@ def missing(sweep: Sweep, settings: list[Setting]) -> str:
     return f"Not complete: {'; '.join(lacking[:MOST] + more)}." if lacking else ""
 
 
-def seeds_sentence(sweep: Sweep, settings: list[Setting]) -> str:
+def seeds_sentence(sweep: SweepResults, settings: list[Setting]) -> str:
     return f"{_sentence(seeds(settings))} {missing(sweep, settings)}".rstrip()
 
 
-def conditions(sweep: Sweep, settings: list[Setting]) -> str:
+def conditions(sweep: SweepResults, settings: list[Setting]) -> str:
     """What the caption of a table ends with, and what stands above a figure: seeds, network, data, protocol ..."""
     facts = [f"{network(sweep)} on {dataset(sweep)}", epochs(sweep), protocol(sweep), bn_statistics(sweep)]
     return f"{seeds_sentence(sweep, settings)} {_sentence('; '.join(filter(None, facts)))}"
@@ -184,8 +184,8 @@ def _sentence(text):
 
 def _values(sweep, key):
     """The values of a config key over the whole sweep, those of an axis or the one that all runs share."""
-    values = list(sweep.axes[key]) if key in sweep.axes else [sweep.shared(key)]
-    return [value for value in dict.fromkeys(values) if value is not None]
+    values = sweep.axes[key] if key in sweep.axes else [sweep.shared(key)]
+    return [value for value in values if value is not None]
 
 
 def _column(runs, name):

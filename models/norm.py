@@ -17,8 +17,8 @@ def make_norm(
     """The constructor norm(channels, initial_scale=1.0) -> layer that networks hand to their blocks.
 
     `groups`, or `channels_per_group` where it is given, are gn's; `images_per_worker`, `running_statistics` and
-    `bn_momentum` are bn's (see ops.BatchNorm); running statistics "precise" are tracked as "first", for whoever evaluates
-    to compute them anew. The constructor raises ValueError where groups do not divide channels.
+    `bn_momentum` are bn's (see ops.BatchNorm); running statistics "precise" are tracked as "first", for whoever
+    evaluates to compute them anew. The constructor raises ValueError where groups do not divide channels.
     """
 
     def group_norm(channels, initial_scale=1.0):

@@ -39,9 +39,9 @@ def resnet(
 
     depth 18 and 34 are made of basic blocks, 50, 101 and 152 of bottlenecks. `width` is the number of channels of the
     stem and of c2's 3x3 convolutions (64 in the paper). stem "imagenet" is 7x7 of stride 2 and a max pool, "medium"
-    3x3 of stride 2 for pictures of some 64 pixels, "small" 3x3 of stride 1 for pictures of some 32. `stride_in` says which convolution of a bottleneck strides (the GN
-    paper's and Paddle's: 3x3; the first ResNet paper's: 1x1). `zero_init_last_norm` starts each residual block as
-    the identity. For the norm_* and bn_* values see `models.norm.make_norm`, for the deformable_*
+    3x3 of stride 2 for pictures of some 64 pixels, "small" 3x3 of stride 1 for pictures of some 32. `stride_in` says
+    which convolution of a bottleneck strides (the GN paper's and Paddle's: 3x3; the first ResNet paper's: 1x1).
+    `zero_init_last_norm` starts each residual block as the identity. For the norm_* and bn_* values see `models.norm.make_norm`, for the deformable_*
     values `ops.DeformConv2D`; all 3x3 convolutions of bottlenecks, and the second of basic blocks, become deformable
     in `deformable_stages`. Raises ValueError for values that do not fit together.
     """
@@ -139,7 +139,7 @@ class Bottleneck(nn.Layer):
 
 
 class Stem(nn.Layer):
-    """What stands before c2: to a quarter of the size ("imagenet"), to half of it ("medium") or to the same ("small")."""
+    """What stands before c2: to a quarter of the size ("imagenet"), to half ("medium") or to the same ("small")."""
 
     def __init__(self, in_channels, width, kind, conv, norm):
         super().__init__()

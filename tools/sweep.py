@@ -10,11 +10,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 os.environ["OMP_NUM_THREADS"] = "1"  # of this process, which hardly computes; each run is given its own number
 
-from engine.report import results_text, write_report
-
 from engine import environment
 from engine.command import command, config_parser
 from engine.pool import Pool, make_slots
+from engine.report import results_text, write_report
 from engine.sweep import load_sweep
 from engine.sweep_folder import FAILED_FILE, open_sweep_folder, state, write_results
 from engine.sweep_plan import make_plans
@@ -46,9 +45,9 @@ def main():
             pool.work(done, view.look)
         finally:
             write_results(sweep, pool.session())
-    for path in write_report(sweep.folder):
-        print(path)
     print(results_text(sweep.folder))
+    if any(state(run) == "finished" for run in sweep.runs):
+        print("\n".join(map(str, write_report(sweep.folder))))
     failed = [job.run for job in pool.jobs if job.state == "failed"]
     for run in failed:
         print(f"\nfailed: {run.name}, twice; its last lines:\n{(run.config.folder / FAILED_FILE).read_text()}")
