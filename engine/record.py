@@ -17,9 +17,18 @@ from tqdm.auto import tqdm
 from visualdl import LogWriter
 
 from engine.config import Config
-from engine.folder import differences
 
 VISUALDL_FILE = "vdlrecords.train.log"  # one name for ever: VisualDL shows only the newest file of a folder
+
+
+SHOWN_FIRST = ("batch", "model", "seed", "optimizer", "schedule")  # of the hyper-parameter view's columns
+NOT_SHOWN = ("name", "output", "record", "checkpoint", "reading", "expect")
+
+
+def _flat(values, at=""):
+    """(a/b, value) for {a: {b: value}}. With a dot between, the dashboard's table would leave the cell empty."""
+    for name, value in values.items():
+        yield from _flat(value, f"{at}{name}/") if isinstance(value, dict) else [(at + name, value)]
 
 
 class RunRecord:
@@ -87,10 +96,12 @@ class RunRecord:
         self.log(text)
         if not self.active:
             return
-        values = {}
-        for key, _, value in differences({}, config.model_dump(mode="json")):
-            if value is not None:
-                values[key] = value if type(value) in (int, float) else str(value)
+        dump = config.model_dump(mode="json")
+        sections = {name: dump.pop(name) for name in SHOWN_FIRST} | dump
+        values = {
+            key: value if type(value) in (int, float) else str(value)
+            for key, value in _flat(sections) if value is not None and not key.startswith(NOT_SHOWN)
+        }
         self.visualdl.add_hparams(values, ["eval/top1_error", "eval/loss", "epoch/top1_error"])
 
     def histograms(self, model, step):

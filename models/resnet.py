@@ -41,7 +41,8 @@ def resnet(
     stem and of c2's 3x3 convolutions (64 in the paper). stem "imagenet" is 7x7 of stride 2 and a max pool, "medium"
     3x3 of stride 2 for pictures of some 64 pixels, "small" 3x3 of stride 1 for pictures of some 32. `stride_in` says
     which convolution of a bottleneck strides (the GN paper's and Paddle's: 3x3; the first ResNet paper's: 1x1).
-    `zero_init_last_norm` starts each residual block as the identity. For the norm_* and bn_* values see `models.norm.make_norm`, for the deformable_*
+    `zero_init_last_norm` starts each residual block as the identity. For the norm_* and bn_* values see
+    `models.norm.make_norm`, for the deformable_*
     values `ops.DeformConv2D`; all 3x3 convolutions of bottlenecks, and the second of basic blocks, become deformable
     in `deformable_stages`. Raises ValueError for values that do not fit together.
     """

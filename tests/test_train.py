@@ -80,7 +80,8 @@ def test_visualdl_has_the_curves_pictures_histograms_and_values(trained):
     assert "weights/fc.weight" in tags["histogram"]
     (point,) = reader.get_data("hyper_parameters", tags["hyper_parameters"][0])
     values = {info.name: info for info in point.hparam.hparamInfos}
-    assert values["model.norm"].string_value == "gn" and values["batch.images_per_worker"].int_value == 2
+    assert values["model/norm"].string_value == "gn" and values["batch/images_per_worker"].int_value == 2
+    assert not [name for name in values if "." in name]  # which the dashboard's table shows as an empty cell
 
 
 def test_eval_repeats_the_best_evaluation(trained):
