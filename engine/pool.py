@@ -167,8 +167,7 @@ class Pool:
     def _start(self, job):
         folder = job.run.config.folder
         (folder / FAILED_FILE).unlink(missing_ok=True)
-        if not (folder / "config.yaml").exists():
-            write_text(folder / "config.yaml", job.run.config.to_yaml())
+        write_text(folder / "config.yaml", job.run.config.to_yaml())
         job.slot, job.tries, job.began, job.state = self.free.pop(0), job.tries + 1, time.monotonic(), "running"
         command = [*job.slot.command, TRAIN, "-c", folder / "config.yaml", "-r", "auto"]
         if "paddle.distributed.launch" in command:

@@ -1,8 +1,12 @@
 """What the runs of a sweep would be, before any of them is started: are they possible, how long are they?"""
 
+import contextlib
 import json
+import math
 import time
 from dataclasses import dataclass
+
+import paddle
 
 from data import DataError
 from engine.build import (
@@ -29,7 +33,6 @@ class Plan:
 
     steps: int
     images: int  # that are trained on, each as often as it comes
-    evaluated_images: int
     seconds: float | None = None  # about, of training and evaluation
 
 
@@ -38,31 +41,48 @@ def make_plans(sweep: Sweep, runs: list[Run], *, timed=False) -> dict[str, Plan]
 
     timed: also measure a few training steps of each kind of run on this machine, with the threads of this process.
     """
-    plans, sets, possible, speeds = {}, {}, set(), {}
+    for run in runs:
+        with _naming(run):
+            check_device(run.config, sweep.section.devices_per_run)
+    device = paddle.get_device()
+    if not timed:
+        paddle.set_device("cpu")  # the GPUs are for the runs
+    try:
+        return _plans(sweep, runs, timed)
+    finally:
+        paddle.set_device(device)
+
+
+def _plans(sweep, runs, timed):
+    plans, sets, speeds = {}, {}, {}
     for run in runs:
         config, dump = run.config, run.config.model_dump(mode="json")
         data = json.dumps(dump["data"])
-        try:
+        kind = json.dumps([dump["model"], dump["batch"], data])
+        with _naming(run):
             if data not in sets:
                 sets[data] = build_data(config)
-            check_device(config, sweep.section.devices_per_run)
             train_loader, validation_loader = build_loaders(config, *sets[data], ranks=sweep.section.devices_per_run)
             build_schedule(config, train_loader.steps_per_epoch)
-            kind = json.dumps([dump["model"], dump["batch"], data])
-            if kind not in possible:
+            if kind not in speeds:
                 model = build_model(config, train_loader.dataset)
-                possible.add(kind)
-                if timed:
-                    speeds[kind] = _seconds_per_image(config, model, train_loader)
-        except (InputError, DataError) as error:
-            raise InputError(f"{run.name}: {error}") from None
+                speeds[kind] = _seconds_per_image(config, model, train_loader) if timed else None
         epochs = config.schedule.epochs
         steps = train_loader.steps_per_epoch * epochs
-        evaluations = epochs // config.evaluate_every_epochs + bool(epochs % config.evaluate_every_epochs)
+        evaluations = math.ceil(epochs / config.evaluate_every_epochs)
         images, evaluated = steps * config.batch.images_per_step, evaluations * len(validation_loader.dataset)
         seconds = speeds[kind] * (images + FORWARD_SHARE * evaluated) if timed else None
-        plans[run.name] = Plan(steps, images, evaluated, seconds)
+        plans[run.name] = Plan(steps, images, seconds)
     return plans
+
+
+@contextlib.contextmanager
+def _naming(run):
+    """Say of which run the bad input is."""
+    try:
+        yield
+    except (InputError, DataError) as error:
+        raise InputError(f"{run.name}: {error}") from None
 
 
 def _seconds_per_image(config: Config, model, loader):

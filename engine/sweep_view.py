@@ -12,6 +12,7 @@ from engine.sweep_folder import progress
 from engine.sweep_words import duration
 
 WIDE = 200  # columns where there is no terminal to fold lines
+IMAGES_OF_A_STEP = 8  # images that take as long as what a step takes beside its images, on two cores here
 ORDER = ("running", "elsewhere", "failed", "finished", "stopped", "waiting")
 
 
@@ -58,7 +59,7 @@ class View:
         self.console, self.began, self.looked = console(), time.monotonic(), 0.0
         self.live = Live(console=self.console, auto_refresh=False, transient=True) if sys.stdout.isatty() else None
         self.progress = {job.run.name: progress(job.run) for job in jobs}
-        self.at_begin = self._images_done()
+        self.at_begin = self._work_done()
         self.shown = {}
 
     def __enter__(self):
@@ -108,14 +109,19 @@ class View:
         return f"{done} of {len(self.jobs)}" + ("" if left is None else f", about {duration(left)} left")
 
     def seconds_left(self):
-        """By the images trained on since the beginning and those to come; None where there is no telling yet."""
-        images = self._images_done() - self.at_begin
-        total = sum(self.plans[job.run.name].images for job in self.jobs if job.state != "failed")
+        """By the work done since the beginning and that to come; None where there is no telling yet."""
+        done = self._work_done()
+        total = sum(self._work(job) for job in self.jobs if job.state != "failed")
         seconds = time.monotonic() - self.began
-        return max(0.0, total - self._images_done()) * seconds / images if images > 0 else None
+        return max(0.0, total - done) * seconds / (done - self.at_begin) if done > self.at_begin else None
 
-    def _images_done(self):
-        return sum(self._share(job) * self.plans[job.run.name].images for job in self.jobs if job.state != "failed")
+    def _work(self, job):
+        """What a run takes, measured in images."""
+        plan = self.plans[job.run.name]
+        return plan.images + IMAGES_OF_A_STEP * plan.steps
+
+    def _work_done(self):
+        return sum(self._share(job) * self._work(job) for job in self.jobs if job.state != "failed")
 
     def _share(self, job):
         return 1.0 if job.state == "finished" else self.progress[job.run.name]["step"] / self.plans[job.run.name].steps

@@ -36,9 +36,9 @@ def launch(devices, folder, script, *arguments):
     assert done.returncode == 0, done.stdout + "".join(path.read_text() for path in logs.glob("workerlog*"))
 
 
-@pytest.mark.parametrize("norm", ["bn", "gn"])
-def test_two_devices_of_four_workers_are_one_device_of_eight(tiny, tmp_path, norm):
-    options = [*OPTIONS, f"model.norm={norm}", "model.bn_running_statistics=mean"]
+@pytest.mark.parametrize(("norm", "statistics"), [("bn", "mean"), ("bn", "precise"), ("gn", "mean")])
+def test_two_devices_of_four_workers_are_one_device_of_eight(tiny, tmp_path, norm, statistics):
+    options = [*OPTIONS, f"model.norm={norm}", f"model.bn_running_statistics={statistics}", "bn_precise_images=20"]
     for devices, name in ((1, "one"), (2, "two")):
         launch(devices, tmp_path, ROOT / "tools" / "train.py", "-c", tiny, "-o", *options, f"name={name}")
     one, two = tmp_path / "output" / "one", tmp_path / "output" / "two"
