@@ -15,6 +15,7 @@ import yaml
 from conftest import ROOT, TINY, run_tool, start_tool
 
 from engine.config import load_config
+from engine.environment import cores
 from engine.errors import InputError
 from engine.locks import claim, is_claimed
 from engine.sweep import load_sweep
@@ -190,7 +191,8 @@ def test_a_run_of_a_sweep_is_a_run_of_train(swept, tmp_path):
     """The same bytes as from tools/train.py by hand; and its own config.yaml names it."""
     folder = swept[0] / "output" / "small" / "norm=bn,images_per_worker=2,seed=1"
     options = ["model.norm=bn", "batch.images_per_worker=2", "seed=1", f"output={tmp_path}", "name=hand"]
-    done = run_tool("train.py", "-c", swept[0] / "tiny.yaml", "-o", *options)
+    threads = str(max(1, cores() // 2))  # as many as each of two runs at a time has
+    done = run_tool("train.py", "-c", swept[0] / "tiny.yaml", "-o", *options, OMP_NUM_THREADS=threads)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "hand" / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
     assert load_config(folder / "config.yaml").folder == folder
@@ -317,7 +319,7 @@ def test_sigterm_saves_and_says_so(tmp_path):
 
 def test_two_runners_share_a_sweep(swept, tmp_path):
     path = write_sweep(tmp_path, more="  figures: [figure_1, figure_5, table_2]\n")
-    runners = [start_tool("sweep.py", "-c", path, "--jobs", "1") for _ in range(2)]
+    runners = [start_tool("sweep.py", "-c", path, "--jobs", "2") for _ in range(2)]
     said = [runner.communicate(timeout=300) for runner in runners]
     assert [runner.returncode for runner in runners] == [0, 0], said
     assert without_times(tmp_path / "output" / "small") == without_times(swept[0] / "output" / "small")
