@@ -1,6 +1,7 @@
 """What all commands share: -c and -o, and how a command ends."""
 
 import argparse
+import signal
 import sys
 
 from data import DataError
@@ -35,3 +36,6 @@ def command(main):
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(stopped.status)
+    except KeyboardInterrupt:
+        print("stopped by SIGINT", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

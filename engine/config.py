@@ -180,7 +180,7 @@ class Config(Section):
 
     def to_yaml(self) -> str:
         """Every value; `load_config` of it gives this Config again."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return write_yaml(self.model_dump(mode="json"))
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -208,8 +208,8 @@ def read_values(path: str | Path, overrides: Iterable[str] = ()) -> tuple[dict, 
     return values, origins
 
 
-def make_config(values: dict, origins: dict, path: str | Path, schema: type[Config] = Config) -> Config:
-    """Check such values and make them a Config, or another `schema` that is one. Raises InputError."""
+def make_config(values: dict, origins: dict, path: str | Path, schema: type[Section] = Config):
+    """Check such values and make them a Config, or what another `schema` says. Raises InputError."""
     try:
         text = json.dumps(values)
     except (TypeError, ValueError, RecursionError) as error:
@@ -234,6 +234,9 @@ class _Reader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_int(self, node):
+        return int(self.construct_scalar(node))  # 010 is ten
+
 
 _Reader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
@@ -246,6 +249,28 @@ for _kind, _pattern, _first in (
     ("float", _FLOAT, "-+0123456789."),
 ):
     _Reader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+_Reader.add_constructor("tag:yaml.org,2002:int", _Reader.construct_int)
+
+
+class _Writer(yaml.SafeDumper):
+    """Quotes what either version of YAML would take for something else than text."""
+
+
+for _first, _resolvers in _Reader.yaml_implicit_resolvers.items():
+    for _tag, _regexp in _resolvers:
+        _Writer.add_implicit_resolver(_tag, _regexp, [_first])
+
+
+def write_yaml(values) -> str:
+    """Values as a YAML text that `read_yaml` gives back."""
+    return yaml.dump(values, Dumper=_Writer, sort_keys=False, allow_unicode=True)
+
+
+def parse_value(text: str):
+    """One value of YAML, as in `-o key=value`. Raises yaml.YAMLError."""
+    return yaml.load(text, _Reader)
 
 
 def read_yaml(path: Path) -> dict:
@@ -298,7 +323,7 @@ def _override(values, text, origins):
     if not equals or not key:
         raise InputError(f"-o {text}: expected key=value, for example -o schedule.epochs=10")
     try:
-        value = yaml.load(value, _Reader)
+        value = parse_value(value)
     except yaml.YAMLError as error:
         raise InputError(f"-o {text}: not a YAML value: {' '.join(str(error).split())}") from None
     *path, last = key.split(".")
@@ -307,18 +332,17 @@ def _override(values, text, origins):
         parent = parent.get(part) if isinstance(parent, dict) else None
     if parent is None and last.isdigit():  # an element of a list that no file mentions: of its default
         parent = _default_list(path)
-        merge_values(values, nested(path, parent), source, origins)
+        merge_values(values, _nested(path, parent), source, origins)
     if isinstance(parent, list):
         if not last.isdigit() or int(last) >= len(parent):
             raise InputError(f"{source}: expected an index from 0 to {len(parent) - 1} behind {'.'.join(path)}")
         parent[int(last)] = value
         origins[tuple(path)] = source
         return
-    merge_values(values, nested([*path, last], value), source, origins)
+    merge_values(values, _nested([*path, last], value), source, origins)
 
 
-def nested(path, value) -> dict:
-    """{a: {b: value}} for the path [a, b]."""
+def _nested(path, value):
     for part in reversed(path):
         value = {part: value}
     return value
@@ -371,13 +395,17 @@ def _keys_at(location, schema):
     return list(section.model_fields)
 
 
-def config_keys(data_name: str) -> list[str]:
-    """Every dotted key of a config whose data section is `data_name`'s."""
+def config_keys() -> list[str]:
+    """Every dotted key that a config may have, whatever its data set."""
 
     def walk(section, at):
         for name, field in section.model_fields.items():
-            kind = DATA_SECTIONS[data_name] if (*at, name) == ("data",) else field.annotation
-            inner = next((kind for kind in (kind, *get_args(kind)) if hasattr(kind, "model_fields")), None)
-            yield from walk(inner, (*at, name)) if inner else [".".join((*at, name))]
+            kinds = (field.annotation, *get_args(field.annotation))
+            kinds = DATA_SECTIONS.values() if (*at, name) == ("data",) else kinds
+            inner = [kind for kind in kinds if hasattr(kind, "model_fields")]
+            for kind in inner:
+                yield from walk(kind, (*at, name))
+            if not inner:
+                yield ".".join((*at, name))
 
-    return list(walk(Config, ()))
+    return list(dict.fromkeys(walk(Config, ())))

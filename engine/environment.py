@@ -17,8 +17,17 @@ from pathlib import Path
 
 
 def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """How many cores this process may use; a container may be given less time than the cores that it sees."""
+    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    groups = Path("/sys/fs/cgroup")
+    try:
+        if (groups / "cpu.max").exists():
+            quota, period = (groups / "cpu.max").read_text().split()
+        else:
+            quota, period = ((groups / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return max(1, min(seen, round(int(quota) / int(period)))) if int(quota) > 0 else seen
+    except (OSError, ValueError):  # no such limit
+        return seen
 
 
 def _use_all_cores():

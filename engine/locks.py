@@ -41,10 +41,12 @@ def is_claimed(folder: Path) -> bool:
     """Whether another process is training in this folder now."""
     if not folder.exists():
         return False
-    lock = hold(folder / RUN_LOCK)
-    if lock:
-        lock.close()
-    return lock is None
+    for seconds in (0.05, 0):
+        if lock := hold(folder / RUN_LOCK):
+            lock.close()
+            return False
+        time.sleep(seconds)  # it may have been no more than another's look
+    return True
 
 
 @contextlib.contextmanager

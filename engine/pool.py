@@ -17,7 +17,8 @@ from engine.errors import InputError, Stopped
 from engine.folder import write_text
 from engine.locks import hold, is_claimed
 from engine.sweep import Run, Sweep
-from engine.sweep_folder import CONSOLE_FILE, FAILED_FILE, state
+from engine.sweep_folder import CONSOLE_FILE, material_changes, state
+from engine.sweep_results import FAILED_FILE
 
 TRIES = 2
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -45,6 +46,7 @@ class Job:
     began: float = 0.0
     seconds: float = 0.0  # that its processes have taken
     held: object = None  # the lock that keeps other runners from it
+    last_lines: str = ""  # where it has failed
 
 
 def make_slots(sweep: Sweep, jobs: int | None, devices: list[str] | None) -> list[Slot]:
@@ -65,18 +67,23 @@ def make_slots(sweep: Sweep, jobs: int | None, devices: list[str] | None) -> lis
 
 
 def _gpu_slots(each, jobs, devices):
-    there = os.environ.get("CUDA_VISIBLE_DEVICES")
-    there = there.split(",") if there else [str(number) for number in range(paddle.device.cuda.device_count())]
-    if not there or not on_gpu():
-        raise InputError("--devices: Paddle sees no GPU here; leave it out to use the CPU's cores")
-    devices = devices or there
+    if not on_gpu():
+        raise InputError("--devices: this sweep's runs are on the CPU (device: cpu, or Paddle sees no GPU)")
+    there = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(paddle.device.cuda.device_count())))
+    there = [device.strip() for device in there.split(",")]
+    devices = [device.strip() for device in devices or there]
+    if len(set(devices)) < len(devices):
+        raise InputError(f"--devices {','.join(devices)}: names one twice; several runs on a GPU are for --jobs")
     if strange := [device for device in devices if device not in there]:
         raise InputError(f"--devices {strange[0]}: Paddle sees {', '.join(there)}")
     if len(devices) < each:
         raise InputError(f"a run of this sweep takes {each} GPUs (sweep.devices_per_run), but there are {len(devices)}")
     groups = [devices[start : start + each] for start in range(0, len(devices) - each + 1, each)]
     visible = [",".join(groups[job % len(groups)]) for job in range(jobs or len(groups))]
-    return [Slot(_launcher(each), {"CUDA_VISIBLE_DEVICES": group}) for group in visible]
+    threads = str(max(1, cores() // (len(visible) * each)))
+    return [
+        Slot(_launcher(each), {"CUDA_VISIBLE_DEVICES": group, "OMP_NUM_THREADS": threads}) for group in visible
+    ]
 
 
 def _launcher(devices, *options):
@@ -94,12 +101,11 @@ class Pool:
     """
 
     def __init__(self, runs: list[Run], slots: list[Slot]):
+        for run in runs:
+            (run.config.folder / FAILED_FILE).unlink(missing_ok=True)  # another start is another chance
         self.jobs = [Job(run, state(run)) for run in runs]
         self.slots, self.free = slots, list(slots)
         self.started, self.began = datetime.now().astimezone().isoformat(), time.monotonic()
-        for job in self.jobs:
-            if job.state == "failed":
-                job.state = "stopped"  # another start is another chance
 
     def work(self, done, look):
         """Blocks until every job is finished or failed; calls done(job) at each such end and look() all the time.
@@ -123,6 +129,7 @@ class Pool:
         """What this runner did until now, for sessions.jsonl; times in seconds."""
         return {
             "started": self.started,
+            "arguments": sys.argv[1:],
             "seconds": round(time.monotonic() - self.began, 1),
             "processes": len(self.slots),
             "environment": self.slots[0].environment,
@@ -134,30 +141,38 @@ class Pool:
         """Whatever there is to do for a job now."""
         folder = job.run.config.folder
         if job.process is not None:
-            if job.process.poll() is None:
+            status = job.process.poll()
+            if status is None:
                 return
             self.free.append(job.slot)
             self._let_go(job)
             if job.state != "finished" and job.tries >= TRIES and not is_claimed(folder):
                 lines = (folder / CONSOLE_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
-                write_text(folder / FAILED_FILE, "\n".join(lines[-LAST_LINES:]) + "\n")
-                job.state = "failed"
+                self._fail(job, "\n".join([*lines[-LAST_LINES:], f"(it ended with status {status})"]) + "\n")
             return
         if is_claimed(folder):
             job.state = "elsewhere"
             return
         job.state = state(job.run)
-        if job.state == "finished" or not self.free:
+        if job.state == "failed":  # by another runner, just now
+            job.last_lines = (folder / FAILED_FILE).read_text(encoding="utf-8")
+        if job.state in ("finished", "failed") or not self.free:
             return
         folder.mkdir(parents=True, exist_ok=True)
         job.held = hold(folder / ".runner")
         if job.held is None:  # another runner has just started it
             job.state = "elsewhere"
-        elif (now := state(job.run)) == "finished" or is_claimed(folder):
-            job.held.close()  # and that has even ended meanwhile, or lives on without its runner
-            job.state = now
+        elif state(job.run) in ("finished", "failed") or is_claimed(folder):
+            job.held.close()  # it has even ended meanwhile, or lives on without its runner
+        elif changes := material_changes(job.run):
+            job.held.close()
+            self._fail(job, f"meanwhile its folder was used with another {changes[0][0]}: {changes[0][1]}\n")
         else:
             self._start(job)
+
+    def _fail(self, job, last_lines):
+        job.state, job.last_lines = "failed", last_lines
+        write_text(job.run.config.folder / FAILED_FILE, last_lines)
 
     def _let_go(self, job):
         job.seconds += time.monotonic() - job.began
@@ -166,7 +181,6 @@ class Pool:
 
     def _start(self, job):
         folder = job.run.config.folder
-        (folder / FAILED_FILE).unlink(missing_ok=True)
         write_text(folder / "config.yaml", job.run.config.to_yaml())
         job.slot, job.tries, job.began, job.state = self.free.pop(0), job.tries + 1, time.monotonic(), "running"
         command = [*job.slot.command, TRAIN, "-c", folder / "config.yaml", "-r", "auto"]
@@ -211,12 +225,16 @@ def _signals_raise():
     """Within, SIGTERM, SIGHUP and Ctrl-C raise Stopped."""
 
     def stop(number, frame):
-        for each in before:  # once is enough; now the runs are being stopped
-            signal.signal(each, signal.SIG_IGN)
-        raise Stopped(number, "with its runs; they are saved, the same command continues")
+        for each, handler in before.items():  # now the runs are being stopped; a second signal has its usual effect
+            signal.signal(each, handler)
+        raise Stopped(number, "with its runs; the same command continues")
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, stop) for number in numbers}
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in [number for number, handler in before.items() if handler is signal.SIG_IGN]:
+        del before[number]  # under nohup a hangup is not meant for us
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:

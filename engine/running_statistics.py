@@ -1,6 +1,7 @@
 """What becomes of BN's running statistics where a step is cut into passes, or spread over devices."""
 
 import contextlib
+import math
 
 import numpy as np
 import paddle
@@ -57,19 +58,20 @@ def make_precise(learner, train_loader, config, epoch):
     """Replace the running statistics by those of `bn_precise_images` training images under the weights as they are.
 
     Wu & Johnson (arXiv:2105.07576, section 3): the mean of the batches' means, and the variance within batches and
-    between them. A batch has as many images as one of evaluation: it shall stand for all images, whatever the
-    number that shared statistics in training. Over several devices every one gets the statistics of all.
+    between them. A batch has as many images as one of evaluation, or a few less: it shall stand for all images,
+    whatever the number that shared statistics in training. Over several devices every one gets the statistics of all.
     """
     layers = list(_batch_norms(learner.model))
     if not layers:
         return
     dataset, ranks = train_loader.dataset, train_loader.ranks
-    images = min(config.reading.evaluation_images * ranks, config.bn_precise_images, len(dataset)) // ranks * ranks
+    wanted = min(config.bn_precise_images, len(dataset))
+    passes = math.ceil(wanted / (config.reading.evaluation_images * ranks))
+    images = max(1, wanted // passes // ranks) * ranks
     loader = Loader(
         dataset, images, train=True, seed=config.seed, rank=train_loader.rank, ranks=ranks,
         processes=train_loader.processes,
     )
-    passes = min(config.bn_precise_images // images, loader.steps_per_epoch)
     settings = [(layer.momentum, layer.images_per_worker) for layer in layers]
     for layer in layers:
         layer.momentum, layer.images_per_worker = 0.0, None  # what is tracked is then the batch itself

@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pydantic
+import yaml
 from pydantic import BeforeValidator, PositiveInt
 
-from engine.config import Config, Section, config_keys, make_config, merge_values, nested, read_values
+from engine.config import Config, Section, config_keys, make_config, merge_values, parse_value, read_values
 from engine.errors import InputError
-from engine.report import check_figures
+from engine.paper_figures import check_figures
 
-SEPARATE = ("name", "output")  # keys that every run has of its own
+SEPARATE = ("name", "output", "device")  # keys that are the runner's business, not an axis
 
 
 def _as_list(value):
@@ -41,7 +43,10 @@ class SweepSection(Section):
     devices_per_run: PositiveInt = 1  # more: paddle.distributed.launch starts a process for each
 
 
-class SweepConfig(Config):
+class SweepFile(Section):
+    """A sweep's file as far as it is no config; that is checked with each run."""
+
+    model_config = pydantic.ConfigDict(extra="ignore")
     sweep: SweepSection
 
 
@@ -59,7 +64,6 @@ class Sweep:
     file: str  # the name of the YAML file
     section: SweepSection
     grids: list[dict[str, list]]  # the axes, their keys dotted
-    shared: dict  # the values of the file itself, every one; axes go over them
     runs: list[Run]
 
     @property
@@ -72,6 +76,11 @@ class Sweep:
                     values[axis].append(value)
         return values
 
+    @property
+    def shared(self) -> dict:
+        """The values that are the same in all runs."""
+        return _common([run.config.model_dump(mode="json", exclude=set(SEPARATE)) for run in self.runs])
+
     def only(self, conditions: Iterable[str]) -> list[Run]:
         """The runs that meet all conditions `axis=value` or `axis=value,value`. Raises InputError."""
         runs = self.runs
@@ -81,7 +90,7 @@ class Sweep:
                 raise InputError(f"--only {condition}: expected axis=value, for example --only norm=gn")
             axis = full_key(key, list(self.axis_values), f"--only {condition}", "axis of this sweep")
             there = [text_of(value) for value in self.axis_values[axis]]
-            wanted = choices.split(",")
+            wanted = [choice if choice in there else _as_written(choice) for choice in choices.split(",")]
             if strange := [choice for choice in wanted if choice not in there]:
                 raise InputError(f"--only {condition}: {axis} is never {strange[0]}; expected {', '.join(there)}")
             runs = [run for run in runs if axis in run.values and text_of(run.values[axis]) in wanted]
@@ -95,37 +104,32 @@ def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
     values, origins = read_values(path, overrides)
     if "sweep" not in values:
         raise InputError(f"{path}: has no section `sweep`, which says what varies; a single run is for tools/train.py")
-    base = make_config(values, origins, path, SweepConfig)
-    section = base.sweep
+    section = make_config(values, origins, path, SweepFile).sweep
     where = f"{path}: sweep.axes"
-    keys = [key for key in config_keys(base.data.name) if key not in SEPARATE]
-    grids = [
-        {full_key(axis, keys, where, "config key"): choices for axis, choices in grid.items()} for grid in section.axes
-    ]
+    grids = [_with_full_keys(grid, where) for grid in section.axes]
     _check_grids(grids, where)
-    if given := [key for override in overrides if (key := override.partition("=")[0]) in _axes(grids)]:
-        raise InputError(f"-o {given[0]}: is an axis of this sweep; choose among its values with --only")
-    holes = [
-        {full_key(axis, _axes(grids), f"{path}: sweep.without", "axis"): choice for axis, choice in hole.items()}
-        for hole in section.without
-    ]
-    shared = base.model_dump(mode="json", exclude={"sweep", *SEPARATE})
+    axes = list(dict.fromkeys(axis for grid in grids for axis in grid))
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key in axes or any(axis.startswith(key + ".") for axis in axes):
+            raise InputError(f"-o {key}: is an axis of this sweep, or holds one; choose among its values with --only")
+    holes = [_hole(hole, grids, axes, f"{path}: sweep.without") for hole in section.without]
     del values["sweep"]
     runs = {}
     for chosen in itertools.chain.from_iterable(map(_points, grids)):
-        if any(_meets(chosen, hole) for hole in holes):
+        if any(all(axis in chosen and chosen[axis] in there for axis, there in hole.items()) for hole in holes):
             continue
-        name = _name(chosen, _axes(grids))
+        name = _name(chosen, axes)
         if name in runs:
-            raise InputError(f"{where}: {name} is there twice")
+            raise InputError(f"{where}: two runs would have the folder {name}")
         own, own_origins = copy.deepcopy(values), dict(origins)
-        for axis, value in chosen.items():
-            merge_values(own, nested(axis.split("."), value), where, own_origins)
-        own["name"] = f"{base.name}/{name}"
+        merge_values(own, _nested(chosen), where, own_origins)
+        own["name"] = f"{values['name']}/{name}"
         runs[name] = Run(name, chosen, make_config(own, own_origins, path))
     if not runs:
         raise InputError(f"{path}: sweep.without: leaves no run")
-    sweep = Sweep(base.name, base.folder, Path(path).name, section, grids, shared, list(runs.values()))
+    folder = next(iter(runs.values())).config.folder.parent
+    sweep = Sweep(values["name"], folder, Path(path).name, section, grids, list(runs.values()))
     try:
         check_figures(section.figures, sweep.axis_values)
     except InputError as error:
@@ -148,13 +152,30 @@ def full_key(key, keys, where, kind) -> str:
 
 def text_of(value) -> str:
     """A value as a part of a folder's name."""
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list):
         return "+".join(map(text_of, value)) or "none"
-    if isinstance(value, dict):
-        return "+".join(f"{key}-{text_of(inner)}" for key, inner in value.items())
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     return re.sub(r"[^\w.+-]", "_", str(value))
+
+
+def _as_written(text):
+    """How a value that was typed, such as 1e-2, stands in a folder's name."""
+    try:
+        return text_of(parse_value(text))
+    except yaml.YAMLError:
+        return text
+
+
+def _with_full_keys(grid, where):
+    keys = [key for key in config_keys() if key not in SEPARATE]
+    full = {}
+    for key, choices in grid.items():
+        axis = full_key(key, keys, where, "config key")
+        if axis in full:
+            raise InputError(f"{where}: {axis} is there twice")
+        full[axis] = choices
+    return full
 
 
 def _check_grids(grids, where):
@@ -164,11 +185,22 @@ def _check_grids(grids, where):
         for axis, choices in grid.items():
             if not choices:
                 raise InputError(f"{where}: {axis}: empty; expected a list of one value or more")
+            if twice := [choice for number, choice in enumerate(choices) if choice in choices[:number]]:
+                raise InputError(f"{where}: {axis}: has {twice[0]} twice")
 
 
-def _axes(grids):
-    """Every axis of the grids once, in their order."""
-    return list(dict.fromkeys(axis for grid in grids for axis in grid))
+def _hole(hole, grids, axes, where):
+    """axis -> the values that are left out together."""
+    if not hole:
+        raise InputError(f"{where}: empty; expected axes with the values to leave out")
+    full = {}
+    for key, choice in hole.items():
+        axis = full_key(key, axes, where, "axis of this sweep")
+        there = [value for grid in grids for value in grid.get(axis, ())]
+        full[axis] = [choice] if choice in there or not isinstance(choice, list) else choice
+        if strange := [value for value in full[axis] if value not in there]:
+            raise InputError(f"{where}: {axis} is never {strange[0]}; expected some of {there}")
+    return full
 
 
 def _points(grid):
@@ -176,11 +208,28 @@ def _points(grid):
         yield dict(zip(grid, values, strict=True))
 
 
-def _meets(chosen, hole):
-    return all(
-        axis in chosen and chosen[axis] in (choice if isinstance(choice, list) else [choice])
-        for axis, choice in hole.items()
-    )
+def _nested(chosen):
+    """{"a.b": value} as {a: {b: value}}."""
+    values = {}
+    for axis, value in chosen.items():
+        *path, last = axis.split(".")
+        inner = values
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    return values
+
+
+def _common(dumps):
+    """The keys, and those within, whose value is the same in all of these."""
+    common = {}
+    for key, value in dumps[0].items():
+        others = [dump.get(key) for dump in dumps]
+        if all(isinstance(other, dict) for other in others):
+            common[key] = _common(others)
+        elif all(key in dump and dump[key] == value for dump in dumps):
+            common[key] = value
+    return common
 
 
 def _name(chosen, axes):

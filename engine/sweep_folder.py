@@ -5,20 +5,19 @@ run itself belongs to the process that trains it (`engine.folder.claim`).
 """
 
 import csv
+import functools
 import io
 import json
 
-import yaml
-
-from engine.config import read_yaml
+from engine.config import read_yaml, write_yaml
 from engine.errors import InputError
 from engine.folder import changes_since, differences, write_text
 from engine.locks import alone, is_claimed, share
 from engine.sweep import Run, Sweep
+from engine.sweep_results import FAILED_FILE, RESULTS_FILE, SESSIONS_FILE, SWEEP_FILE
 
-SWEEP_FILE, RESULTS_FILE, SESSIONS_FILE = "sweep.yaml", "results.csv", "sessions.jsonl"
 CONSOLE_FILE = "console.log"  # in a run's folder: what its processes printed
-FAILED_FILE = "failed.txt"  # in a run's folder: the last lines of a run that failed for good
+TAIL_BYTES = 16384  # of metrics.jsonl: more than the last line of any kind, of which there is one a window
 # Keys without influence on what a run results in: a finished run stays what it is when they change.
 IMMATERIAL = (
     "name", "output", "device", "record", "checkpoint", "expect", "reading.processes", "batch.workers_per_pass"
@@ -32,8 +31,8 @@ def open_sweep_folder(sweep: Sweep) -> list[str]:
     this sweep, or where another runner is at work in it with other values.
     """
     folder = sweep.folder
-    _check(sweep)
     try:
+        check_sweep_folder(sweep)
         folder.mkdir(parents=True, exist_ok=True)
         with alone(folder / ".lock"):
             before, now = _described(folder), description(sweep)
@@ -42,21 +41,27 @@ def open_sweep_folder(sweep: Sweep) -> list[str]:
             lines = _move_changed(sweep)
             if before not in (None, now):
                 lines = [f"changed: {key}: {was} -> {is_now}" for key, was, is_now in differences(before, now)] + lines
-            write_text(folder / SWEEP_FILE, yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
+            write_text(folder / SWEEP_FILE, write_yaml(now))
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
     return lines
 
 
-def _check(sweep):
+def check_sweep_folder(sweep: Sweep) -> None:
+    """Raise InputError where the sweep's folder holds something else."""
     folder = sweep.folder
     if not folder.exists():
         return
     before = _described(folder)
-    if before is None and (not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())):
+    if before is None and (not folder.is_dir() or any(map(_is_strange, folder.iterdir()))):
         raise InputError(f"{folder}: is there and is no sweep's folder; choose another with -o name=...")
     if before and before.get("file") != sweep.file:
         raise InputError(f"{folder}: holds the sweep of {before.get('file')}; choose another with -o name=...")
+
+
+def _is_strange(path):
+    """Whether a file is none that a runner leaves which was killed before it could write its first."""
+    return not path.name.startswith(".") and path.suffix != ".part"
 
 
 def _described(folder):
@@ -86,8 +91,13 @@ def _move_changed(sweep):
 
 def material_changes(run: Run) -> list[tuple]:
     """(key, before, now) of what in the folder of a run is not as it would be now, and matters for its result."""
-    changes = changes_since(run.config)
-    return [change for change in changes if not change[0].startswith(IMMATERIAL)]
+    return [change for change in changes_since(run.config) if _matters(*change)]
+
+
+def _matters(key, was, is_now):
+    if key == "data.root":  # another folder may hold the same data; no folder, or the fetched set, is another set
+        return {None, "full"} & {was, is_now}
+    return not key.startswith(IMMATERIAL)
 
 
 def description(sweep: Sweep) -> dict:
@@ -106,16 +116,18 @@ def state(run: Run) -> str:
     return "failed" if (folder / FAILED_FILE).exists() else "stopped"
 
 
-def row(run: Run) -> dict:
-    """A run's line of results.csv. Errors are fractions."""
-    config, finished = run.config, state(run) == "finished"
-    result = json.loads((config.folder / "result.json").read_text(encoding="utf-8")) if finished else {}
+def row(run: Run, axes) -> dict:
+    """A run's line of results.csv. Errors are fractions; an axis has its value in effect, as `_cell` writes it."""
+    config, reached = run.config, state(run)
+    path = config.folder / "result.json"
+    result = json.loads(path.read_text(encoding="utf-8")) if reached == "finished" else {}
+    values = config.model_dump(mode="json")
     grouped = config.model.norm == "gn"
     by_channels = config.model.norm_channels_per_group
     return {
         "run": run.name,
-        "state": state(run),
-        **{axis: json.dumps(value) if isinstance(value, (list, dict)) else value for axis, value in run.values.items()},
+        "state": reached,
+        **{axis: _cell(functools.reduce(dict.get, axis.split("."), values)) for axis in axes},
         "protocol": config.batch.protocol,
         "norm": config.model.norm,
         "norm_groups": config.model.norm_groups if grouped and by_channels is None else None,
@@ -138,14 +150,21 @@ def row(run: Run) -> dict:
     }
 
 
+def _cell(value):
+    """JSON, but for a text that could be taken for nothing else."""
+    try:
+        json.loads(value)
+    except (TypeError, ValueError):
+        return value if isinstance(value, str) else json.dumps(value)
+    return json.dumps(value)
+
+
 def write_results(sweep: Sweep, session: dict) -> None:
     """Write results.csv, a row for every run in the sweep's order, and this runner's line of sessions.jsonl."""
     with alone(sweep.folder / ".lock"):
-        rows = [row(run) for run in sweep.runs]
-        axes = list(sweep.axis_values)
-        names = ["run", "state", *axes, *(name for name in rows[0] if name not in ("run", "state", *axes))]
+        rows = [row(run, sweep.axis_values) for run in sweep.runs]
         text = io.StringIO()
-        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_text(sweep.folder / RESULTS_FILE, text.getvalue())
@@ -160,7 +179,7 @@ def progress(run: Run) -> dict:
     path, found = run.config.folder / "metrics.jsonl", {"epoch": 0, "step": 0, "top1_error": None}
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL))
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
             lines = file.read().decode("utf-8", "replace").splitlines(keepends=True)
     except OSError:
         return found
@@ -171,6 +190,3 @@ def progress(run: Run) -> dict:
             if record["kind"] == "eval":
                 found["top1_error"] = record["top1_error"]
     return found
-
-
-TAIL = 16384  # bytes: some windows of steps and the last evaluation, if windows are not very short

@@ -16,6 +16,7 @@ from engine.build import (
     build_optimizer,
     build_schedule,
     check_device,
+    load_pretrained,
 )
 from engine.config import Batch, Config
 from engine.environment import on_gpu
@@ -58,7 +59,7 @@ def _plans(sweep, runs, timed):
     for run in runs:
         config, dump = run.config, run.config.model_dump(mode="json")
         data = json.dumps(dump["data"])
-        kind = json.dumps([dump["model"], dump["batch"], data])
+        kind = json.dumps([dump["model"], dump["batch"], dump["pretrained"], data])
         with _naming(run):
             if data not in sets:
                 sets[data] = build_data(config)
@@ -66,12 +67,15 @@ def _plans(sweep, runs, timed):
             build_schedule(config, train_loader.steps_per_epoch)
             if kind not in speeds:
                 model = build_model(config, train_loader.dataset)
+                if config.pretrained:
+                    load_pretrained(model, config.pretrained)
                 speeds[kind] = _seconds_per_image(config, model, train_loader) if timed else None
         epochs = config.schedule.epochs
         steps = train_loader.steps_per_epoch * epochs
         evaluations = math.ceil(epochs / config.evaluate_every_epochs)
         images, evaluated = steps * config.batch.images_per_step, evaluations * len(validation_loader.dataset)
-        seconds = speeds[kind] * (images + FORWARD_SHARE * evaluated) if timed else None
+        images_of_a_device = (images + FORWARD_SHARE * evaluated) / sweep.section.devices_per_run
+        seconds = speeds[kind] * images_of_a_device if timed else None
         plans[run.name] = Plan(steps, images, seconds)
     return plans
 

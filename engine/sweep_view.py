@@ -32,12 +32,15 @@ def show_plan(sweep: Sweep, runs, plans, states, processes) -> None:
             run.name, states[run.name], str(batch.images_per_worker), str(batch.workers), str(batch.images_per_step),
             f"{run.config.lr:.6g}", str(run.config.schedule.epochs), str(plan.steps), duration(plan.seconds),
         )
-    left = sum(plans[run.name].seconds for run in runs if states[run.name] != "finished") / processes
+    left = sum(
+        plans[run.name].seconds * (1 - progress(run)["step"] / plans[run.name].steps * (states[run.name] == "stopped"))
+        for run in runs if states[run.name] != "finished"
+    )
     screen = console()
     screen.print(table)
     screen.print(
-        f"{len(runs)} runs in {sweep.folder}, {processes} at a time; what is left takes about {duration(left)} "
-        "(a few steps were timed on this machine as it is)", soft_wrap=True, highlight=False,
+        f"{len(runs)} runs in {sweep.folder}, {processes} at a time; what is left takes about "
+        f"{duration(left / processes)} (a few steps were timed here)", soft_wrap=True, highlight=False, markup=False,
     )
 
 
@@ -86,7 +89,7 @@ class View:
         self.looked = now
         for job in self.jobs:
             if job.state in ("running", "elsewhere"):
-                self.progress[job.run.name] = progress(job.run)
+                self._look_at(job)
             if self.shown.get(job.run.name) != (job.state, job.tries) and job.state in ("running", "elsewhere"):
                 again = ", once more" if job.tries > 1 else ""
                 self.line({"running": f"running   {job.run.name}{again}", "elsewhere": f"elsewhere {job.run.name}: "
@@ -97,10 +100,14 @@ class View:
 
     def done(self, job):
         """Say that a run has come to its end."""
-        self.progress[job.run.name] = progress(job.run)
+        self._look_at(job)
         error = self.progress[job.run.name]["top1_error"]
         shown = f", top-1 error {100 * error:.2f} %" if job.state == "finished" and error is not None else ""
         self.line(f"{job.state:<9} {job.run.name}{shown} ({self.summary()})")
+
+    def _look_at(self, job):
+        known = {key: value for key, value in progress(job.run).items() if value is not None}
+        self.progress[job.run.name].update(known)  # the last evaluation may be too far up in the file by now
 
     def summary(self):
         """How many runs are done, and how long the rest takes."""

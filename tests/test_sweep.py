@@ -14,12 +14,13 @@ import pytest
 import yaml
 from conftest import ROOT, TINY, run_tool, start_tool
 
-from engine.config import load_config
+from engine import pool
+from engine.config import load_config, write_yaml
 from engine.environment import cores
-from engine.errors import InputError
+from engine.errors import InputError, Stopped
 from engine.locks import claim, is_claimed
 from engine.sweep import load_sweep
-from engine.sweep_folder import progress, state
+from engine.sweep_folder import _matters, material_changes, progress, state
 
 AXES = "{norm: [bn, gn], images_per_worker: [4, 2], seed: [0, 1]}"
 TIMES = ("train_seconds",)
@@ -94,6 +95,30 @@ def test_protocols_of_a_sweep(tmp_path):
     assert found == [(1, 0.05), (1, 0.025)]
 
 
+def test_axes_are_laid_over_the_file_together(tmp_path):
+    """A data set's own keys survive the choice of the data set, in whatever order the axes are named."""
+    axes = "{train_images: [16, 24], data.name: [synthetic, fashion_mnist]}"
+    sweep = load_sweep(write_sweep(tmp_path, axes), ["batch.images_per_worker=1"])
+    assert [(run.config.data.name, run.config.data.train_images) for run in sweep.runs] == [
+        ("synthetic", 16), ("fashion_mnist", 16), ("synthetic", 24), ("fashion_mnist", 24),
+    ]
+
+
+def test_the_file_alone_need_not_be_a_config(tmp_path):
+    path = write_sweep(tmp_path, "{images_per_worker: [8, 4]}", base="")
+    options = ["batch.protocol=norm_batch", "batch.workers=null", "batch.images_per_step=16"]
+    sweep = load_sweep(path, [*options, "batch.workers_per_pass=1"])
+    assert [run.config.batch.workers for run in sweep.runs] == [2, 4]
+    assert sweep.shared["batch"] == {"protocol": "norm_batch", "images_per_step": 16, "workers_per_pass": 1}
+    assert sweep.shared["schedule"]["epochs"] == 2 and "name" not in sweep.shared
+
+
+def test_numbers_in_names_and_values_are_decimal(tmp_path):
+    path = write_sweep(tmp_path, "{seed: [08, 010]}", name="0918.yaml")
+    assert [run.config.seed for run in load_sweep(path).runs] == [8, 10]
+    assert write_yaml({"name": "0918", "on": "on", "other": "1e3"}) == "name: '0918'\n'on': 'on'\nother: '1e3'\n"
+
+
 def test_only(small):
     sweep = load_sweep(small)
     assert {run.name for run in sweep.only(["norm=gn", "images_per_worker=2"])} == {
@@ -103,7 +128,7 @@ def test_only(small):
     for bad, words in [
         ("norm=ln", "model.norm is never ln; expected bn, gn"),
         ("norms=bn", "norms is no axis of this sweep; did you mean model.norm?"),
-        ("norm", "expected axis=value"),
+        ("norm", "expected axis=value"), ("norm=bn,[", "model.norm is never"),
     ]:
         with pytest.raises(InputError, match=words):
             sweep.only([bad])
@@ -115,6 +140,8 @@ def test_only(small):
         ("{nrom: [bn]}", "", "small.yaml: sweep.axes: nrom is no config key; did you mean model.norm?"),
         ("{groups: [4]}", "", "groups is no config key; did you mean model.norm_groups?"),
         ("{name: [a]}", "", "name can be|name is no config key"),
+        ("{device: [cpu]}", "", "device is no config key"),
+        ("{norm: [bn], model.norm: [gn]}", "", "sweep.axes: model.norm is there twice"),
         ("{output: [a]}", "", "output is no config key"),
         ("{seed: []}", "", "sweep.axes: seed: empty; expected a list"),
         ("{}", "", "sweep.axes: empty"),
@@ -122,7 +149,10 @@ def test_only(small):
         ("{seed: 3}", "", r"sweep.axes.*should be a valid .*got 3"),
         ("{norm: [bn, gm]}", "", "sweep.axes: model.norm: should be 'bn'.*got 'gm'"),
         ("{images_per_worker: [0]}", "", "sweep.axes: batch.images_per_worker: should be greater than 0"),
-        ("{seed: [1, 1]}", "", "seed=1 is there twice"),
+        ("{seed: [1, 1]}", "", "sweep.axes: seed: has 1 twice"),
+        ("{pretrained: [a/b, a_b]}", "", "two runs would have the folder pretrained=a_b"),
+        ("{seed: [1]}", "  without: {seed: 2}\n", "sweep.without: seed is never 2"),
+        ("{seed: [1]}", "  without: {}\n", "sweep.without: empty"),
         ("{seed: [1]}", "  without: {seed: 1}\n", "sweep.without: leaves no run"),
         ("{seed: [1]}", "  without: {norm: bn}\n", "sweep.without: norm is no axis"),
         ("{seed: [1]}", "  figure: [figure_1]\n", "sweep.figure: unknown key; did you mean figures?"),
@@ -141,6 +171,8 @@ def test_bad_commands_touch_nothing(small, tmp_path):
     many = write_sweep(tmp_path, "{images_per_worker: [2, 64]}", name="many.yaml")
     for arguments, words in [
         (["-c", small, "-o", "seed=3"], "-o seed: is an axis"),
+        (["-c", small, "-o", "model={norm: bn}"], "-o model: is an axis of this sweep, or holds one"),
+        (["-c", small, "-o", "pretrained=/nowhere.pdparams"], "/nowhere.pdparams"),
         (["-c", small, "-o", "model.nrom=bn"], "did you mean norm"),
         (["-c", small, "--only", "norm=xx"], "--only norm=xx"),
         (["-c", small, "--jobs", "0"], "--jobs 0: expected 1 or more"),
@@ -209,6 +241,9 @@ def test_only_what_changed_is_run_again(swept, tmp_path):
     path, folder = copied(swept, tmp_path)
     before = {run: (folder / run / "result.json").stat().st_mtime_ns for run in os.listdir(folder) if "=" in run}
     path.write_text(path.read_text().replace("seed: [0, 1]", "seed: [1, 2]"))
+    plan = run_tool("sweep.py", "-c", path, "--dry-run", "-o", "optimizer.momentum=0.5")
+    states = [line.split()[1] for line in plan.stdout.splitlines() if line.startswith("norm=")]
+    assert states == ["changed", "waiting"] * 4
     done = run_tool("sweep.py", "-c", path, "-o", "record.every_steps=3")  # which changes no result
     assert done.returncode == 0, done.stderr
     assert [row["run"] for row in results(folder)] == [
@@ -244,11 +279,64 @@ def test_a_folder_of_something_else_is_left_alone(swept, tmp_path):
         assert sorted(os.walk(folder.parent)) == listing
 
 
+def test_data_may_lie_elsewhere(swept):
+    sweep = load_sweep(swept[0] / "small.yaml")
+    assert not any(material_changes(run) for run in sweep.runs)
+    assert not _matters("data.root", "/a/imagenet", "/b/imagenet") and _matters("data.root", None, "/a")
+    assert _matters("seed", 0, 1) and not _matters("record.every_steps", 1, 2)
+
+
+def test_another_start_is_another_chance(tmp_path):
+    """For every run that failed, not only for as many as there are slots."""
+    path = write_sweep(tmp_path, "{base_lr: [1e30, 2e30]}")
+    assert run_tool("sweep.py", "-c", path).returncode == 1
+    again = run_tool("sweep.py", "-c", path, "--jobs", "1")
+    assert again.returncode == 1 and again.stdout.count("running ") == 4, again.stdout
+
+
+def test_gpus_are_shared_out(small, monkeypatch):
+    """What each run sees of them. No GPU is needed to say so."""
+    monkeypatch.setattr(pool, "on_gpu", lambda: True)
+    monkeypatch.setattr(pool, "cores", lambda: 16)
+    monkeypatch.setattr(pool.paddle.device.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def seen(*arguments, each=1):
+        sweep = load_sweep(small, [f"sweep.devices_per_run={each}"])
+        return [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in pool.make_slots(sweep, *arguments)]
+
+    assert seen(None, None) == ["0", "1", "2", "3"]
+    assert seen(None, None, each=2) == ["0,1", "2,3"]
+    assert seen(3, ["1"]) == ["1", "1", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, 7")
+    assert seen(None, None) == ["5", "7"] and seen(None, ["7"]) == ["7"]
+    slot = pool.make_slots(load_sweep(small, ["sweep.devices_per_run=2"]), None, None)[0]
+    assert slot.command[1:] == ("-m", "paddle.distributed.launch") and slot.environment["OMP_NUM_THREADS"] == "8"
+    for arguments, each, words in [
+        ((None, ["5", "5"]), 1, "names one twice"), ((None, ["0"]), 1, "Paddle sees 5, 7"),
+        ((None, ["5"]), 2, "takes 2 GPUs"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            seen(*arguments, each=each)
+
+
+def test_a_hangup_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with pool._signals_raise():
+            os.kill(os.getpid(), signal.SIGHUP)
+            with pytest.raises(Stopped):
+                os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_failing_run_is_tried_twice_and_named(tmp_path):
     path = write_sweep(tmp_path, "{base_lr: [0.1, 1e30]}")
     done = run_tool("sweep.py", "-c", path)
     assert done.returncode == 1
-    assert "failed: base_lr=1e+30, twice" in done.stdout and "error: the loss is" in done.stdout
+    for words in ("failed: base_lr=1e+30; its last lines", "error: the loss is", "it ended with status 1"):
+        assert words in done.stdout
     assert done.stdout.count("running   base_lr=1e") == 2
     folder = tmp_path / "output" / "small"
     assert [row["state"] for row in results(folder)] == ["finished", "failed"]
@@ -288,9 +376,13 @@ def test_killed_again_and_again_it_ends_with_the_same_results(swept, tmp_path):
     """SIGKILL ten times, at random moments: of a start, of a run, between two."""
     path = write_sweep(tmp_path, more="  figures: [figure_1, figure_5, table_2]\n")
     random.seed(5)
+    in_training = 0
     for _ in range(10):
         process = start_tool("sweep.py", "-c", path, "--jobs", "2")
         kill_at(process, random.uniform(1.5, 4.5), signal.SIGKILL)
+        sweep = load_sweep(path)
+        in_training += any(state(run) == "stopped" and progress(run)["step"] for run in sweep.runs)
+    assert in_training
     done = run_tool("sweep.py", "-c", path, "--jobs", "2")
     assert done.returncode == 0, done.stderr
     undisturbed, folder = swept[0] / "output" / "small", tmp_path / "output" / "small"

@@ -15,7 +15,7 @@ from engine.command import command, config_parser
 from engine.pool import Pool, make_slots
 from engine.report import results_text, write_report
 from engine.sweep import load_sweep
-from engine.sweep_folder import FAILED_FILE, open_sweep_folder, state, write_results
+from engine.sweep_folder import check_sweep_folder, material_changes, open_sweep_folder, state, write_results
 from engine.sweep_plan import make_plans
 from engine.sweep_view import View, show_plan
 
@@ -28,7 +28,9 @@ def main():
     slots = make_slots(sweep, arguments.jobs, arguments.devices)
     plans = make_plans(sweep, runs, timed=arguments.dry_run)
     if arguments.dry_run:
-        show_plan(sweep, runs, plans, {run.name: state(run) for run in runs}, len(slots))
+        check_sweep_folder(sweep)
+        states = {run.name: "changed" if material_changes(run) else state(run) for run in runs}
+        show_plan(sweep, runs, plans, states, len(slots))
         return
     found = open_sweep_folder(sweep)
     pool = Pool(runs, slots)
@@ -48,9 +50,9 @@ def main():
     print(results_text(sweep.folder))
     if any(state(run) == "finished" for run in sweep.runs):
         print("\n".join(map(str, write_report(sweep.folder))))
-    failed = [job.run for job in pool.jobs if job.state == "failed"]
-    for run in failed:
-        print(f"\nfailed: {run.name}, twice; its last lines:\n{(run.config.folder / FAILED_FILE).read_text()}")
+    failed = [job for job in pool.jobs if job.state == "failed"]
+    for job in failed:
+        print(f"\nfailed: {job.run.name}; its last lines:\n{job.last_lines}")
     sys.exit(1 if failed else 0)
 
 
