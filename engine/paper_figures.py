@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from engine.errors import InputError
 from engine.paper_tables import PAPER_BATCH_SIZES, at_one_batch_size, table_1, table_2, table_3
-from engine.sweep_results import CHANNELS, GROUPS, IMAGES, NORM, NORMS, SweepResults, all_values
+from engine.sweep_results import CHANNELS, GROUPS, IMAGES, NORM, NORMS, SweepResults
 from engine.sweep_words import STATISTICS, listed, percent, seeds_sentence, subtitle
 
 BLACK, GREY = "#222222", "#767676"
@@ -28,6 +28,7 @@ NORM_LOOKS = {
 COLOURS = [BLACK, BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY]  # where the norm is not what differs
 MARKERS = ["o", "s", "^", "D", "v", "<", ">", "p", "h"]
 STROKES = ["-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (8, 2))]
+ROOM = 0.6  # of figure 1's height is the least for the sweep's own lines
 LETTER, LINE, TITLE = 0.075, 0.15, 0.28  # inches: width of a letter, height of a line, of a panel's title
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
@@ -54,24 +55,32 @@ def figure_1(sweep: SweepResults):
         found = [setting.average(sweep.statistic) for setting in line.settings.values()]
         drawn = _draw(axes, list(line.settings), found, line.label, look)
         ends.append((drawn, {"color": look["color"], "fontweight": "bold"}))
+    known = [error for norm in norms for size, error in PAPER_BATCH_SIZES[norm].items() if size in sizes]
+    low, high = axes.get_ylim()
+    apart = known and high - low < ROOM * (max(high, *known) - min(low, *known))
+    strip = _strip_above(axes, "own scale, %") if apart else axes
+    references = []
     for label, norm in paper.items():
-        known = {size: error for size, error in PAPER_BATCH_SIZES[norm].items() if size in sizes}
-        if known:
-            (drawn,) = axes.plot(
-                *zip(*known.items(), strict=True), label=label, color=GREY, linewidth=0.8, linestyle="--",
-                marker=NORM_LOOKS[norm][1], markersize=3.5, markerfacecolor="white", zorder=1.5,
-            )
-            ends.append((drawn, {"color": GREY}))
+        (drawn,) = strip.plot(
+            sizes, [PAPER_BATCH_SIZES[norm].get(size, math.nan) for size in sizes], label=label, color=GREY,
+            linewidth=0.8, linestyle="--", marker=NORM_LOOKS[norm][1], markersize=3.5, markerfacecolor="white",
+            zorder=1.5,
+        )
+        references.append((drawn, {"color": GREY}))
     axes.set_xscale("log", base=2)
     axes.set_xlim(sizes[0] * 2**0.25, sizes[-1] / 2**0.25)
     axes.set_xticks(sizes, labels=map(str, sizes))
     axes.minorticks_off()
     axes.set(xlabel="images per worker", ylabel="validation error, %")
-    _label_ends(axes, ends)
+    if apart:
+        _label_ends(strip, references)
+        _label_ends(axes, ends)
+    else:
+        _label_ends(axes, ends + references)
     return figure, (
         f"Validation error against images per worker, {STATISTICS[sweep.file.statistic]}. "
         f"{_from_end_to_end(sweep, lines, sizes)}{seeds_sentence(sweep, sweep.settings)} "
-        "Thin broken lines: the paper, ResNet-50 on ImageNet."
+        f"Thin broken lines: the paper, ResNet-50 on ImageNet{', on a scale of their own' if apart else ''}."
     )
 
 
@@ -114,33 +123,33 @@ def figure_5(sweep: SweepResults):
 
 
 class Drawing(NamedTuple):
-    needs: list[dict[str, int]]  # one of these: axis -> how many values it must have
+    needs: list[dict[str, int]]  # one of these: axis -> how many values, null apart, it must have
     draw: Callable  # of a sweep -> (a matplotlib Figure or a list of tables), caption
 
 
 DRAWINGS = {
     "figure_1": Drawing([{IMAGES: 2}], figure_1),
-    "figure_4": Drawing([{NORM: 1}], figure_4),
-    "figure_5": Drawing([{NORM: 1, IMAGES: 1}], figure_5),
-    "table_1": Drawing([{NORM: 1}], table_1),
-    "table_2": Drawing([{NORM: 1, IMAGES: 1}], table_2),
+    "figure_4": Drawing([{}], figure_4),
+    "figure_5": Drawing([{}], figure_5),
+    "table_1": Drawing([{NORM: 2}], table_1),
+    "table_2": Drawing([{}], table_2),
     "table_3": Drawing([{GROUPS: 2}, {CHANNELS: 2}], table_3),
 }
 
 
-def check_figures(names: Iterable[str], axes: Mapping[str, list] | Iterable[Mapping[str, list]]) -> None:
-    """Raise InputError where a name is none of DRAWINGS, or the axes (of one grid or of several) cannot give it."""
-    counts = {axis: len(values) for axis, values in all_values(axes).items()}
+def check_figures(names: Iterable[str], axes: Mapping[str, Iterable]) -> None:
+    """Raise InputError where a name is none of DRAWINGS, or a sweep with these values by axis cannot give it."""
     for name in names:
         if name not in DRAWINGS:
             close = difflib.get_close_matches(str(name), DRAWINGS, n=1)
             advice = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(DRAWINGS)}"
             raise InputError(f"figures: {name} is unknown; {advice}")
         needs = DRAWINGS[name].needs
-        if not any(all(counts.get(axis, 0) >= count for axis, count in need.items()) for need in needs):
-            wanted = [[f"the axis {axis}{' with two values or more' if count > 1 else ''}"
-                       for axis, count in need.items()] for need in needs]
-            raise InputError(f"figures: {name} needs {', or '.join(map(listed, wanted))}")
+        there = [all(len({*axes.get(axis, ())} - {None}) >= count for axis, count in need.items()) for need in needs]
+        if not any(there):
+            wanted = [listed(f"the axis {axis} with {count} values or more" for axis, count in need.items())
+                      for need in needs]
+            raise InputError(f"figures: {name} needs {', or '.join(wanted)}")
 
 
 @contextlib.contextmanager
@@ -193,6 +202,16 @@ def _sheet(title, lines, titles=("",), *, labels=(), legend=()):
     for unused in axes[len(titles):]:
         unused.remove()
     return figure, axes[:len(titles)]
+
+
+def _strip_above(axes, ylabel):
+    """Make room above a panel for a low one that shares its x axis."""
+    left, bottom, width, height = axes.get_position().bounds
+    axes.set_position([left, bottom, width, 0.7 * height])
+    strip = axes.figure.add_axes([left, bottom + 0.76 * height, width, 0.24 * height], sharex=axes)
+    strip.set_ylabel(ylabel, color=GREY, fontsize=7.5)
+    strip.tick_params(bottom=False, labelbottom=False, labelcolor=GREY, labelsize=7.5)
+    return strip
 
 
 def _legend_shape(labels):

@@ -1,20 +1,23 @@
 """The report of a sweep: one text, as report.md beside its figures and as one report.html that holds them."""
 
 import base64
+import contextlib
 import html
+import shlex
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import markdown
 
 from engine.errors import InputError
 from engine.folder import write_text
+from engine.locks import alone
 from engine.paper_figures import DRAWINGS, check_figures, drawing_style, save_figure
 from engine.paper_tables import markdown_table, plain_table, table_2
-from engine.sweep_results import IMAGES, STATES, SweepResults, read_sweep
+from engine.sweep_results import FAILED_FILE, IMAGES, RESULTS_FILE, STATES, SWEEP_FILE, SweepResults, read_sweep
 from engine.sweep_words import STATISTICS, duration, error_text, listed, number, percent, recipe
 
-TAIL = 8  # lines of a failed run's console.log
 ENVIRONMENT = {  # of env.json
     "device_name": "device", "devices": "devices a run", "cores": "cores", "OMP_NUM_THREADS": "threads a run",
     "system": "system", "python": "Python", "paddle": "Paddle", "numpy": "NumPy", "commit": "commit",
@@ -63,6 +66,12 @@ PAPER = "The paper: Yuxin Wu and Kaiming He, Group Normalization, ECCV 2018, arX
 
 def write_report(folder: Path) -> list[Path]:
     """Draw a sweep's figures and write its report; returns the files. Raises InputError, with nothing written."""
+    lock = folder / ".lock"  # of the runners; a copy of the results has none and needs none
+    with alone(lock) if lock.exists() else contextlib.nullcontext():
+        return _write_report(folder)
+
+
+def _write_report(folder):
     sweep = read_sweep(folder)
     _check(sweep)
     with drawing_style():
@@ -105,9 +114,9 @@ def report_text(sweep: SweepResults, drawn: dict) -> str:
 
 def _check(sweep):
     try:
-        check_figures(sweep.file.figures, sweep.file.axes)
+        check_figures(sweep.file.figures, {key: [run[key] for run in sweep.runs] for key in sweep.axes})
     except InputError as error:
-        raise InputError(f"{sweep.folder / 'sweep.yaml'}: {error}") from None
+        raise InputError(f"{sweep.folder / SWEEP_FILE}: {error}") from None
     if not any(setting.finished for setting in sweep.settings):
         raise InputError(f"{sweep.folder}: no run of this sweep has finished; there is nothing to report")
 
@@ -164,10 +173,9 @@ def _failures(sweep):
     parts = []
     for run in sweep.runs:
         if run["state"] == "failed":
-            path = sweep.folder / run["run"] / "console.log"
+            path = sweep.folder / run["run"] / FAILED_FILE
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-            quoted = "\n".join(f"    {line}" for line in lines[-TAIL:] or ["(left no console.log)"])
-            parts += [f"`{run['run']}`", quoted]
+            parts += [f"`{run['run']}`", *["\n".join(f"    {line}" for line in lines)] * bool(lines)]
     return ["## What failed", *parts] if parts else []
 
 
@@ -176,9 +184,8 @@ def _origin(sweep):
     seconds = [run["train_seconds"] for run in sweep.runs if run["train_seconds"] is not None]
     facts = {"training, all runs together": duration(sum(seconds))}
     if sessions := sweep.sessions():
-        wall = duration(sum(session["seconds"] for session in sessions))
         shares = dict.fromkeys(f"{session['processes']} at a time" for session in sessions)
-        facts["wall time"] = f"{wall}, {listed(shares)}, begun {_plain(sessions[0]['started'])}"
+        facts["wall time"] = f"{duration(_wall_seconds(sessions))}, {listed(shares)}, begun {sessions[0]['started']}"
     differing = []
     environments = sweep.environments().values()
     for key, name in ENVIRONMENT.items():
@@ -191,9 +198,21 @@ def _origin(sweep):
     parts = ["\n".join(f"- {name}: {text}" for name, text in facts.items())]
     if differing:
         parts.append(f"**Not all runs were made alike**: they differ in {listed(differing)}.")
-    parts.append("Errors are read from `results.csv`, curves from each run’s `metrics.jsonl`. To do it again:")
-    parts.append(f"    python tools/sweep.py -c configs/sweeps/{sweep.file.file}")
-    return [*parts, PAPER]
+    parts.append(f"Errors are read from `{RESULTS_FILE}`, curves from each run’s `metrics.jsonl`. To do it again:")
+    commands = [session["arguments"] for session in sessions if "arguments" in session]
+    whole = [arguments for arguments in commands if not any(one.startswith("--only") for one in arguments)]
+    arguments = [*whole, *commands, ["-c", f"configs/sweeps/{sweep.file.file}"]][0]
+    return [*parts, f"    python tools/sweep.py {shlex.join(arguments)}", PAPER]
+
+
+def _wall_seconds(sessions):
+    """How long at least one session was at work; several may have been at once."""
+    total = end = 0
+    times = [(datetime.fromisoformat(session["started"]).timestamp(), session["seconds"]) for session in sessions]
+    for begun, seconds in sorted(times):
+        start, end = max(begun, end), max(begun + seconds, end)
+        total += end - start
+    return total
 
 
 def _plain(text):

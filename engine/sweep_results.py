@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,8 @@ from engine.config import read_yaml
 from engine.errors import InputError
 from engine.result import read_metrics
 
+SWEEP_FILE, RESULTS_FILE, SESSIONS_FILE = "sweep.yaml", "results.csv", "sessions.jsonl"  # in a sweep's folder
+FAILED_FILE = "failed.txt"  # in a run's folder: the last lines of a run that failed
 NORM, IMAGES, SEED = "model.norm", "batch.images_per_worker", "seed"
 GROUPS, CHANNELS = "model.norm_groups", "model.norm_channels_per_group"
 RUNNING = "model.bn_running_statistics"
@@ -37,10 +39,6 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     "model.width": "width {}".format,
     "batch.protocol": "protocol {}".format,
     "schedule.epochs": "{} epochs".format,
-}
-COLUMN = {  # columns of results.csv that say an axis's value whether or not a run's grid has the axis
-    NORM: "norm", IMAGES: "images_per_worker", GROUPS: "norm_groups", CHANNELS: "norm_channels_per_group",
-    RUNNING: "evaluation_statistics", "batch.protocol": "protocol", "schedule.epochs": "epochs",
 }
 STATES = ("finished", "failed", "stopped", "waiting")
 TEXTS = ("run", "state", "protocol", "norm", "evaluation_statistics")
@@ -74,7 +72,7 @@ class Average(NamedTuple):
 
 @dataclass(frozen=True)
 class Setting:
-    """The runs that differ in nothing but their seed. `values`: by axis; None where the axis means nothing to it."""
+    """The runs that differ in nothing but their seed. `values`: by axis; of ONLY_OF, None where it means nothing."""
 
     values: dict[str, Any]
     runs: list[dict]
@@ -106,7 +104,7 @@ class Line:
 class SweepResults:
     folder: Path
     file: SweepFile
-    runs: list[dict]  # rows of results.csv: numbers are numbers, what is empty is None
+    runs: list[dict]  # rows of results.csv: numbers are numbers, what is empty is None; see also `_axis_value`
 
     @property
     def statistic(self):
@@ -115,11 +113,12 @@ class SweepResults:
 
     @cached_property
     def axes(self) -> dict[str, list]:
-        """Every axis but the seed, with the values of all grids; norm and images per worker are always there."""
-        sizes = sorted({run["images_per_worker"] for run in self.runs}, reverse=True)
-        given = {key: [_value(str(value)) for value in values] for key, values in all_values(self.file.axes).items()}
-        given.pop(SEED, None)
-        return {NORM: list(NORMS)} | given | {NORM: list(NORMS), IMAGES: sizes}
+        """Every axis but the seed, with the values that the runs have; norm and images per worker are always there."""
+        keys = dict.fromkeys([NORM, *(key for grid in self.file.axes for key in grid if key != SEED), IMAGES])
+        values = {key: list(dict.fromkeys(self._value_of(run, key) for run in self.runs)) for key in keys}
+        values[NORM].sort(key=list(NORMS).index)
+        values[IMAGES].sort(reverse=True)
+        return values
 
     @cached_property
     def settings(self) -> list[Setting]:
@@ -129,23 +128,22 @@ class SweepResults:
             runs.setdefault(tuple(self._value_of(run, key) for key in self.axes), []).append(run)
 
         def place(values):
-            together = zip(values, self.axes.values(), strict=True)
-            return [order.index(value) if value in order else len(order) for value, order in together]
+            return [order.index(value) for value, order in zip(values, self.axes.values(), strict=True)]
 
         return [Setting(dict(zip(self.axes, key, strict=True)), runs[key]) for key in sorted(runs, key=place)]
 
     def _value_of(self, run, key):
-        if run["norm"] not in ONLY_OF.get(key, NORMS) or key == GROUPS and self._value_of(run, CHANNELS):
-            return None
-        known = (run[COLUMN[key]] if key in COLUMN else None, run.get(key), self.shared(key))
-        return next((value for value in known if value is not None), None)
+        meaningless = run["norm"] not in ONLY_OF.get(key, NORMS) or key == GROUPS and run["norm_channels_per_group"]
+        return None if meaningless else run[key]
 
-    def shared(self, key):
-        """A value of the config that all runs share; None where it is not known."""
+    def values(self, key) -> list:
+        """The values of a config key in the whole sweep: an axis's, or the one that all runs share."""
+        if key in self.axes:
+            return self.axes[key]
         value = self.file.config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        return value
+        return [value]
 
     def varied(self, key) -> list:
         """The values of an axis; none where all settings that it matters to have the same."""
@@ -158,9 +156,11 @@ class SweepResults:
         parts = []
         for key in self.axes:
             value = setting.values[key]
-            if value is not None and key not in without and (key == NORM or self.varied(key)):
+            meaningless = value is None and key in ONLY_OF
+            if not meaningless and key not in without and (key == NORM or self.varied(key)):
                 text = AXIS_TEXT[key](value) if key in AXIS_TEXT else None
-                parts.append(text or f"{key.rpartition('.')[2]}={value}")
+                plain = value if isinstance(value, str) else json.dumps(value)
+                parts.append(text or f"{key.rpartition('.')[2]}={plain}")
         return ", ".join(parts)
 
     def lines(self, along: str, among: list[Setting] | None = None) -> list[Line]:
@@ -201,20 +201,8 @@ class SweepResults:
         return {run: _json(path.read_text(encoding="utf-8"), path) for run, path in paths.items() if path.exists()}
 
     def sessions(self) -> list[dict]:
-        path = self.folder / "sessions.jsonl"
+        path = self.folder / SESSIONS_FILE
         return [_json(line, path) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
-
-
-def all_values(axes: Mapping[str, list] | Iterable[Mapping[str, list]]) -> dict[str, list]:
-    """Every axis with its values, each once, of one grid or of several together."""
-    together = {}
-    for grid in [axes] if isinstance(axes, Mapping) else axes:
-        for axis, values in grid.items():
-            there = together.setdefault(axis, [])
-            for value in values:
-                if value not in there:
-                    there.append(value)
-    return together
 
 
 def average(values: list[float]) -> Average | None:
@@ -225,7 +213,7 @@ def average(values: list[float]) -> Average | None:
 
 def read_sweep(folder: Path) -> SweepResults:
     """Read sweep.yaml and results.csv. Raises InputError, one line, where they are missing or damaged."""
-    path = folder / "sweep.yaml"
+    path = folder / SWEEP_FILE
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected the folder of a sweep, which tools/sweep.py makes")
     try:
@@ -233,7 +221,7 @@ def read_sweep(folder: Path) -> SweepResults:
     except pydantic.ValidationError as failure:
         error = failure.errors()[0]
         raise InputError(f"{path}: {'.'.join(map(str, error['loc']))}: {error['msg']}") from None
-    return SweepResults(folder, file, _read_results(folder / "results.csv", file))
+    return SweepResults(folder, file, _read_results(folder / RESULTS_FILE, file))
 
 
 def _read_results(path, file):
@@ -255,6 +243,7 @@ def _read_run(row, axes, statistic, where):
     if None in row or None in row.values():
         raise InputError(f"{where}: damaged: not as many values as the header has columns")
     run = {key: _value(text) for key, text in row.items()} | {key: row[key] or None for key in TEXTS}
+    run |= {NORM: run["norm"], IMAGES: run["images_per_worker"]} | {axis: _axis_value(row[axis]) for axis in axes}
     if run["state"] not in STATES:
         raise InputError(f"{where}: damaged: state {run['state']}, expected one of {', '.join(STATES)}")
     needed = (*ALWAYS, statistic, "train_seconds") if run["state"] == "finished" else ALWAYS
@@ -274,6 +263,15 @@ def _value(text):
         except ValueError:
             pass
     return text or None
+
+
+def _axis_value(text):
+    """The value in effect, of any type: JSON, or a text where that is none. Lists and such stay text, which hashes."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, list | dict) else value
 
 
 def _json(text, path):

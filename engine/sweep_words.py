@@ -1,6 +1,6 @@
 """What a sweep ran, in words: for titles, captions and the report. Errors become percent here."""
 
-from engine.sweep_results import CHANNELS, GROUPS, Setting, SweepResults
+from engine.sweep_results import Setting, SweepResults
 
 DATASETS = {
     "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "synthetic": "synthetic gratings",
@@ -43,7 +43,7 @@ def gap(sweep: SweepResults, setting: Setting, other: Setting | None) -> float |
 
 def listed(values, word="and") -> str:
     """`a`, `a and b`, `a, b and c`."""
-    *values, last = map(str, values or [""])
+    *values, last = list(map(str, values)) or [""]
     return f"{', '.join(values)} {word} {last}" if values else last
 
 
@@ -64,7 +64,7 @@ def network(sweep: SweepResults) -> str:
 def dataset(sweep: SweepResults) -> str:
     names = listed(DATASETS.get(name, name) for name in _values(sweep, "data.name") or ["unknown data"])
     train, validation = _values(sweep, "data.train_images"), _values(sweep, "data.validation_images")
-    if sweep.shared("data.name") == "fashion_mnist" and sweep.shared("data.root") is None:
+    if _values(sweep, "data.name") == ["fashion_mnist"] and not _values(sweep, "data.root"):
         names = f"a part of {names}"  # that lies in the repository
         train, validation = train or [12000], validation or [2000]
     parts = (("training", train), ("validation", validation))
@@ -79,8 +79,8 @@ def epochs(sweep: SweepResults) -> str:
 
 def protocol(sweep: SweepResults) -> str:
     """How images make a step."""
-    scaled = sweep.shared("optimizer.reference_images_per_step")
-    rate = "rate in proportion to the step" if scaled else "the same rate for all"
+    reference = "optimizer.reference_images_per_step"
+    rate = _either(sweep, reference, "rate in proportion to the step", "the same rate for all")
     words = {
         "paper": "the paper’s protocol ({workers} workers, " + rate + ")",
         "norm_batch": "{images_per_step} images in every step at the same rate, only how many share statistics changes",
@@ -96,8 +96,8 @@ def protocol(sweep: SweepResults) -> str:
 
 def bn_statistics(sweep: SweepResults) -> str:
     """Which statistics BN was evaluated with; empty where there is no BN."""
-    precise = sweep.shared("bn_precise_images")
-    names = [word.format(f"{precise:,}" if precise else "many") for name, word in RUNNING_STATISTICS.items()
+    images = listed(map(number, _values(sweep, "bn_precise_images") or ["many"]))
+    names = [word.format(images) for name, word in RUNNING_STATISTICS.items()
              if name in _column(sweep.runs, "evaluation_statistics")]
     return f"BN evaluated with {listed(names, 'or')}" if names else ""
 
@@ -106,26 +106,30 @@ def recipe(sweep: SweepResults) -> str:
     """What was run, as a paragraph."""
 
     def said(key):
-        return listed(map(number, _values(sweep, key))) if _values(sweep, key) else ""
+        return listed(map(number, _values(sweep, key)))
 
     def has(key):
         return any(_values(sweep, key))
 
-    momentum = f"{'Nesterov ' * has('optimizer.nesterov')}momentum {said('optimizer.momentum')}"
+    momentum = _either(sweep, "optimizer.nesterov", "Nesterov momentum", "momentum")
+    momentum += f" {said('optimizer.momentum')}"
     kinds = {"momentum": f"SGD with {momentum}", "adam": "Adam", "adamw": "AdamW"}
     optimizer = " and ".join(kinds.get(name, name) for name in _values(sweep, "optimizer.name"))
-    everything = "on every parameter" if has("optimizer.decay_norm_and_bias") else "not on gamma, beta and biases"
-    rate = f"The rate starts at {said('optimizer.base_lr')}"
-    if has("optimizer.reference_images_per_step"):
-        rate += f" × images per step / {said('optimizer.reference_images_per_step')}"
+    decayed = ("on every parameter", "not on gamma, beta and biases")
+    everything = _either(sweep, "optimizer.decay_norm_and_bias", *decayed)
+    reference = "optimizer.reference_images_per_step"
+    rate = said("optimizer.base_lr")
+    rate = f"The rate starts at {_either(sweep, reference, f'{rate} × images per step / {said(reference)}', rate)}"
     if has("schedule.warmup_epochs"):
         rate += f" after {said('schedule.warmup_epochs')} epochs of warm-up"
-    if "cosine" in _values(sweep, "schedule.name"):
-        rate += f" and falls to {said('schedule.final_lr')} along half a cosine"
-    elif has("schedule.milestones"):
-        milestones = listed(sweep.shared("schedule.milestones") or ["each milestone"])
-        rate += f" and is multiplied by {said('schedule.factor')} after epochs {milestones}"
-    groups = f"GN has {said(GROUPS)} groups" if has(GROUPS) and not has(CHANNELS) else ""
+    kinds = {
+        "cosine": f"falls to {said('schedule.final_lr')} along half a cosine",
+        "step": f"is multiplied by {said('schedule.factor')} after epochs {said('schedule.milestones')}",
+    }
+    falls = [kinds[name] for name in _values(sweep, "schedule.name") if name in kinds]
+    rate += f" and {listed(falls, 'or')}" if falls else ""
+    counts = _column(sweep.runs, "norm_groups")
+    groups = f"GN has {listed(counts)} groups" if counts else ""
     sentences = [
         f"{network(sweep)} on {dataset(sweep)}, {epochs(sweep)}", protocol(sweep),
         f"{optimizer}, weight decay {said('optimizer.weight_decay')} {everything}" if optimizer else "",
@@ -135,9 +139,11 @@ def recipe(sweep: SweepResults) -> str:
 
 
 def number(value) -> str:
-    """As short as it can be said; empty for None."""
+    """As short as it can be said, also a list of numbers; empty for None."""
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, list):
+        return listed(map(number, value))
     return f"{value:,}" if isinstance(value, int) else str(value or "")
 
 
@@ -183,9 +189,13 @@ def _sentence(text):
 
 
 def _values(sweep, key):
-    """The values of a config key over the whole sweep, those of an axis or the one that all runs share."""
-    values = sweep.axes[key] if key in sweep.axes else [sweep.shared(key)]
-    return [value for value in values if value is not None]
+    return [value for value in sweep.values(key) if value is not None]
+
+
+def _either(sweep, key, yes, no):
+    """`yes` where the key has a value that is not null, false or 0, else `no`; both where it has now this, now that."""
+    found = set(map(bool, sweep.values(key)))
+    return listed([yes] * (True in found) + [no] * (False in found), "or")
 
 
 def _column(runs, name):

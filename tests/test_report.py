@@ -1,9 +1,12 @@
 import base64
 import csv
+import functools
 import itertools
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,12 +21,14 @@ from engine.sweep_results import read_sweep
 NORM, IMAGES, RUNNING = "model.norm", "batch.images_per_worker", "model.bn_running_statistics"
 GROUPS, CHANNELS = "model.norm_groups", "model.norm_channels_per_group"
 CONFIG = {
-    "model": {"name": "resnet", "depth": 50, "width": 16, "norm_groups": 8, "bn_running_statistics": "mean"},
+    "seed": 0, "batch": {"images_per_worker": 32}, "bn_precise_images": 2000, "ema_decay": None,
+    "model": {"name": "resnet", "depth": 50, "width": 16, "norm": "gn", "norm_groups": 8,
+              "bn_running_statistics": "mean"},
     "data": {"name": "fashion_mnist", "root": None, "train_images": 10000, "validation_images": None},
     "optimizer": {"name": "momentum", "base_lr": 0.1, "reference_images_per_step": 256, "momentum": 0.9,
                   "nesterov": True, "weight_decay": 1e-4, "decay_norm_and_bias": True},
-    "schedule": {"name": "cosine", "epochs": 4, "final_lr": 0.0, "warmup_epochs": 0.5},
-    "bn_precise_images": 2000,
+    "schedule": {"name": "cosine", "epochs": 4, "milestones": [2, 3], "factor": 0.1, "final_lr": 0.0,
+                 "warmup_epochs": 0.5},
 }
 ERRORS = {  # of three seeds; mean and sample deviation in percent, by hand
     ("bn", 32): [0.10, 0.12, 0.14],  # 12.00  2.00
@@ -53,14 +58,15 @@ def make_sweep(tmp_path):
         grids = [grids] if isinstance(grids, dict) else grids
         described = {"name": name, "file": f"{name}.yaml", "axes": grids, "title": None, "figures": list(figures),
                      "statistic": "median_last_5", "config": CONFIG, **described}
-        (folder / "sweep.yaml").write_text(yaml.safe_dump(described))
+        (folder / "sweep.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
         (folder / "sessions.jsonl").write_text('{"started": "2026-01-01T00:00:00", "seconds": 60.0, "processes": 2}\n')
-        rows = []
+        axes, rows = dict.fromkeys(key for grid in grids for key in grid), []
         for grid in grids:
             for chosen in itertools.product(*grid.values()):
                 values = dict(zip(grid, chosen, strict=True))
                 rows.append(row(values, error(values), states or {}))
                 write_run(folder / rows[-1]["run"], rows[-1], error(values))
+                rows[-1] |= in_effect(axes, values, described["config"])
         columns = list(dict.fromkeys(key for row in rows for key in row))
         with open(folder / "results.csv", "w", newline="") as file:
             writer = csv.DictWriter(file, columns, restval="")
@@ -71,13 +77,19 @@ def make_sweep(tmp_path):
     return make
 
 
+def in_effect(axes, values, config):
+    """The columns of the axes: JSON, or a text as it is."""
+    base = {axis: functools.reduce(lambda at, key: at and at.get(key), axis.split("."), config) for axis in axes}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in (base | values).items()}
+
+
 def row(values, error, states):
     run = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in values.items())
     norm, images = values.get(NORM, "gn"), values.get(IMAGES, 32)
     state = states.get(run, "finished")
     statistics = {"top1_error_median_last_5": error, "top1_error_last": error + 0.01, "top1_error_best": error - 0.01}
     return {
-        "run": run, "state": state, **values, "protocol": "paper", "norm": norm,
+        "run": run, "state": state, "protocol": "paper", "norm": norm,
         "norm_groups": values.get(GROUPS, 8) if norm == "gn" and CHANNELS not in values else "",
         "norm_channels_per_group": values.get(CHANNELS, "") if norm == "gn" else "",
         "images_per_worker": images, "workers": 8, "images_per_step": 8 * images, "lr": 0.1 * images / 32, "epochs": 4,
@@ -103,7 +115,7 @@ def write_run(folder, row, error):
     commit = OTHER_COMMIT if row["seed"] == 2 else "a" * 40
     (folder / "env.json").write_text(json.dumps({**facts, "commit": commit}))
     if row["state"] == "failed":
-        (folder / "console.log").write_text("first line\n" * 20 + "ValueError: <b> | broke\n")
+        (folder / "failed.txt").write_text("first line\n" * 11 + "ValueError: <b> | broke\n")
 
 
 def table_row(text, start):
@@ -158,8 +170,10 @@ def test_missing_seeds_and_failures_are_said(make_sweep):
     assert table_row(text, "GN − BN")[1:] == ["+1.00", "–"]
     assert "Of 12 runs 8 finished, 1 failed and 3 waiting." in text
     assert "GN, 2 images per worker has 2 of 3 seeds" in text and "2 to 3 seeds" in text
-    assert "    ValueError: <b> | broke" in text and text.count("first line") < 10
+    assert "    ValueError: <b> | broke" in text and text.count("first line") == 11
     assert "ValueError: &lt;b&gt; | broke" in page and "a &lt;device&gt;" in page
+    (folder / "norm=gn,images_per_worker=2,seed=1" / "failed.txt").unlink()
+    assert "`norm=gn,images_per_worker=2,seed=1`\n\n## How" in write_report(folder)[-2].read_text()
 
 
 def test_the_page_holds_everything_itself(make_sweep, tmp_path):
@@ -202,10 +216,19 @@ def test_figure_1_draws_the_results(make_sweep):
     assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks}) == 2
 
 
+def test_figure_1_gives_the_paper_a_scale_of_its_own_where_it_would_press_the_results_flat(make_sweep):
+    folder = make_sweep(FIGURE_1_AXES, error=lambda values: error_of(values) / 10)
+    (axes, strip), (lines, paper), caption = drawn(folder, "figure_1")
+    assert lines.keys() == {"BN", "GN"} and lines["BN"][1] == pytest.approx([1.2, 2.2])
+    assert paper["BN in the paper (ImageNet)"] == ([32, 2], [23.6, 34.7]) and "on a scale of their own" in caption
+    assert axes.get_position().height > 2 * strip.get_position().height and strip.get_xlim() == axes.get_xlim()
+    assert axes.get_ylim()[1] < 5 and strip.get_ylabel() == "own scale, %"
+
+
 def test_a_line_is_broken_where_nothing_is_known(make_sweep):
     grid = {NORM: ["gn"], IMAGES: [8, 4, 2]}
     folder = make_sweep(grid, error=lambda values: 0.2, states={"norm=gn,images_per_worker=4": "stopped"})
-    axes, (lines,), caption = drawn(folder, "figure_1")
+    axes, (lines, _), caption = drawn(folder, "figure_1")
     np.testing.assert_allclose(lines["GN"][1], [20, np.nan, 20])
     assert not axes[0].collections  # one seed has no band
     assert "One seed." in caption and "GN, 4 images per worker has 0 of 1 seeds" in caption
@@ -213,7 +236,7 @@ def test_a_line_is_broken_where_nothing_is_known(make_sweep):
 
 def test_a_line_goes_on_where_the_sweep_has_a_hole(make_sweep):
     grids = [{NORM: ["bn"], IMAGES: [32, 8, 2]}, {NORM: ["gn"], IMAGES: [32, 2]}]
-    _, (lines,), _ = drawn(make_sweep(grids, error=lambda values: 0.2), "figure_1")
+    _, (lines, _), _ = drawn(make_sweep(grids, error=lambda values: 0.2), "figure_1")
     assert lines["GN"] == ([32, 2], [20, 20]) and lines["BN"][0] == [32, 8, 2]
 
 
@@ -276,6 +299,45 @@ def test_an_unknown_further_axis_makes_lines_of_its_own(make_sweep):
     assert len(gaps) == 4 and all(row[1:] == ["+1.00", "+1.00"] for row in gaps)  # from BN of the same depth, rate
 
 
+def test_a_null_is_a_value_of_its_own(make_sweep):
+    config = CONFIG | {"ema_decay": 0.5}
+    folder = make_sweep({"ema_decay": [None, 0.5], "seed": [0, 1]}, ["figure_5", "table_2"], config=config,
+                        error=lambda values: 0.2 if values["ema_decay"] is None else 0.1)
+    ([rows], _) = DRAWINGS["table_2"].draw(read_sweep(folder))  # the norm is no axis
+    assert [row for row in rows if "paper" not in row[0]] == [
+        ["images per worker", "32"], ["GN, ema_decay=null", "20.00 ± 0.00"], ["GN, ema_decay=0.5", "10.00 ± 0.00"]]
+    write_report(folder)
+    assert "repeat" not in (folder / "report.md").read_text()
+
+
+def test_a_value_is_the_one_in_effect_where_the_grid_lacks_the_axis(make_sweep):
+    grids = [{"ema_decay": [0.5]}, {"optimizer.momentum": [0.8, 0.9]}]
+    folder = make_sweep(grids, error=lambda values: 0.1)
+    sweep = read_sweep(folder)
+    labels = list(map(sweep.label, sweep.settings))
+    assert labels == ["GN, ema_decay=0.5, momentum=0.9", "GN, ema_decay=null, momentum=0.9",
+                      "GN, ema_decay=null, momentum=0.8"]
+
+
+def test_values_keep_their_types(make_sweep):
+    stages = [["c5"], [], ["c4", "c5"]]
+    grid = {"optimizer.nesterov": [False], "optimizer.decay_norm_and_bias": [False, True],
+            "optimizer.reference_images_per_step": [None, 256], "schedule.name": ["step", "cosine"],
+            "model.deformable_stages": stages}
+    folder = make_sweep(grid, error=lambda values: 0.1)
+    sweep = read_sweep(folder)
+    assert list(dict.fromkeys(setting.values["model.deformable_stages"] for setting in sweep.settings)) == [
+        json.dumps(value) for value in stages]
+    assert sweep.label(sweep.settings[0]) == (
+        'GN, decay_norm_and_bias=false, reference_images_per_step=null, name=step, deformable_stages=["c5"]')
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    assert "SGD with momentum 0.9, weight decay 0.0001 on every parameter or not on gamma, beta and biases." in text
+    assert ("The rate starts at 0.1 × images per step / 256 or 0.1 after 0.5 epochs of warm-up and is multiplied by "
+            "0.1 after epochs 2 and 3 or falls to 0 along half a cosine.") in text
+    assert "(8 workers, rate in proportion to the step or the same rate for all)" in text
+
+
 def test_table_1(make_sweep):
     errors = {"bn": 0.1, "ln": 0.12, "in": 0.15, "gn": 0.11}
     folder = make_sweep({NORM: ["gn", "in", "ln", "bn"]}, error=lambda values: errors[values[NORM]])
@@ -306,7 +368,42 @@ def test_what_differs_between_the_runs_is_said(make_sweep):
     text = (folder / "report.md").read_text()
     assert f"{'a' * 40} (8 runs), {OTHER_COMMIT} (4 runs)" in text and "they differ in commit." in text
     assert "wall time: 1 min 00 s, 2 at a time" in text and "together: 20 min 12 s" in text  # 4 * (100 + 101 + 102) s
-    assert "    python tools/sweep.py -c configs/sweeps/sweep.yaml" in text
+    assert "    python tools/sweep.py -c configs/sweeps/sweep.yaml\n" in text
+
+
+def test_sessions_that_overlap_are_not_counted_twice_and_the_command_is_theirs(make_sweep):
+    folder = make_sweep(FIGURE_1_AXES)
+    sessions = [
+        {"started": "2026-01-01T10:10:00+00:00", "seconds": 60.0, "processes": 2},
+        {"started": "2026-01-01T12:00:00+02:00", "seconds": 100.0, "processes": 2,  # 10:00
+         "arguments": ["-c", "a b.yaml", "--only", "seed=1"]},
+        {"started": "2026-01-01T10:01:00+00:00", "seconds": 120.0, "processes": 1,  # 60 s later
+         "arguments": ["-c", "a b.yaml", "-o", "name=x"]},
+        {"started": "2026-01-01T10:00:10+00:00", "seconds": 5.0, "processes": 1},  # within the first
+    ]
+    for count, command in ((4, "-c 'a b.yaml' -o name=x"), (2, "-c 'a b.yaml' --only seed=1")):
+        (folder / "sessions.jsonl").write_text("".join(json.dumps(session) + "\n" for session in sessions[:count]))
+        write_report(folder)
+        text = (folder / "report.md").read_text()
+        assert f"    python tools/sweep.py {command}\n" in text
+        assert f"wall time: {'4 min 00 s' if count == 4 else '2 min 40 s'}, " in text
+
+
+def test_a_report_is_written_under_the_lock_of_the_runners(make_sweep, monkeypatch):
+    """Two that end at once would take each other's unfinished files away. A copy of the results has no lock."""
+    folder = make_sweep(FIGURE_1_AXES)
+    write_report(folder)
+    assert not (folder / ".lock").exists()
+    (folder / ".lock").touch()
+    looks = []
+
+    def look(path, text):
+        code = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        looks.append(subprocess.run([sys.executable, "-c", code, folder / ".lock"], capture_output=True).returncode)
+
+    monkeypatch.setattr("engine.report.write_text", look)
+    write_report(folder)
+    assert looks == [1, 1]
 
 
 def test_text_for_the_terminal(make_sweep):
@@ -358,7 +455,7 @@ def test_the_command(make_sweep):
     done = run_tool("report.py", "-s", folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-2:] == [str(folder / "report.md"), str(folder / "report.html")]
-    waiting = make_sweep({NORM: ["gn"]}, ["table_1"], states={"norm=gn": "waiting"}, name="waiting")
+    waiting = make_sweep({NORM: ["gn"]}, ["table_2"], states={"norm=gn": "waiting"}, name="waiting")
     done = run_tool("report.py", "-s", waiting)
     assert done.returncode == 2 and not (waiting / "report.md").exists()
     expected = f"error: {waiting}: no run of this sweep has finished; there is nothing to report"
@@ -366,17 +463,16 @@ def test_the_command(make_sweep):
 
 
 def test_check_figures():
-    axes = [{NORM: ["bn"], IMAGES: [32], "seed": [0, 1]}, {NORM: ["gn"], IMAGES: [2]}]
+    axes = {NORM: ["bn", "gn"], IMAGES: [32, 2], "schedule.milestones": [[1], [2]]}
     check_figures(["figure_1", "figure_4", "figure_5", "table_1", "table_2"], axes)
-    check_figures(["table_3"], {CHANNELS: [2, 1]})
-    check_figures([], [])
+    check_figures(["table_3"], {CHANNELS: [None, 2, 1]})
+    check_figures(["figure_4", "figure_5", "table_2"], {})  # the norm and the images per worker are known without axes
     for names, given, message in (
-        (["figure_1"], axes[:1], f"figures: figure_1 needs the axis {IMAGES} with two values or more"),
-        (["figure_1"], {IMAGES: [32, 32]}, f"figures: figure_1 needs the axis {IMAGES} with two values or more"),
-        (["figure_4"], {IMAGES: [32, 2]}, f"figures: figure_4 needs the axis {NORM}"),
-        (["table_2"], {IMAGES: [32, 2]}, f"figures: table_2 needs the axis {NORM} and the axis {IMAGES}"),
-        (["table_3"], {GROUPS: [8]}, f"figures: table_3 needs the axis {GROUPS} with two values or more, "
-                                     f"or the axis {CHANNELS} with two values or more"),
+        (["figure_1"], {NORM: ["bn", "gn"]}, f"figures: figure_1 needs the axis {IMAGES} with 2 values or more"),
+        (["figure_1"], {IMAGES: [32, 32]}, f"figures: figure_1 needs the axis {IMAGES} with 2 values or more"),
+        (["table_1"], {NORM: ["bn"]}, f"figures: table_1 needs the axis {NORM} with 2 values or more"),
+        (["table_3"], {GROUPS: [8], CHANNELS: [None, 2]}, f"figures: table_3 needs the axis {GROUPS} with 2 values or "
+                                                          f"more, or the axis {CHANNELS} with 2 values or more"),
         (["figure1"], axes, "figures: figure1 is unknown; did you mean figure_1?"),
         (["x"], axes, "figures: x is unknown; expected one of figure_1, figure_4, figure_5, table_1, table_2, table_3"),
     ):
