@@ -48,6 +48,11 @@ def without_times(folder):
     return [{name: value for name, value in row.items() if name not in TIMES} for row in results(folder)]
 
 
+def is_one_line(stderr):
+    """The error, after what Paddle's builds for GPUs say where there is none."""
+    return stderr.splitlines()[-1].startswith("error: ") and stderr.count("error: ") == 1 and "Traceback" not in stderr
+
+
 # What a file stands for
 
 
@@ -183,7 +188,7 @@ def test_bad_commands_touch_nothing(small, tmp_path):
     ]:
         done = run_tool("sweep.py", *arguments)
         assert done.returncode == 2 and words in done.stderr, (arguments, done.stderr)
-        assert done.stderr.count("\n") == 1 and not done.stdout
+        assert is_one_line(done.stderr) and not done.stdout
     assert not (tmp_path / "output").exists()
 
 
@@ -275,7 +280,7 @@ def test_a_folder_of_something_else_is_left_alone(swept, tmp_path):
     ):
         listing = sorted(os.walk(folder.parent))
         done = run_tool("sweep.py", "-c", other, "-o", f"name={name}")
-        assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
+        assert done.returncode == 2 and words in done.stderr and is_one_line(done.stderr)
         assert sorted(os.walk(folder.parent)) == listing
 
 
@@ -366,23 +371,22 @@ def test_two_devices_a_run(tmp_path):
 # What ends it
 
 
-def kill_at(process, seconds, number):
-    time.sleep(seconds)
-    process.send_signal(number)
-    process.communicate(timeout=60)
-
-
 def test_killed_again_and_again_it_ends_with_the_same_results(swept, tmp_path):
-    """SIGKILL ten times, at random moments: of a start, of a run, between two."""
+    """SIGKILL ten times, at random moments: of a start, between two runs, and every other time in a training."""
     path = write_sweep(tmp_path, more="  figures: [figure_1, figure_5, table_2]\n")
+    runs = load_sweep(path).runs
     random.seed(5)
-    in_training = 0
-    for _ in range(10):
-        process = start_tool("sweep.py", "-c", path, "--jobs", "2")
-        kill_at(process, random.uniform(1.5, 4.5), signal.SIGKILL)
-        sweep = load_sweep(path)
-        in_training += any(state(run) == "stopped" and progress(run)["step"] for run in sweep.runs)
-    assert in_training
+    for number in range(10):
+        process, before = start_tool("sweep.py", "-c", path, "--jobs", "2"), sum(progress(run)["step"] for run in runs)
+        until, wanted = time.monotonic() + (random.uniform(0.5, 4) if number % 2 else 60), random.randint(1, 6)
+        while time.monotonic() < until:
+            if not number % 2 and sum(progress(run)["step"] for run in runs) >= before + wanted:
+                break
+            time.sleep(0.02)
+        else:
+            assert number % 2, "no training was seen"
+        process.kill()
+        process.communicate(timeout=60)
     done = run_tool("sweep.py", "-c", path, "--jobs", "2")
     assert done.returncode == 0, done.stderr
     undisturbed, folder = swept[0] / "output" / "small", tmp_path / "output" / "small"
@@ -402,7 +406,8 @@ def test_sigterm_saves_and_says_so(tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 143 and stderr.count("\n") == 1 and "the same command continues" in stderr
+    assert process.returncode == 143 and "Traceback" not in stderr
+    assert stderr.splitlines()[-1] == "stopped by SIGTERM with its runs; the same command continues"
     assert not is_claimed(folder)
     (run, *_) = load_sweep(path, ["schedule.epochs=2000"]).runs
     assert state(run) == "stopped" and progress(run)["step"] > 0
