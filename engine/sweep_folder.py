@@ -1,7 +1,7 @@
 """The folder of a sweep: whose it is, how far each run in it has come, and results.csv.
 
 Several runners may share a folder. What they write there together they write under its lock, and only for moments; a
-run itself belongs to the process that trains it (`engine.folder.claim`).
+run itself belongs to the process that trains it (`engine.locks.claim`).
 """
 
 import csv
@@ -96,7 +96,7 @@ def material_changes(run: Run) -> list[tuple]:
 
 def _matters(key, was, is_now):
     if key == "data.root":  # another folder may hold the same data; no folder, or the fetched set, is another set
-        return {None, "full"} & {was, is_now}
+        return None in (was, is_now) or "full" in (was, is_now)
     return not key.startswith(IMMATERIAL)
 
 
