@@ -185,7 +185,8 @@ def _origin(sweep):
     facts = {"training, all runs together": duration(sum(seconds))}
     if sessions := sweep.sessions():
         shares = dict.fromkeys(f"{session['processes']} at a time" for session in sessions)
-        facts["wall time"] = f"{duration(_wall_seconds(sessions))}, {listed(shares)}, begun {sessions[0]['started'][:16].replace('T', ' ')}"
+        begun = sessions[0]["started"][:16].replace("T", " ")
+        facts["wall time"] = f"{duration(_wall_seconds(sessions))}, {listed(shares)}, begun {begun}"
     differing = []
     environments = sweep.environments().values()
     for key, name in ENVIRONMENT.items():

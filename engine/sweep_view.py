@@ -12,7 +12,6 @@ from engine.sweep_folder import progress
 from engine.sweep_words import duration
 
 WIDE = 200  # columns where there is no terminal to fold lines
-IMAGES_OF_A_STEP = 8  # images that take as long as what a step takes beside its images, on two cores here
 ORDER = ("running", "elsewhere", "failed", "finished", "stopped", "waiting")
 
 
@@ -118,17 +117,12 @@ class View:
     def seconds_left(self):
         """By the work done since the beginning and that to come; None where there is no telling yet."""
         done = self._work_done()
-        total = sum(self._work(job) for job in self.jobs if job.state != "failed")
+        total = sum(self.plans[job.run.name].work for job in self.jobs if job.state != "failed")
         seconds = time.monotonic() - self.began
         return max(0.0, total - done) * seconds / (done - self.at_begin) if done > self.at_begin else None
 
-    def _work(self, job):
-        """What a run takes, measured in images."""
-        plan = self.plans[job.run.name]
-        return plan.images + IMAGES_OF_A_STEP * plan.steps
-
     def _work_done(self):
-        return sum(self._share(job) * self._work(job) for job in self.jobs if job.state != "failed")
+        return sum(self._share(job) * self.plans[job.run.name].work for job in self.jobs if job.state != "failed")
 
     def _share(self, job):
         return 1.0 if job.state == "finished" else self.progress[job.run.name]["step"] / self.plans[job.run.name].steps

@@ -221,7 +221,8 @@ def test_a_sweep_leaves_results_and_figures(swept):
         assert str(folder / name) in said
     (session,) = [json.loads(line) for line in (folder / "sessions.jsonl").read_text().splitlines()]
     assert session["processes"] == 2 and session["seconds_of_runs"] > 0
-    assert "8 of 8" in (folder / "sweep.log").read_text()
+    log = (folder / "sweep.log").read_text()
+    assert "8 of 8" in log and "images_per_worker=2" in log.splitlines()[0]  # the longest runs first
 
 
 def test_a_run_of_a_sweep_is_a_run_of_train(swept, tmp_path):

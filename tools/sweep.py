@@ -33,7 +33,7 @@ def main():
         show_plan(sweep, runs, plans, states, len(slots))
         return
     found = open_sweep_folder(sweep)
-    pool = Pool(runs, slots)
+    pool = Pool(sorted(runs, key=lambda run: -plans[run.name].work), slots)  # the longest first: all end together
 
     def done(job):
         view.done(job)
