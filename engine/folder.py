@@ -8,10 +8,11 @@ from pathlib import Path
 import yaml
 
 from data import Preparation
-from engine.config import Config, load_config, read_yaml
+from engine.config import Config, load_config
 from engine.environment import describe
 from engine.errors import InputError
 from engine.locks import claim
+from engine.yaml_text import read_yaml
 
 PREPARATION_FILE = "preparation.json"  # class names and how a picture becomes an input
 # What a run cannot change on its way,

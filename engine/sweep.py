@@ -21,9 +21,10 @@ import pydantic
 import yaml
 from pydantic import BeforeValidator, PositiveInt
 
-from engine.config import Config, Section, config_keys, make_config, merge_values, parse_value, read_values
+from engine.config import Config, Section, config_keys, make_config, merge_values, read_values
 from engine.errors import InputError
 from engine.paper_figures import check_figures
+from engine.yaml_text import parse_value
 
 SEPARATE = ("name", "output", "device")  # keys that are the runner's business, not an axis
 
@@ -88,12 +89,12 @@ class Sweep:
             key, equals, choices = condition.partition("=")
             if not equals:
                 raise InputError(f"--only {condition}: expected axis=value, for example --only norm=gn")
-            axis = full_key(key, list(self.axis_values), f"--only {condition}", "axis of this sweep")
-            there = [text_of(value) for value in self.axis_values[axis]]
+            axis = _full_key(key, list(self.axis_values), f"--only {condition}", "axis of this sweep")
+            there = [_text_of(value) for value in self.axis_values[axis]]
             wanted = [choice if choice in there else _as_written(choice) for choice in choices.split(",")]
             if strange := [choice for choice in wanted if choice not in there]:
                 raise InputError(f"--only {condition}: {axis} is never {strange[0]}; expected {', '.join(there)}")
-            runs = [run for run in runs if axis in run.values and text_of(run.values[axis]) in wanted]
+            runs = [run for run in runs if axis in run.values and _text_of(run.values[axis]) in wanted]
         if not runs:
             raise InputError(f"--only {' '.join(conditions)}: no run of this sweep meets all of it")
         return runs
@@ -123,7 +124,7 @@ def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
         if name in runs:
             raise InputError(f"{where}: two runs would have the folder {name}")
         own, own_origins = copy.deepcopy(values), dict(origins)
-        merge_values(own, _nested(chosen), where, own_origins)
+        merge_values(own, _tree(chosen), where, own_origins)
         own["name"] = f"{values['name']}/{name}"
         runs[name] = Run(name, chosen, make_config(own, own_origins, path))
     if not runs:
@@ -137,7 +138,7 @@ def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
     return sweep
 
 
-def full_key(key, keys, where, kind) -> str:
+def _full_key(key, keys, where, kind) -> str:
     """The one of the dotted `keys` that `key` is, or is the last part of. Raises InputError."""
     found = [full for full in keys if full == key] or [full for full in keys if full.endswith("." + key)]
     if len(found) == 1:
@@ -150,10 +151,10 @@ def full_key(key, keys, where, kind) -> str:
     raise InputError(f"{where}: {key} is no {kind}" + (f"; did you mean {close[0]}?" if close else ""))
 
 
-def text_of(value) -> str:
+def _text_of(value) -> str:
     """A value as a part of a folder's name."""
     if isinstance(value, list):
-        return "+".join(map(text_of, value)) or "none"
+        return "+".join(map(_text_of, value)) or "none"
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     return re.sub(r"[^\w.+-]", "_", str(value))
@@ -162,7 +163,7 @@ def text_of(value) -> str:
 def _as_written(text):
     """How a value that was typed, such as 1e-2, stands in a folder's name."""
     try:
-        return text_of(parse_value(text))
+        return _text_of(parse_value(text))
     except yaml.YAMLError:
         return text
 
@@ -171,7 +172,7 @@ def _with_full_keys(grid, where):
     keys = [key for key in config_keys() if key not in SEPARATE]
     full = {}
     for key, choices in grid.items():
-        axis = full_key(key, keys, where, "config key")
+        axis = _full_key(key, keys, where, "config key")
         if axis in full:
             raise InputError(f"{where}: {axis} is there twice")
         full[axis] = choices
@@ -195,7 +196,7 @@ def _hole(hole, grids, axes, where):
         raise InputError(f"{where}: empty; expected axes with the values to leave out")
     full = {}
     for key, choice in hole.items():
-        axis = full_key(key, axes, where, "axis of this sweep")
+        axis = _full_key(key, axes, where, "axis of this sweep")
         there = [value for grid in grids for value in grid.get(axis, ())]
         full[axis] = [choice] if choice in there or not isinstance(choice, list) else choice
         if strange := [value for value in full[axis] if value not in there]:
@@ -208,7 +209,7 @@ def _points(grid):
         yield dict(zip(grid, values, strict=True))
 
 
-def _nested(chosen):
+def _tree(chosen):
     """{"a.b": value} as {a: {b: value}}."""
     values = {}
     for axis, value in chosen.items():
@@ -236,6 +237,6 @@ def _name(chosen, axes):
     """The folder of a run: the last part of each key, or the whole where another axis ends alike, and its value."""
     ends = [axis.rpartition(".")[2] for axis in axes]
     return ",".join(
-        f"{end if ends.count(end := axis.rpartition('.')[2]) == 1 else axis}={text_of(value)}"
+        f"{end if ends.count(end := axis.rpartition('.')[2]) == 1 else axis}={_text_of(value)}"
         for axis, value in chosen.items()
     )

@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple
 
 import pydantic
 
-from engine.config import read_yaml
 from engine.errors import InputError
 from engine.result import read_metrics
+from engine.yaml_text import read_yaml
 
 SWEEP_FILE, RESULTS_FILE, SESSIONS_FILE = "sweep.yaml", "results.csv", "sessions.jsonl"  # in a sweep's folder
 FAILED_FILE = "failed.txt"  # in a run's folder: the last lines of a run that failed
@@ -50,7 +50,7 @@ NUMBERS = (
 ALWAYS = ("norm", "images_per_worker", "seed")  # a run has these before it begins
 
 
-class SweepFile(pydantic.BaseModel):
+class Description(pydantic.BaseModel):
     """What sweep.yaml holds."""
 
     name: str
@@ -103,7 +103,7 @@ class Line:
 @dataclass(frozen=True)
 class SweepResults:
     folder: Path
-    file: SweepFile
+    file: Description
     runs: list[dict]  # rows of results.csv: numbers are numbers, what is empty is None; see also `_axis_value`
 
     @property
@@ -217,7 +217,7 @@ def read_sweep(folder: Path) -> SweepResults:
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected the folder of a sweep, which tools/sweep.py makes")
     try:
-        file = SweepFile.model_validate(read_yaml(path))
+        file = Description.model_validate(read_yaml(path))
     except pydantic.ValidationError as failure:
         error = failure.errors()[0]
         raise InputError(f"{path}: {'.'.join(map(str, error['loc']))}: {error['msg']}") from None

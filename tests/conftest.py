@@ -23,6 +23,8 @@ reading: {evaluation_images: 5}
 record: {every_steps: 2, sample_images: 2, histograms: false}
 """
 
+AXES = "{norm: [bn, gn], images_per_worker: [4, 2], seed: [0, 1]}"
+
 
 @pytest.fixture
 def tiny(tmp_path):
@@ -40,6 +42,25 @@ def trained(tmp_path_factory):
     done = run_tool("train.py", "-c", folder / "tiny.yaml", "-o", "schedule.epochs=3", "record.histograms=true")
     assert done.returncode == 0, done.stderr
     return folder / "tiny"
+
+
+@pytest.fixture
+def small(tmp_path):
+    """The path of a sweep of eight runs of some seconds each, starting included."""
+    return write_sweep(tmp_path, more="  figures: [figure_1, table_2]\n")
+
+
+def write_sweep(folder, axes=AXES, more="", name="small.yaml"):
+    """A sweep's YAML file over the tiny config, and its path; its folder will be folder/output/small."""
+    (folder / "tiny.yaml").write_text(TINY.replace("name: tiny\n", "") + f"output: {folder / 'output'}\n")
+    path = folder / name
+    path.write_text(f"_BASE_: tiny.yaml\nsweep:\n  axes: {axes}\n{more}")
+    return path
+
+
+def is_one_line(stderr):
+    """The error, after what Paddle's builds for GPUs say where there is none."""
+    return stderr.splitlines()[-1].startswith("error: ") and stderr.count("error: ") == 1 and "Traceback" not in stderr
 
 
 def start_tool(tool, *arguments, **environment):
