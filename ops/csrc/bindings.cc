@@ -1,0 +1,180 @@
+// The kernels as Paddle operators for the CPU. ops/native.py builds and loads this; shapes and dtypes are checked there.
+#include "paddle/extension.h"
+
+#include "deform_conv.h"
+#include "normalize.h"
+
+using paddle::Tensor;
+using Tensors = std::vector<Tensor>;
+
+namespace {
+
+int64_t positions_of(const Tensor& x) { return x.numel() / (x.shape()[0] * x.shape()[1]); }
+
+Tensors normalize_forward(const Sets& sets, const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps,
+                          bool relu, Tensor* variance) {
+    Tensor y = paddle::empty_like(x);
+    Tensor mean = paddle::empty({sets.outer, sets.inner}, x.dtype(), x.place());
+    Tensor scale = paddle::empty({sets.outer, sets.inner}, x.dtype(), x.place());
+    PD_DISPATCH_FLOATING_TYPES(x.type(), "normalize", ([&] {
+        (relu ? normalize<data_t, true> : normalize<data_t, false>)(
+            sets, x.data<data_t>(), gamma.data<data_t>(), beta.data<data_t>(), eps, y.data<data_t>(),
+            mean.data<data_t>(), scale.data<data_t>(), variance ? variance->data<data_t>() : nullptr);
+    }));
+    return {y, mean, scale};
+}
+
+Tensors normalize_gradients(const Sets& sets, const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                            const Tensor& mean, const Tensor& scale, const Tensor& dy, bool relu) {
+    Tensor dx = paddle::empty_like(x), dgamma = paddle::empty_like(gamma), dbeta = paddle::empty_like(beta);
+    PD_DISPATCH_FLOATING_TYPES(x.type(), "normalize_backward", ([&] {
+        (relu ? normalize_backward<data_t, true> : normalize_backward<data_t, false>)(
+            sets, x.data<data_t>(), gamma.data<data_t>(), beta.data<data_t>(), mean.data<data_t>(),
+            scale.data<data_t>(), dy.data<data_t>(), dx.data<data_t>(), dgamma.data<data_t>(), dbeta.data<data_t>());
+    }));
+    return {dx, dgamma, dbeta};
+}
+
+Sets group_sets(const Tensor& x, int64_t groups) {
+    return Sets::group_norm(x.shape()[0], x.shape()[1], positions_of(x), groups);
+}
+Sets worker_sets(const Tensor& x, int64_t images_per_worker) {
+    return Sets::batch_norm(x.shape()[0], x.shape()[1], positions_of(x), images_per_worker);
+}
+
+Tensors group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, int64_t groups, float eps, bool relu) {
+    return normalize_forward(group_sets(x, groups), x, gamma, beta, eps, relu, nullptr);
+}
+Tensors group_norm_grad(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
+                        const Tensor& scale, const Tensor& dy, int64_t groups, float eps, bool relu) {
+    return normalize_gradients(group_sets(x, groups), x, gamma, beta, mean, scale, dy, relu);
+}
+
+// The running vectors change in place, as in Paddle's own operator. They are inputs all the same: what a custom operator
+// declares to be in place becomes part of the graph, and the next call refuses it.
+Tensors batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
+                   const Tensor& running_variance, int64_t images_per_worker, float eps, float momentum, bool mean_of_workers,
+                   bool relu) {
+    const Sets sets = worker_sets(x, images_per_worker);
+    Tensor variance = paddle::empty({sets.outer, sets.inner}, x.dtype(), x.place());
+    Tensors outputs = normalize_forward(sets, x, gamma, beta, eps, relu, &variance);
+    PD_DISPATCH_FLOATING_TYPES(x.type(), "running_statistics", ([&] {
+        const int64_t workers = mean_of_workers ? sets.outer : 1;
+        for (auto [running, batch] : {std::pair(&running_mean, &outputs[1]), std::pair(&running_variance, &variance)}) {
+            data_t* const kept = const_cast<data_t*>(running->data<data_t>());
+            const data_t* const values = batch->data<data_t>();
+            for (int64_t c = 0; c < sets.inner; ++c) {
+                double sum = 0;
+                for (int64_t worker = 0; worker < workers; ++worker) sum += values[worker * sets.inner + c];
+                kept[c] = momentum * double(kept[c]) + (1 - double(momentum)) * sum / workers;
+            }
+        }
+    }));
+    return outputs;
+}
+Tensors batch_norm_grad(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
+                        const Tensor& scale, const Tensor& dy, int64_t images_per_worker, float eps, float momentum,
+                        bool mean_of_workers, bool relu) {
+    return normalize_gradients(worker_sets(x, images_per_worker), x, gamma, beta, mean, scale, dy, relu);
+}
+
+// `geometry`: stride, padding and dilation, vertical and horizontal each, groups, deformable groups.
+DeformConv operation(const Tensor& x, const Tensor& offset, const Tensor& weight, const std::vector<int64_t>& geometry) {
+    DeformConv op{x.shape()[0], x.shape()[1], x.shape()[2], x.shape()[3], weight.shape()[0], offset.shape()[2],
+                  offset.shape()[3]};
+    for (int axis = 0; axis < 2; ++axis) {
+        op.kernel[axis] = weight.shape()[2 + axis];
+        op.stride[axis] = geometry[axis];
+        op.padding[axis] = geometry[2 + axis];
+        op.dilation[axis] = geometry[4 + axis];
+    }
+    op.groups = geometry[6];
+    op.deformable_groups = geometry[7];
+    return op;
+}
+
+Tensors convolve(const Tensor& x, const Tensor& offset, const Tensor* mask, const Tensor& weight,
+                 const std::vector<int64_t>& geometry) {
+    const DeformConv op = operation(x, offset, weight, geometry);
+    Tensor y = paddle::empty({op.images, op.out_channels, op.out_height, op.out_width}, x.dtype(), x.place());
+    PD_DISPATCH_FLOATING_TYPES(x.type(), "deform_conv2d", ([&] {
+        deform_conv2d(op, x.data<data_t>(), offset.data<data_t>(), mask ? mask->data<data_t>() : nullptr,
+                      weight.data<data_t>(), y.data<data_t>());
+    }));
+    return {y};
+}
+Tensors convolve_gradients(const Tensor& x, const Tensor& offset, const Tensor* mask, const Tensor& weight,
+                           const Tensor& dy, const std::vector<int64_t>& geometry) {
+    const DeformConv op = operation(x, offset, weight, geometry);
+    Tensors gradients{paddle::empty_like(x), paddle::empty_like(offset), paddle::empty_like(weight)};
+    if (mask) gradients.push_back(paddle::empty_like(*mask));
+    PD_DISPATCH_FLOATING_TYPES(x.type(), "deform_conv2d_backward", ([&] {
+        deform_conv2d_backward(op, x.data<data_t>(), offset.data<data_t>(), mask ? mask->data<data_t>() : nullptr,
+                               weight.data<data_t>(), dy.data<data_t>(), gradients[0].data<data_t>(),
+                               gradients[1].data<data_t>(), mask ? gradients[3].data<data_t>() : nullptr,
+                               gradients[2].data<data_t>());
+    }));
+    return gradients;
+}
+
+Tensors deform_conv2d_v1(const Tensor& x, const Tensor& offset, const Tensor& weight, std::vector<int64_t> geometry) {
+    return convolve(x, offset, nullptr, weight, geometry);
+}
+Tensors deform_conv2d_v1_grad(const Tensor& x, const Tensor& offset, const Tensor& weight, const Tensor& dy,
+                              std::vector<int64_t> geometry) {
+    return convolve_gradients(x, offset, nullptr, weight, dy, geometry);
+}
+Tensors deform_conv2d_v2(const Tensor& x, const Tensor& offset, const Tensor& weight, const Tensor& mask,
+                         std::vector<int64_t> geometry) {
+    return convolve(x, offset, &mask, weight, geometry);
+}
+Tensors deform_conv2d_v2_grad(const Tensor& x, const Tensor& offset, const Tensor& weight, const Tensor& mask,
+                              const Tensor& dy, std::vector<int64_t> geometry) {
+    return convolve_gradients(x, offset, &mask, weight, dy, geometry);
+}
+
+}  // namespace
+
+PD_BUILD_OP(native_group_norm)
+    .Inputs({"X", "Gamma", "Beta"})
+    .Outputs({"Y", "Mean", "Scale"})
+    .Attrs({"groups: int64_t", "eps: float", "relu: bool"})
+    .SetKernelFn(PD_KERNEL(group_norm));
+PD_BUILD_GRAD_OP(native_group_norm)
+    .Inputs({"X", "Gamma", "Beta", "Mean", "Scale", paddle::Grad("Y")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Gamma"), paddle::Grad("Beta")})
+    .Attrs({"groups: int64_t", "eps: float", "relu: bool"})
+    .SetKernelFn(PD_KERNEL(group_norm_grad));
+
+PD_BUILD_OP(native_batch_norm)
+    .Inputs({"X", "Gamma", "Beta", "RunningMean", "RunningVariance"})
+    .Outputs({"Y", "Mean", "Scale"})
+    .Attrs({"images_per_worker: int64_t", "eps: float", "momentum: float", "mean_of_workers: bool", "relu: bool"})
+    .SetKernelFn(PD_KERNEL(batch_norm));
+PD_BUILD_GRAD_OP(native_batch_norm)
+    .Inputs({"X", "Gamma", "Beta", "Mean", "Scale", paddle::Grad("Y")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Gamma"), paddle::Grad("Beta")})
+    .Attrs({"images_per_worker: int64_t", "eps: float", "momentum: float", "mean_of_workers: bool", "relu: bool"})
+    .SetKernelFn(PD_KERNEL(batch_norm_grad));
+
+PD_BUILD_OP(native_deform_conv2d_v1)
+    .Inputs({"X", "Offset", "Weight"})
+    .Outputs({"Y"})
+    .Attrs({"geometry: std::vector<int64_t>"})
+    .SetKernelFn(PD_KERNEL(deform_conv2d_v1));
+PD_BUILD_GRAD_OP(native_deform_conv2d_v1)
+    .Inputs({"X", "Offset", "Weight", paddle::Grad("Y")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Offset"), paddle::Grad("Weight")})
+    .Attrs({"geometry: std::vector<int64_t>"})
+    .SetKernelFn(PD_KERNEL(deform_conv2d_v1_grad));
+
+PD_BUILD_OP(native_deform_conv2d_v2)
+    .Inputs({"X", "Offset", "Weight", "Mask"})
+    .Outputs({"Y"})
+    .Attrs({"geometry: std::vector<int64_t>"})
+    .SetKernelFn(PD_KERNEL(deform_conv2d_v2));
+PD_BUILD_GRAD_OP(native_deform_conv2d_v2)
+    .Inputs({"X", "Offset", "Weight", "Mask", paddle::Grad("Y")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Offset"), paddle::Grad("Weight"), paddle::Grad("Mask")})
+    .Attrs({"geometry: std::vector<int64_t>"})
+    .SetKernelFn(PD_KERNEL(deform_conv2d_v2_grad));

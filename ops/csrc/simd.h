@@ -1,0 +1,63 @@
+// Vectors of 64 bytes and threads: what the kernels are written with. No Paddle here.
+#pragma once
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+// GCC's and Clang's vector extension: one AVX-512 register, or two or four smaller ones, by the flags of the build.
+template <class T>
+struct Simd {
+    typedef T Vector __attribute__((vector_size(64)));
+    static constexpr int64_t width = 64 / sizeof(T);
+
+    static Vector load(const T* from) {
+        Vector v;
+        std::memcpy(&v, from, sizeof v);  // the addresses need no alignment
+        return v;
+    }
+    static void store(T* to, Vector v) { std::memcpy(to, &v, sizeof v); }
+    static Vector fill(T value) { return Vector{} + value; }
+
+    // The sum over the lanes, always in the same order.
+    static T sum(Vector v) {
+        typedef T Half __attribute__((vector_size(32)));
+        typedef T Quarter __attribute__((vector_size(16)));
+        Half low, high;
+        std::memcpy(&low, &v, sizeof low);
+        std::memcpy(&high, reinterpret_cast<char*>(&v) + sizeof low, sizeof high);
+        low += high;
+        Quarter first, second;
+        std::memcpy(&first, &low, sizeof first);
+        std::memcpy(&second, reinterpret_cast<char*>(&low) + sizeof first, sizeof second);
+        first += second;
+        T total = first[0];
+        for (int64_t i = 1; i < width / 4; ++i) total += first[i];
+        return total;
+    }
+};
+
+// The part of [0, count) that falls to one of `parts` threads. It depends on nothing else, and so neither do the bits.
+struct Range {
+    int64_t begin, end;
+    Range(int64_t count, int64_t part, int64_t parts)
+        : begin(count * part / parts), end(count * (part + 1) / parts) {}
+    int64_t size() const { return end - begin; }
+    Range part(int64_t number, int64_t parts) const {
+        Range inner(size(), number, parts);
+        inner.begin += begin;
+        inner.end += begin;
+        return inner;
+    }
+};
+
+// How many threads a parallel region has here and now.
+inline int team() {
+    int threads = 1;
+#pragma omp parallel
+#pragma omp single
+    threads = omp_get_num_threads();
+    return threads;
+}
