@@ -14,19 +14,20 @@ def make_norm(
     norm: Norm, *, groups=32, channels_per_group=None, images_per_worker=None, running_statistics="first",
     bn_momentum=0.9, eps=1e-5,
 ):
-    """The constructor norm(channels, initial_scale=1.0) -> layer that networks hand to their blocks.
+    """The constructor norm(channels, initial_scale=1.0, relu=False) -> layer that networks hand to their blocks.
 
     `groups`, or `channels_per_group` where it is given, are gn's; `images_per_worker`, `running_statistics` and
     `bn_momentum` are bn's (see ops.BatchNorm); running statistics "precise" are tracked as "first", for whoever
-    evaluates to compute them anew. The constructor raises ValueError where groups do not divide channels.
+    evaluates to compute them anew. With relu the layer returns max(0, y): our own kernels compute it in the same pass.
+    The constructor raises ValueError where groups do not divide channels.
     """
 
-    def group_norm(channels, initial_scale=1.0):
+    def group_norm(channels, **options):
         if channels_per_group is None:
-            return GroupNorm(channels, groups, eps, initial_scale)
+            return GroupNorm(channels, groups, eps, **options)
         if channels_per_group < 1 or channels % channels_per_group:
             raise ValueError(f"group norm: groups of {channels_per_group} channels do not divide {channels} channels")
-        return GroupNorm(channels, channels // channels_per_group, eps, initial_scale)
+        return GroupNorm(channels, channels // channels_per_group, eps, **options)
 
     norms = {
         "bn": partial(
@@ -34,11 +35,11 @@ def make_norm(
             running_statistics="first" if running_statistics == "precise" else running_statistics,
         ),
         "gn": group_norm,
-        "ln": lambda channels, initial_scale=1.0: GroupNorm(channels, 1, eps, initial_scale),
-        "in": lambda channels, initial_scale=1.0: GroupNorm(channels, channels, eps, initial_scale),
+        "ln": lambda channels, **options: GroupNorm(channels, 1, eps, **options),
+        "in": lambda channels, **options: GroupNorm(channels, channels, eps, **options),
         "frozen_bn": partial(FrozenBatchNorm, eps=eps),
         "sync_bn": partial(SyncBatchNorm, momentum=bn_momentum, eps=eps),
-        "none": lambda channels, initial_scale=1.0: nn.Identity(),
+        "none": lambda channels, initial_scale=1.0, relu=False: nn.ReLU() if relu else nn.Identity(),
     }
     if norm not in norms:
         raise ValueError(f"norm {norm!r}: expected one of {', '.join(norms)}")

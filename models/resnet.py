@@ -103,14 +103,14 @@ class Basic(nn.Layer):
     def __init__(self, in_channels, channels, stride, *, stride_in, last_scale, conv, conv_spatial, norm):
         super().__init__()
         self.conv1 = conv(in_channels, channels, 3, stride)
-        self.norm1 = norm(channels)
+        self.norm1 = norm(channels, relu=True)
         self.conv2 = conv_spatial(channels, channels, 3)
         self.norm2 = norm(channels, initial_scale=last_scale)
         changes = stride != 1 or in_channels != channels
         self.shortcut = Shortcut(in_channels, channels, stride, conv, norm) if changes else nn.Identity()
 
     def forward(self, x):
-        y = F.relu(self.norm1(self.conv1(x)))
+        y = self.norm1(self.conv1(x))
         y = self.norm2(self.conv2(y))
         return F.relu(y + self.shortcut(x))
 
@@ -124,17 +124,17 @@ class Bottleneck(nn.Layer):
         super().__init__()
         out_channels = channels * self.expansion
         self.conv1 = conv(in_channels, channels, 1, stride if stride_in == "1x1" else 1)
-        self.norm1 = norm(channels)
+        self.norm1 = norm(channels, relu=True)
         self.conv2 = conv_spatial(channels, channels, 3, stride if stride_in == "3x3" else 1)
-        self.norm2 = norm(channels)
+        self.norm2 = norm(channels, relu=True)
         self.conv3 = conv(channels, out_channels, 1)
         self.norm3 = norm(out_channels, initial_scale=last_scale)
         changes = stride != 1 or in_channels != out_channels
         self.shortcut = Shortcut(in_channels, out_channels, stride, conv, norm) if changes else nn.Identity()
 
     def forward(self, x):
-        y = F.relu(self.norm1(self.conv1(x)))
-        y = F.relu(self.norm2(self.conv2(y)))
+        y = self.norm1(self.conv1(x))
+        y = self.norm2(self.conv2(y))
         y = self.norm3(self.conv3(y))
         return F.relu(y + self.shortcut(x))
 
@@ -146,11 +146,11 @@ class Stem(nn.Layer):
         super().__init__()
         kernel_size, stride = {"imagenet": (7, 2), "medium": (3, 2), "small": (3, 1)}[kind]
         self.conv = conv(in_channels, width, kernel_size, stride)
-        self.norm = norm(width)
+        self.norm = norm(width, relu=True)
         self.pool = nn.MaxPool2D(3, 2, padding=1) if kind == "imagenet" else nn.Identity()
 
     def forward(self, x):
-        return self.pool(F.relu(self.norm(self.conv(x))))
+        return self.pool(self.norm(self.conv(x)))
 
 
 class ResNet(nn.Layer):
@@ -159,7 +159,7 @@ class ResNet(nn.Layer):
     With the ImageNet stem the stages stand at strides 4, 8, 16 and 32, with the medium one at 2, 4, 8 and 16, with the
     small one at 1, 2, 4 and 8.
     `out_channels` gives C for each stage. Blocks get their `conv`, `conv_spatial` and `norm` as constructors:
-    conv(in_channels, out_channels, kernel_size, stride=1) and norm(channels, initial_scale=1.0).
+    conv(in_channels, out_channels, kernel_size, stride=1) and norm(channels, initial_scale=1.0, relu=False).
     """
 
     BLOCKS = {

@@ -4,12 +4,24 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from ops.implementation import at_least_float32, check_vectors, choose, learn_together, per_channel
+from ops import native
+from ops.implementation import (
+    affine,
+    at_least_float32,
+    best,
+    check_floats,
+    check_name,
+    check_vectors,
+    choose,
+    gamma_and_beta,
+    learn_together,
+    per_channel,
+)
 
 
 def batch_norm(
     x, running_mean, running_variance, weight=None, bias=None, *, training, momentum=0.9, eps=1e-5,
-    images_per_worker=None, running_statistics="first", implementation="auto",
+    images_per_worker=None, running_statistics="first", implementation="auto", relu=False,
 ):
     """Normalise every channel over the images of one worker and all positions.
 
@@ -19,33 +31,62 @@ def batch_norm(
     running = momentum * running + (1 - momentum) * batch (Paddle's convention: the GN paper's 0.9), from
     the `first` worker (what rank 0 of 8 GPUs saves) or the `mean` over workers. In evaluation the running
     vectors normalise, whatever the workers. `weight` (gamma) and `bias` (beta) are [C] or None.
-    Returns x's shape and dtype.
+    Returns x's shape and dtype. relu: max(0, y) is returned, which "native" computes in the same pass.
 
-    implementation: "paddle" (Paddle's kernel, once a worker; the "auto" choice) or "composed". On GPUs
-    cuDNN keeps the unbiased variance in the running vector, everything else here the biased one.
+    implementation: "native" (ops/csrc, all workers at once, in training; Paddle's kernel in evaluation; the "auto" choice on
+    a CPU), "paddle" (Paddle's kernel, once a worker; the "auto" choice elsewhere) or "composed". On GPUs cuDNN keeps the unbiased variance in the running vector, everything else here the biased one.
 
-    Raises ValueError where the images do not divide into workers.
+    Raises ValueError where the images do not divide into workers, a vector has another size, x has no values in a
+    channel, or dtypes are no floats or differ (16 bits beside 32 are fine: they are computed in 32).
     """
     if running_statistics not in ("first", "mean"):
         raise ValueError(f"running_statistics {running_statistics!r}: expected 'first' or 'mean'")
-    check_vectors(
-        "batch_norm", x.shape[1],
-        running_mean=running_mean, running_variance=running_variance, weight=weight, bias=bias,
-    )
+    empty = training and x.shape[0] == 0  # statistics of nothing
+    if x.ndim < 2 or empty or 0 in x.shape[1:]:
+        raise ValueError(f"batch norm: x has shape {list(x.shape)}, expected [N, C, ...], all of them above 0")
+    vectors = {"running_mean": running_mean, "running_variance": running_variance, "weight": weight, "bias": bias}
+    check_vectors("batch norm", x.shape[1], **vectors)
+    check_floats("batch norm", x=x, **vectors)
+    if implementation == "auto":
+        implementation = best(x)
     run = choose(IMPLEMENTATIONS, implementation)
     if not training:
-        return run(x, running_mean, running_variance, weight, bias, None, eps)
+        if run is _native:
+            y = _paddle(at_least_float32(x), running_mean, running_variance, weight, bias, None, eps).astype(x.dtype)
+        else:
+            y = run(x, running_mean, running_variance, weight, bias, None, eps)
+        return F.relu(y) if relu else y
     images = x.shape[0]
     per_worker = images if images_per_worker is None else images_per_worker
     if per_worker < 1 or images % per_worker:
         raise ValueError(f"batch norm: {images} images do not divide into workers of {per_worker} images")
+    of_mean = running_statistics == "mean"
+    if run is _native:
+        return run(x, running_mean, running_variance, weight, bias, momentum, eps, per_worker, of_mean, relu)
     if per_worker == images:
-        return run(x, running_mean, running_variance, weight, bias, momentum, eps)
+        y = run(x, running_mean, running_variance, weight, bias, momentum, eps)
+    else:
+        y = _worker_by_worker(run, x, running_mean, running_variance, weight, bias, momentum, eps, per_worker, of_mean)
+    return F.relu(y) if relu else y
+
+
+def _native(x, running_mean, running_variance, weight, bias, momentum, eps, images_per_worker, of_mean, relu=False):
+    dtype, x = x.dtype, at_least_float32(x)
+    return native.run(
+        "batch_norm", x, *gamma_and_beta(weight, bias, x), running_mean, running_variance,
+        images_per_worker, eps, momentum, of_mean, relu,
+    ).astype(dtype)
+
+
+def _worker_by_worker(
+    run, x, running_mean, running_variance, weight, bias, momentum, eps, images_per_worker, of_mean,
+):
     workers = [
-        (part, running_mean.clone(), running_variance.clone()) for part in paddle.split(x, images // per_worker)
+        (part, running_mean.clone(), running_variance.clone())
+        for part in paddle.split(x, x.shape[0] // images_per_worker)
     ]
     outputs = [run(part, mean, variance, weight, bias, momentum, eps) for part, mean, variance in workers]
-    kept = workers if running_statistics == "mean" else workers[:1]
+    kept = workers if of_mean else workers[:1]
     paddle.assign(sum(mean for _, mean, _ in kept) / len(kept), running_mean)
     paddle.assign(sum(variance for _, _, variance in kept) / len(kept), running_variance)
     return paddle.concat(outputs)
@@ -65,12 +106,7 @@ def _composed(x, running_mean, running_variance, weight, bias, momentum, eps):
         for running, batch in ((running_mean, mean), (running_variance, variance)):
             batch = batch.detach().flatten().astype(running.dtype)
             paddle.assign(momentum * running + (1 - momentum) * batch, running)
-    y = centred / paddle.sqrt(variance + eps)
-    if weight is not None:
-        y = y * per_channel(weight, x).astype(y.dtype)
-    if bias is not None:
-        y = y + per_channel(bias, x).astype(y.dtype)
-    return y.astype(x.dtype)
+    return affine(centred / paddle.sqrt(variance + eps), weight, bias).astype(x.dtype)
 
 
 def _paddle(x, running_mean, running_variance, weight, bias, momentum, eps):
@@ -85,7 +121,7 @@ def _paddle(x, running_mean, running_variance, weight, bias, momentum, eps):
     )
 
 
-IMPLEMENTATIONS = {"paddle": _paddle, "composed": _composed}
+IMPLEMENTATIONS = {"native": _native, "paddle": _paddle, "composed": _composed}
 
 
 class BatchNorm(nn.Layer):
@@ -97,12 +133,12 @@ class BatchNorm(nn.Layer):
 
     def __init__(
         self, channels, images_per_worker=None, running_statistics="first", momentum=0.9, eps=1e-5,
-        initial_scale=1.0, implementation="auto",
+        initial_scale=1.0, implementation="auto", relu=False,
     ):
         super().__init__()
-        choose(IMPLEMENTATIONS, implementation)
+        check_name(IMPLEMENTATIONS, implementation)
         self.images_per_worker, self.running_statistics = images_per_worker, running_statistics
-        self.momentum, self.eps, self.implementation = momentum, eps, implementation
+        self.momentum, self.eps, self.implementation, self.relu = momentum, eps, implementation, relu
         self.weight = self.create_parameter([channels], default_initializer=nn.initializer.Constant(initial_scale))
         self.bias = self.create_parameter([channels], is_bias=True)
         self.register_buffer("_mean", paddle.zeros([channels]))
@@ -112,12 +148,12 @@ class BatchNorm(nn.Layer):
         return batch_norm(
             x, self._mean, self._variance, self.weight, self.bias, training=self.training, momentum=self.momentum,
             eps=self.eps, images_per_worker=self.images_per_worker, running_statistics=self.running_statistics,
-            implementation=self.implementation,
+            implementation=self.implementation, relu=self.relu,
         )
 
     def extra_repr(self):
         workers = f", images_per_worker={self.images_per_worker}" if self.images_per_worker else ""
-        return f"{self.weight.shape[0]}, momentum={self.momentum}, eps={self.eps}{workers}"
+        return f"{self.weight.shape[0]}, momentum={self.momentum}, eps={self.eps}{workers}{', relu' * self.relu}"
 
 
 class SyncBatchNorm(nn.SyncBatchNorm):
@@ -127,16 +163,18 @@ class SyncBatchNorm(nn.SyncBatchNorm):
     raise ValueError.
     """
 
-    def __init__(self, channels, momentum=0.9, eps=1e-5, initial_scale=1.0):
+    def __init__(self, channels, momentum=0.9, eps=1e-5, initial_scale=1.0, relu=False):
         scale = paddle.ParamAttr(initializer=nn.initializer.Constant(initial_scale))
         super().__init__(channels, momentum=momentum, epsilon=eps, weight_attr=scale)
+        self.relu = relu
 
     def forward(self, x):
         if self.training and x.place.is_gpu_place():
-            return super().forward(x)
+            y = super().forward(x)
+            return F.relu(y) if self.relu else y
         if self.training and paddle.distributed.get_world_size() > 1:
             raise ValueError("sync_bn: Paddle has no CPU kernel for several processes; use bn or gn")
         return batch_norm(
             x, self._mean, self._variance, self.weight, self.bias,
-            training=self.training, momentum=self._momentum, eps=self._epsilon,
+            training=self.training, momentum=self._momentum, eps=self._epsilon, relu=self.relu,
         )

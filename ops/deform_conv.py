@@ -6,7 +6,8 @@ import paddle
 from paddle import nn
 from paddle.vision import ops as vision_ops
 
-from ops.implementation import at_least_float32, choose
+from ops import native
+from ops.implementation import affine, at_least_float32, best, check_floats, check_name, choose
 
 MODULATION = {
     # What turns the branch's raw output (0 at the start) into the modulation of a tap.
@@ -30,13 +31,16 @@ def deform_conv2d(
     horizontal). Between pixels x is bilinear, beyond the border zero, so that a point up to one pixel outside
     still sees the border. Offsets of zero and a mask of one give the plain convolution.
 
-    implementation: "paddle" (Paddle's kernel, the "auto" choice; computes in float32 under AMP) or "composed".
+    implementation: "native" (ops/csrc, the "auto" choice on a CPU), "paddle" (Paddle's kernel, that choice
+    elsewhere) or "composed". All compute in float32 under AMP.
 
-    Raises ValueError where a shape does not fit, naming it and what was expected.
+    Raises ValueError where a shape does not fit, naming it and what was expected, or dtypes are no floats or differ
+    (16 bits beside 32 are fine: they are computed in 32).
     """
     stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
     _check_shapes(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups)
-    run = choose(IMPLEMENTATIONS, implementation)
+    check_floats("deformable convolution", x=x, offset=offset, weight=weight, bias=bias, mask=mask)
+    run = choose(IMPLEMENTATIONS, best(x) if implementation == "auto" else implementation)
     return run(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups)
 
 
@@ -65,11 +69,13 @@ def bilinear_sample(x, point_y, point_x):
     parts, taps, rows, columns = point_y.shape[1:]
     flat = x.reshape([batch, parts, channels // parts, height * width])
     top, left = paddle.floor(point_y), paddle.floor(point_x)
+    down, right = point_y - top, point_x - left
     total = 0
-    for corner_y in (top, top + 1):
-        for corner_x in (left, left + 1):
-            # G(q, p) = g(q_y, p_y) g(q_x, p_x) with g(a, b) = max(0, 1 - |a - b|); only 4 pixels q have G > 0
-            share = (1 - (corner_y - point_y).abs()) * (1 - (corner_x - point_x).abs())
+    # G(q, p) = g(q_y, p_y) g(q_x, p_x) with g(a, b) = max(0, 1 - |a - b|); only 4 pixels q have G > 0. On a pixel
+    # itself, where every training starts, the gradient is that towards larger coordinates, as in Paddle's kernel.
+    for corner_y, share_y in ((top, 1 - down), (top + 1, down)):
+        for corner_x, share_x in ((left, 1 - right), (left + 1, right)):
+            share = share_y * share_x
             inside = (corner_y >= 0) & (corner_y < height) & (corner_x >= 0) & (corner_x < width)
             share = share * inside.astype(share.dtype)
             pixel = corner_y.clip(0, height - 1) * width + corner_x.clip(0, width - 1)
@@ -78,6 +84,17 @@ def bilinear_sample(x, point_y, point_x):
             value = paddle.take_along_axis(flat, index, axis=3)
             total = total + value * share.reshape([batch, parts, 1, -1])
     return total.reshape([batch, channels, taps, rows, columns])
+
+
+def _native(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups):
+    dtype = x.dtype
+    x, offset, weight = at_least_float32(x), at_least_float32(offset), at_least_float32(weight)
+    geometry = [*stride, *padding, *dilation, groups, deformable_groups]
+    if mask is None:
+        y = native.run("deform_conv2d_v1", x, offset, weight, geometry)
+    else:
+        y = native.run("deform_conv2d_v2", x, offset, weight, at_least_float32(mask), geometry)
+    return affine(y, None, bias).astype(dtype)
 
 
 def _composed(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups):
@@ -93,9 +110,7 @@ def _composed(x, offset, weight, bias, mask, stride, padding, dilation, groups, 
     columns = columns.reshape([batch, groups, in_per_group * kh * kw, rows * cols])
     kernel = weight.reshape([1, groups, out_channels // groups, in_per_group * kh * kw])
     y = paddle.matmul(kernel, columns).reshape([batch, out_channels, rows, cols])
-    if bias is not None:
-        y = y + bias.reshape([1, -1, 1, 1]).astype(y.dtype)
-    return y.astype(dtype)
+    return affine(y, None, bias).astype(dtype)
 
 
 def _paddle(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups):
@@ -121,7 +136,7 @@ def _paddle(x, offset, weight, bias, mask, stride, padding, dilation, groups, de
     return y.astype(dtype)
 
 
-IMPLEMENTATIONS = {"paddle": _paddle, "composed": _composed}
+IMPLEMENTATIONS = {"native": _native, "paddle": _paddle, "composed": _composed}
 
 
 def _pair(value):
@@ -129,6 +144,13 @@ def _pair(value):
 
 
 def _check_shapes(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups):
+    if x.ndim != 4 or weight.ndim != 4:
+        raise ValueError(
+            f"deformable convolution: x {list(x.shape)} and weight {list(weight.shape)}, expected [N, C_in, H, W] and "
+            "[C_out, C_in / groups, kh, kw]"
+        )
+    if min(*stride, *dilation) < 1 or min(padding) < 0:
+        raise ValueError(f"deformable convolution: stride {stride}, padding {padding}, dilation {dilation}")
     channels = x.shape[1]
     out_channels, in_per_group, kh, kw = weight.shape
     if groups < 1 or channels != in_per_group * groups or out_channels % groups:
@@ -139,17 +161,23 @@ def _check_shapes(x, offset, weight, bias, mask, stride, padding, dilation, grou
         raise ValueError(
             f"deformable convolution: {deformable_groups} deformable groups do not divide {channels} channels"
         )
+    if -1 in x.shape:  # sizes that a graph for export leaves open
+        return
     out = [
         (size + 2 * pad - (step * (tap - 1) + 1)) // move + 1
         for size, pad, step, tap, move in zip(x.shape[2:], padding, dilation, (kh, kw), stride, strict=True)
     ]
+    if min(*x.shape[1:], *weight.shape, *out) < 1:
+        raise ValueError(
+            f"deformable convolution: x {list(x.shape)} and weight {list(weight.shape)} leave no values or no positions"
+        )
     taps = deformable_groups * kh * kw
     for name, tensor, expected in (
         ("offset", offset, [x.shape[0], 2 * taps, *out]),
         ("mask", mask, [x.shape[0], taps, *out]),
         ("bias", bias, [out_channels]),
     ):
-        if tensor is not None and -1 not in x.shape and list(tensor.shape) != expected:
+        if tensor is not None and list(tensor.shape) != expected:
             raise ValueError(f"deformable convolution: {name} has shape {list(tensor.shape)}, expected {expected}")
 
 
@@ -176,7 +204,7 @@ class DeformConv2D(nn.Layer):
             raise ValueError(
                 f"deformable convolution: {deformable_groups} deformable groups do not divide {in_channels} channels"
             )
-        choose(IMPLEMENTATIONS, implementation)
+        check_name(IMPLEMENTATIONS, implementation)
         self.version, self.modulation, self.implementation = version, modulation, implementation
         self.geometry = {"stride": stride, "padding": padding, "dilation": dilation}
         self.groups, self.deformable_groups = groups, deformable_groups

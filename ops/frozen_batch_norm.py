@@ -2,6 +2,7 @@
 
 import paddle
 from paddle import nn
+from paddle.nn import functional as F
 
 from ops.implementation import per_channel
 
@@ -19,19 +20,21 @@ def frozen_batch_norm(x, mean, variance, weight, bias, eps=1e-5):
 class FrozenBatchNorm(nn.Layer):
     """`frozen_batch_norm` under the state names of BatchNorm, so that a trained BN network's weights fit.
 
-    x [N, C, ...] -> the same shape, alike in training and evaluation. All four vectors [C] are buffers.
+    x [N, C, ...] -> the same shape, alike in training and evaluation; with `relu` max(0, y). All four vectors [C] are
+    buffers.
     """
 
-    def __init__(self, channels, eps=1e-5, initial_scale=1.0):
+    def __init__(self, channels, eps=1e-5, initial_scale=1.0, relu=False):
         super().__init__()
-        self.eps = eps
+        self.eps, self.relu = eps, relu
         self.register_buffer("weight", paddle.full([channels], initial_scale))
         self.register_buffer("bias", paddle.zeros([channels]))
         self.register_buffer("_mean", paddle.zeros([channels]))
         self.register_buffer("_variance", paddle.ones([channels]))
 
     def forward(self, x):
-        return frozen_batch_norm(x, self._mean, self._variance, self.weight, self.bias, self.eps)
+        y = frozen_batch_norm(x, self._mean, self._variance, self.weight, self.bias, self.eps)
+        return F.relu(y) if self.relu else y
 
     def extra_repr(self):
-        return f"{self.weight.shape[0]}, eps={self.eps}"
+        return f"{self.weight.shape[0]}, eps={self.eps}{', relu' * self.relu}"

@@ -6,10 +6,21 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from ops.implementation import at_least_float32, check_vectors, choose, learn_together, per_channel
+from ops import native
+from ops.implementation import (
+    affine,
+    at_least_float32,
+    best,
+    check_floats,
+    check_name,
+    check_vectors,
+    choose,
+    gamma_and_beta,
+    learn_together,
+)
 
 
-def group_norm(x, groups, weight=None, bias=None, eps=1e-5, implementation="auto"):
+def group_norm(x, groups, weight=None, bias=None, eps=1e-5, implementation="auto", *, relu=False):
     """Normalise every image over groups of neighbouring channels (arXiv:1803.08494, equations 1, 2, 6, 7).
 
     x [N, C, ...] with any number of spatial dimensions; `groups` must divide C and group g holds the channels
@@ -17,20 +28,38 @@ def group_norm(x, groups, weight=None, bias=None, eps=1e-5, implementation="auto
     Returns x's shape and dtype. groups = 1 is layer norm, groups = C is instance norm. The variance is the
     biased one. Nothing depends on the other images of the batch, in training or in evaluation.
 
-    implementation: "paddle" (its group norm kernel, the "auto" choice on a GPU), "folded" (Paddle's batch norm
-    kernel, the "auto" choice on a CPU: two to five times as fast there) or "composed". On a CPU Paddle's group norm
+    relu: max(0, y) is returned, which "native" computes in the same pass.
+
+    implementation: "native" (ops/csrc, the "auto" choice on a CPU), "folded" (Paddle's batch norm kernel, that choice
+    where "native" cannot be built: two to five times as fast as Paddle's group norm there), "paddle" (its group
+    norm kernel, the "auto" choice on a GPU) or "composed". On a CPU Paddle's group norm
     kernel is wrong in two ways, which the others are not: its gradient of gamma is 0 where gamma is 0, so that residual
     blocks whose last norm starts at 0 never wake up; and it takes the variance in one pass, which loses all
     precision where a group's mean is large against its deviation.
 
-    Raises ValueError where groups do not divide C or gamma and beta have another size.
+    Raises ValueError where groups do not divide C, gamma and beta have another size, x has no values in a group, or
+    dtypes are no floats or differ (16 bits beside 32 are fine: they are computed in 32).
     """
+    if x.ndim < 2 or 0 in x.shape[1:]:
+        raise ValueError(f"group norm: x has shape {list(x.shape)}, expected [N, C, ...], none of C, ... 0")
     channels = x.shape[1]
     check_groups(channels, groups)
-    check_vectors("group_norm", channels, weight=weight, bias=bias)
+    check_vectors("group norm", channels, weight=weight, bias=bias)
+    check_floats("group norm", x=x, weight=weight, bias=bias)
     if implementation == "auto":
-        implementation = "folded" if paddle.in_dynamic_mode() and x.place.is_cpu_place() else "paddle"
-    return choose(IMPLEMENTATIONS, implementation)(x, groups, weight, bias, eps)
+        implementation = best(x, on_cpu="folded")
+    run = choose(IMPLEMENTATIONS, implementation)
+    if x.shape[0] == 0:  # which no kernel knows
+        return affine(x, weight, bias)
+    if run is _native:
+        return run(x, groups, weight, bias, eps, relu)
+    y = run(x, groups, weight, bias, eps)
+    return F.relu(y) if relu else y
+
+
+def _native(x, groups, weight, bias, eps, relu=False):
+    dtype, x = x.dtype, at_least_float32(x)
+    return native.run("group_norm", x, *gamma_and_beta(weight, bias, x), groups, eps, relu).astype(dtype)
 
 
 def _composed(x, groups, weight, bias, eps):
@@ -38,11 +67,7 @@ def _composed(x, groups, weight, bias, eps):
     centred = grouped - grouped.mean(axis=2, keepdim=True)
     variance = (centred * centred).mean(axis=2, keepdim=True)
     y = (centred / paddle.sqrt(variance + eps)).reshape([0, *x.shape[1:]])
-    if weight is not None:
-        y = y * per_channel(weight, x).astype(y.dtype)
-    if bias is not None:
-        y = y + per_channel(bias, x).astype(y.dtype)
-    return y.astype(x.dtype)
+    return affine(y, weight, bias).astype(x.dtype)
 
 
 def _paddle(x, groups, weight, bias, eps):
@@ -66,14 +91,12 @@ def _folded(x, groups, weight, bias, eps):
     if weight is not None or bias is not None:
         # The same kernel with fixed statistics 0 and 1 is gamma * y + beta, and the sums of its gradient are fast.
         zeros, ones = paddle.zeros([channels], x.dtype), paddle.ones([channels], x.dtype)
-        weight = ones.clone() if weight is None else weight.astype(x.dtype)
-        bias = zeros.clone() if bias is None else bias.astype(x.dtype)
-        weight, bias = learn_together(weight, bias)
+        weight, bias = learn_together(*gamma_and_beta(weight, bias, x))
         y = F.batch_norm(y, zeros, ones, weight, bias, training=False, epsilon=0.0, use_global_stats=True)
     return y.astype(dtype)
 
 
-IMPLEMENTATIONS = {"folded": _folded, "paddle": _paddle, "composed": _composed}
+IMPLEMENTATIONS = {"native": _native, "folded": _folded, "paddle": _paddle, "composed": _composed}
 
 
 def check_groups(channels, groups):
@@ -88,16 +111,16 @@ class GroupNorm(nn.Layer):
     x [N, C, ...] -> the same shape. Channels come first here, groups first in paddle.nn.GroupNorm.
     """
 
-    def __init__(self, channels, groups=32, eps=1e-5, initial_scale=1.0, implementation="auto"):
+    def __init__(self, channels, groups=32, eps=1e-5, initial_scale=1.0, implementation="auto", relu=False):
         super().__init__()
         check_groups(channels, groups)
-        choose(IMPLEMENTATIONS, implementation)
-        self.groups, self.eps, self.implementation = groups, eps, implementation
+        check_name(IMPLEMENTATIONS, implementation)
+        self.groups, self.eps, self.implementation, self.relu = groups, eps, implementation, relu
         self.weight = self.create_parameter([channels], default_initializer=nn.initializer.Constant(initial_scale))
         self.bias = self.create_parameter([channels], is_bias=True)
 
     def forward(self, x):
-        return group_norm(x, self.groups, self.weight, self.bias, self.eps, self.implementation)
+        return group_norm(x, self.groups, self.weight, self.bias, self.eps, self.implementation, relu=self.relu)
 
     def extra_repr(self):
-        return f"{self.weight.shape[0]}, groups={self.groups}, eps={self.eps}"
+        return f"{self.weight.shape[0]}, groups={self.groups}, eps={self.eps}{', relu' * self.relu}"

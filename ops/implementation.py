@@ -2,24 +2,56 @@
 
 Every op keeps its implementations in a dictionary that anyone can see:
 
-    IMPLEMENTATIONS = {"paddle": _paddle, "composed": _composed}
+    IMPLEMENTATIONS = {"native": _native, "paddle": _paddle, "composed": _composed}
 
 `composed` is made of plain tensor operations, stands beside the paper's equation and runs on any device and
-dtype; `paddle` calls Paddle's own kernel. "auto" is what is best where x lies. A faster kernel is one more entry.
+dtype; `paddle` calls Paddle's own kernel; `native` is our own for CPUs (ops/csrc, see ops/native.py). "auto" is what is
+best where x lies; in a graph for export that is always Paddle's own, so that the graph needs no library of ours.
 """
 
 import paddle
 
+from ops import native
+
+FLOATS = (paddle.float16, paddle.bfloat16, paddle.float32, paddle.float64)
 LOW_PRECISION = (paddle.float16, paddle.bfloat16)
 
 
 def choose(implementations, name):
-    """The callable for `name`; for "auto" the first. ValueError for a name that is not there."""
-    if name == "auto":
-        return next(iter(implementations.values()))
+    """The callable for `name`. ValueError for a name that is not there or cannot run on this machine."""
     if name not in implementations:
         raise ValueError(f"implementation {name!r}: expected one of {', '.join(['auto', *implementations])}")
+    if name == "native" and not native.available():
+        raise ValueError("implementation 'native': it cannot be built here, or a graph is being made")
     return implementations[name]
+
+
+def check_name(implementations, name):
+    """ValueError for a name that `choose` would never take."""
+    if name != "auto" and name not in implementations:
+        raise ValueError(f"implementation {name!r}: expected one of {', '.join(['auto', *implementations])}")
+
+
+def best(x, *, on_cpu="paddle"):
+    """What "auto" is for x: our own kernels on a CPU; without them `on_cpu`; elsewhere Paddle's."""
+    if not (paddle.in_dynamic_mode() and x.place.is_cpu_place()):
+        return "paddle"
+    return "native" if native.available() else on_cpu
+
+
+def check_floats(op, **tensors):
+    """ValueError unless all (None is left out) are floats, and of one dtype as soon as 16 bits have become 32."""
+    dtypes = {name: tensor.dtype for name, tensor in tensors.items() if tensor is not None}
+    for name, dtype in dtypes.items():
+        if dtype not in FLOATS:
+            raise ValueError(f"{op}: {name} is of {_name(dtype)}, expected float32 or float64")
+    if len({paddle.float32 if dtype in LOW_PRECISION else dtype for dtype in dtypes.values()}) > 1:
+        found = ", ".join(f"{name} of {_name(dtype)}" for name, dtype in dtypes.items())
+        raise ValueError(f"{op}: {found}; expected one dtype")
+
+
+def _name(dtype):
+    return str(dtype).rpartition(".")[2]
 
 
 def check_vectors(op, channels, **vectors):
@@ -37,6 +69,23 @@ def at_least_float32(x):
 def per_channel(vector, x):
     """A [C] vector shaped [1, C, 1, ...] to be broadcast over x [N, C, ...]."""
     return vector.reshape([1, -1] + [1] * (x.ndim - 2))
+
+
+def affine(x, weight, bias):
+    """gamma * x + beta for x [N, C, ...], in x's dtype; None is left out."""
+    if weight is not None:
+        x = x * per_channel(weight, x).astype(x.dtype)
+    if bias is not None:
+        x = x + per_channel(bias, x).astype(x.dtype)
+    return x
+
+
+def gamma_and_beta(weight, bias, x):
+    """gamma and beta [C] in x's dtype, 1 and 0 where they are None: what kernels ask for."""
+    channels = x.shape[1]
+    weight = paddle.ones([channels], x.dtype) if weight is None else weight.astype(x.dtype)
+    bias = paddle.zeros([channels], x.dtype) if bias is None else bias.astype(x.dtype)
+    return weight, bias
 
 
 def learn_together(weight, bias):

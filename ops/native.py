@@ -1,9 +1,9 @@
 """The C++ kernels of ops/csrc for CPUs: built once for this machine, then loaded.
 
 They are compiled at first use into a folder of the user's cache ($XDG_CACHE_HOME, else ~/.cache), named by all that
-they depend on: sources, flags, compiler, processor and the installed Paddle. Processes that start together build them once;
-the others wait. Where that is impossible (no compiler, a Paddle without MKL) one line says why, and Paddle's kernels
-serve. NATIVE_OPS=0 in the environment does without them, NATIVE_OPS=1 makes it an error to do without.
+they depend on: sources, flags, compiler, processor and the installed Paddle. Of processes that start together one
+builds and the others wait. Where it is impossible (no compiler, a Paddle without MKL) one line says why, and Paddle's
+kernels serve. NATIVE_OPS=0 in the environment does without them, NATIVE_OPS=1 makes it an error to do without.
 """
 
 import functools
@@ -85,7 +85,8 @@ def _library():
             if not folder.exists():
                 _build(folder)
     except OSError as error:
-        raise _Impossible(f"{error.filename or folder}: {error.strerror}; XDG_CACHE_HOME can name another folder") from None
+        reason = f"{error.filename or folder}: {error.strerror}; XDG_CACHE_HOME can name another folder"
+        raise _Impossible(reason) from None
     if failure.exists():
         raise _Impossible(f"they could not be built, see {failure}; remove its folder to try again")
     return library
@@ -93,10 +94,11 @@ def _library():
 
 def _build(folder):
     """Make `folder`, with the library or with failure.txt in it: what exists is finished."""
-    print("Building the CPU kernels of ops/csrc, once for this machine (some 15 seconds) …", file=sys.stderr, flush=True)
+    print("Building the CPU kernels of ops/csrc, once, in some 15 seconds …", file=sys.stderr, flush=True)
     made = Path(tempfile.mkdtemp(prefix="build-", dir=folder.parent))
     try:
-        arguments = [LIBRARY, SOURCES / "bindings.cc", made, " ".join(FLAGS), " ".join(f"-l:{name}" for name in LIBRARIES)]
+        libraries = " ".join(f"-l:{name}" for name in LIBRARIES)
+        arguments = [LIBRARY, SOURCES / "bindings.cc", made, " ".join(FLAGS), libraries]
         # Not one of the processes of a distributed run, and not under its limits.
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PADDLE_", "FLAGS_"))}
         done = subprocess.run(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import engine  # noqa: F401  first of all: it sets the environment before Paddle is imported
+from ops import native
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,6 +25,11 @@ record: {every_steps: 2, sample_images: 2, histograms: false}
 """
 
 AXES = "{norm: [bn, gn], images_per_worker: [4, 2], seed: [0, 1]}"
+
+
+def here(implementations):
+    """The names of those implementations of an op that run on this machine."""
+    return [name for name in implementations if name != "native" or native.available()]
 
 
 @pytest.fixture
