@@ -36,15 +36,17 @@ def _use_all_cores():
 
 
 def _keep_freed_memory():
+    """Returns what was done, in words."""
     if "MALLOC_TRIM_THRESHOLD_" in os.environ or "MALLOC_MMAP_THRESHOLD_" in os.environ:
-        return
+        return "as MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ say"
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # not glibc
-        return
+    except (AttributeError, OSError, TypeError):
+        return "as the system does: this is not glibc"
     mallopt(trim_threshold, 2**31 - 1)
     mallopt(mmap_threshold, 2**30)
+    return "kept"
 
 
 def _name_instructions_to_mkl():
@@ -69,7 +71,7 @@ def _cpuinfo():
 
 _use_all_cores()
 _name_instructions_to_mkl()
-_keep_freed_memory()
+_freed_memory = _keep_freed_memory()
 
 # Before Paddle: 2.6.2 brings an old zlib into sight, and a Pillow that is imported later calls it and crashes.
 import PIL.Image  # noqa: E402, F401
@@ -82,6 +84,7 @@ with warnings.catch_warnings():
 os.environ["OMP_NUM_THREADS"] = _threads
 
 from engine.errors import InputError  # noqa: E402
+from ops import native  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -128,6 +131,8 @@ def describe():
         "cores": os.cpu_count(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         "MKL_DEBUG_CPU_TYPE": os.environ.get("MKL_DEBUG_CPU_TYPE"),
+        "freed_memory": _freed_memory,
+        "cpu_kernels": None if on_gpu() else "ours" if native.available() else "Paddle's",
         "commit": _commit(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }

@@ -33,8 +33,9 @@ def batch_norm(
     vectors normalise, whatever the workers. `weight` (gamma) and `bias` (beta) are [C] or None.
     Returns x's shape and dtype. relu: max(0, y) is returned, which "native" computes in the same pass.
 
-    implementation: "native" (ops/csrc, all workers at once, in training; Paddle's kernel in evaluation; the "auto" choice on
-    a CPU), "paddle" (Paddle's kernel, once a worker; the "auto" choice elsewhere) or "composed". On GPUs cuDNN keeps the unbiased variance in the running vector, everything else here the biased one.
+    implementation: "native" (ops/csrc, all workers at once; in evaluation Paddle's kernel; the "auto" choice on a CPU),
+    "paddle" (Paddle's kernel, once a worker; the "auto" choice elsewhere) or "composed". On GPUs cuDNN keeps the
+    unbiased variance in the running vector, everything else here the biased one.
 
     Raises ValueError where the images do not divide into workers, a vector has another size, x has no values in a
     channel, or dtypes are no floats or differ (16 bits beside 32 are fine: they are computed in 32).
