@@ -9,7 +9,7 @@ A builder's signature is the schema of the `data:` section of a config; it retur
     preparation     what turns a picture into an input in validation and inference
     len(set), set.batch(indices, seed=, epoch=)
 
-and ArrayDataset (arrays.py) and ImageDataset (image_folder.py) are the two kinds of it.
+and ArrayDataset (arrays.py), WarpedDataset (warped.py) and ImageDataset (image_folder.py) are the kinds of it.
 """
 
 from data.cifar import cifar10, cifar100
@@ -20,9 +20,11 @@ from data.loader import Loader
 from data.pickles import read_pickle
 from data.preparation import PICTURE_ENDINGS, Preparation, read_picture
 from data.synthetic import synthetic
+from data.warped import warped_fashion_mnist
 
 DATASETS = {
     "fashion_mnist": fashion_mnist,
+    "warped_fashion_mnist": warped_fashion_mnist,
     "cifar10": cifar10,
     "cifar100": cifar100,
     "image_folder": image_folder,
