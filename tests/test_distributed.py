@@ -17,11 +17,11 @@ pytestmark = pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="
 
 OPTIONS = [
     "schedule.epochs=2", "batch.images_per_worker=2", "batch.workers=8", "data.train_images=48", "checkpoint.keep=0",
-    "optimizer.base_lr=0.02", "model.zero_init_last_norm=false",
+    "model.zero_init_last_norm=false",
+    # Small: sums in another order differ in the last bit, until one ReLU of a hundred thousand falls on the other side
+    # of 0. It hits a seed in five or so, with Paddle's kernels as with ours, and large steps would carry it further.
+    "optimizer.base_lr=0.001",
 ]
-# Sums in another order differ in the last bit, until one ReLU of a hundred thousand falls on the other side of 0: then the
-# runs part, by some thousandths after six steps. It hits a seed in five or so, with Paddle's kernels as with ours.
-CHAOS = 2e-2
 
 
 def launch(devices, folder, script, *arguments):
@@ -47,17 +47,16 @@ def test_two_devices_of_four_workers_are_one_device_of_eight(tiny, tmp_path, nor
     one, two = tmp_path / "output" / "one", tmp_path / "output" / "two"
     windows = zip(read_metrics(one, "train"), read_metrics(two, "train"), strict=True)
     for number, (left, right) in enumerate(windows):
-        assert right["loss"] == pytest.approx(left["loss"], rel=CHAOS)
+        assert right["loss"] == pytest.approx(left["loss"], rel=1e-3)
         if number == 0:  # the first steps: the gradients of the same weights
             assert right["gradient_norm"] == pytest.approx(left["gradient_norm"], rel=1e-3)
             assert right["loss"] == pytest.approx(left["loss"], rel=1e-5)
     evaluations = zip(read_metrics(one, "eval"), read_metrics(two, "eval"), strict=True)
     for left, right in evaluations:
-        assert right["top1_error"] == pytest.approx(left["top1_error"], abs=1.5 / 12)  # one image of twelve
-        assert right["loss"] == pytest.approx(left["loss"], rel=CHAOS)
+        assert right["top1_error"] == left["top1_error"] and right["loss"] == pytest.approx(left["loss"], rel=1e-3)
     ours, theirs = read_weights(one / "latest"), read_weights(two / "latest")
     for name, value in ours.items():
-        np.testing.assert_allclose(theirs[name], value, atol=CHAOS * max(1e-2, np.abs(value).max()), err_msg=name)
+        np.testing.assert_allclose(theirs[name], value, atol=2e-3 * max(1e-2, np.abs(value).max()), err_msg=name)
     assert json.loads((two / "env.json").read_text())["devices"] == 2
 
 
