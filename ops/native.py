@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 import paddle
+from paddle.base import core
 from paddle.utils import cpp_extension
 
 SOURCES = Path(__file__).resolve().parent / "csrc"
@@ -40,7 +41,7 @@ def available():
 
 def run(name, *arguments):
     """Call the operator native_`name` on contiguous CPU tensors; returns its first output."""
-    outputs = paddle._C_ops._run_custom_op(f"native_{name}", *arguments)
+    outputs = core.eager._run_custom_op(f"native_{name}", *arguments)  # what the modules call that Paddle generates
     return outputs[0] if isinstance(outputs, (list, tuple)) else outputs
 
 
