@@ -1,0 +1,175 @@
+"""Fashion-MNIST where geometry matters: every garment turned, scaled, sheared and bent in its own way on a canvas."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from data.arrays import ArrayDataset
+from data.errors import DataError
+from data.idx import fashion_mnist
+from data.normalise import normalise
+from data.preparation import Preparation
+from data.randomness import AUGMENTATION, FIXED_GEOMETRY, generator
+
+GARMENT = 28  # pixels of a side
+STRONGEST = 2.0
+
+# How far each goes at strength 1.
+ROTATION = np.pi / 3  # radians, either way
+SCALE = (0.6, 1.6)
+SHEAR = 0.4  # columns per row, either way
+WAVES = 3
+WAVELENGTH = (14.0, 42.0)  # garment pixels
+STRAIN = 0.25  # the steepest slope of one wave; where all together reached 1, the garment would fold over itself
+
+
+def warped_fashion_mnist(
+    root: str | None = None,
+    train_images: int | None = None,
+    validation_images: int | None = None,
+    image_size: int = 64,
+    warp: float = 1.0,
+):
+    """Fashion-MNIST garments in random geometry on a black canvas: grey, 10 classes -> (train, validation).
+
+    The canvas has image_size x image_size pixels, 28 or more. `warp` is the strength, from 0 to 2: at 0 the garment
+    stands upright in the centre, pixel for pixel; at 1 all varies strongly, and a person still names the garments;
+    beyond that, fewer and fewer of them. At strength w
+
+        rotation   up to 60 w degrees either way
+        scale      from 0.6^w to 1.6^w, equally likely in its logarithm; 1 is the garment's own 28 pixels
+        shear      up to 0.4 w columns per row either way: the garment leans
+        elastic    three plane waves, 14 to 42 garment pixels long, each push the garment's points in one direction,
+                   with slopes up to 0.25 w: together by some 2.6 w pixels at most in a typical garment, never by
+                   more than 5 w; up to w = 1 nothing folds over itself
+        position   w of the way (at most all of it) from the centre to a place anywhere on the canvas that is sure to
+                   hold the whole garment
+
+    Nothing is lost over the border: a garment too large for the canvas is shrunk to fit (at strength 1 one in 40).
+    A sample has the same random numbers at every strength, so strengths compare the same garments, bent more or less.
+    Training and validation are warped alike; in training every epoch shows other geometry, in validation none does.
+    root, train_images, validation_images: as for fashion_mnist, and so mean and std. The garments of the two sets are
+    disjoint. Raises DataError.
+    """
+    for name, value, wanted, right in (
+        ("image_size", image_size, f"{GARMENT} or more pixels, a garment's own size", image_size >= GARMENT),
+        ("warp", warp, f"0 to {STRONGEST:g}", 0 <= warp <= STRONGEST),
+    ):
+        if not right:
+            raise DataError(f"warped_fashion_mnist: {name} is {value}, wanted {wanted}")
+    train, validation = fashion_mnist(root, train_images, validation_images, crop_padding=0, flip=False)
+    return WarpedDataset(train, image_size, warp), WarpedDataset(validation, image_size, warp, fixed=True)
+
+
+class Geometry(NamedTuple):
+    """How a garment lies on its canvas. Points are (y, x) in pixels, a pixel's centre at whole numbers.
+
+    The canvas point p shows the garment's point u + sum over w of pushes[w] * sin(waves[w] . u + phases[w]), counted
+    from the garment's centre, where u = matrix^-1 (p - position).
+
+    matrix [2, 2], canvas pixels per garment pixel; position [2], where the garment's centre lies (before it is bent);
+    waves [W, 2], radians per garment pixel; phases [W], radians; pushes [W, 2], garment pixels. All float64.
+    """
+
+    matrix: np.ndarray
+    position: np.ndarray
+    waves: np.ndarray
+    phases: np.ndarray
+    pushes: np.ndarray
+
+
+class WarpedDataset:
+    """An ArrayDataset of grey pictures, each drawn on a canvas of image_size x image_size in a random geometry.
+
+    With `fixed` (validation) the geometry is the same in every epoch. The rest as warped_fashion_mnist says.
+    """
+
+    in_memory = False  # its pictures are, but drawing them is work that the loader's processes can share
+    skipped = 0
+
+    def __init__(self, garments: ArrayDataset, image_size, warp, *, fixed=False):
+        self.garments, self.warp, self.fixed = garments, warp, fixed
+        self.labels, self.classes = garments.labels, garments.classes
+        self.image_shape = (1, image_size, image_size)
+        as_is = garments.preparation
+        self.preparation = Preparation(as_is.classes, self.image_shape, as_is.mean, as_is.std)
+
+    def __len__(self):
+        return len(self.garments)
+
+    def batch(self, indices, *, seed, epoch):
+        """The samples `indices` [N], in that order: {"image": float32 [N, 1, H, W] normalised, "label": int64 [N]}.
+
+        The geometry of sample i depends on (seed, epoch, i) and nothing else, where it is fixed on (seed, i).
+        """
+        pixels = np.empty((len(indices), *self.image_shape), np.uint8)
+        for row, index in enumerate(map(int, indices)):
+            geometry = self.geometry(index, seed=seed, epoch=epoch)
+            pixels[row, 0] = draw(self.garments.images[index, 0], geometry, self.image_shape[1])
+        image = normalise(pixels, self.preparation.mean, self.preparation.std)
+        return {"image": image, "label": self.labels[indices]}
+
+    def geometry(self, index, *, seed, epoch) -> Geometry:
+        """The geometry of one sample, as `batch` draws it."""
+        rng = generator(FIXED_GEOMETRY, seed, index) if self.fixed else generator(AUGMENTATION, seed, epoch, index)
+        return random_geometry(self.garments.images[index, 0], self.image_shape[1], self.warp, rng)
+
+
+def random_geometry(garment, image_size, warp, rng) -> Geometry:
+    """A geometry of strength `warp` in which a garment uint8 [H, W] lies wholly on a canvas of image_size pixels."""
+    turn, growth, lean, *place = rng.uniform(-1, 1, size=5)
+    length, heading, phases, push = rng.uniform(size=(4, WAVES))
+
+    angle = warp * ROTATION * turn  # counter-clockwise
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shear = np.array([[1, 0], [warp * SHEAR * lean, 1]])
+    matrix = np.exp(warp * np.interp(growth, (-1, 1), np.log(SCALE))) * rotation @ shear
+
+    radians_per_pixel = 2 * np.pi / np.interp(length, (0, 1), WAVELENGTH)
+    waves = radians_per_pixel[:, None] * _directions(heading)
+    pushes = (warp * STRAIN / radians_per_pixel)[:, None] * _directions(push)
+
+    # What the garment covers around its centre on the canvas: its pixels, half a pixel more, and as far as waves reach.
+    shape = np.array(garment.shape)
+    points = np.argwhere(garment) - (shape - 1) / 2
+    points = points @ matrix.T if len(points) else np.zeros((1, 2))
+    margin = np.abs(matrix) @ (0.5 + np.abs(pushes).sum(axis=0))
+    low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
+    fit = min(1.0, image_size / (high - low).max())
+    first, last = -0.5 - fit * low, image_size - 0.5 - fit * high  # positions at which it touches the canvas's border
+
+    centre = (image_size - shape) // 2 + (shape - 1) / 2  # whole pixels on whole pixels
+    anywhere = (first + last + place * (last - first)) / 2
+    position = np.clip(centre + min(1.0, warp) * (anywhere - centre), first, last)
+    return Geometry(fit * matrix, position, waves, 2 * np.pi * phases, pushes)
+
+
+def draw(garment, geometry, image_size):
+    """The canvas, uint8 [image_size, image_size]: the garment uint8 [H, W] in a geometry, sampled once, bilinearly."""
+    inverse = np.linalg.inv(geometry.matrix)
+    across = np.arange(image_size) - geometry.position[:, None]  # [2, image_size]: y of the rows, x of the columns
+    rows, columns = (np.float32(inverse[:, [axis]] * across[axis]) for axis in (0, 1))
+    points = (rows[:, :, None] + columns[:, None, :]).reshape(2, -1)
+    angles = np.float32(geometry.waves) @ points + np.float32(geometry.phases[:, None])
+    points += np.float32(geometry.pushes.T) @ np.sin(angles)
+
+    height, width = garment.shape
+    padded = np.zeros((height + 3, width + 3), np.float32)  # one black pixel before, two behind: all else is black too
+    padded[1:-2, 1:-2] = garment
+    y = np.clip(points[0] + np.float32((height + 1) / 2), 0, height + 1)
+    x = np.clip(points[1] + np.float32((width + 1) / 2), 0, width + 1)
+    top, left = y.astype(np.int32), x.astype(np.int32)
+    y -= top
+    x -= left
+    at, padded = top * (width + 3) + left, padded.ravel()
+    upper, right = padded.take(at), padded[1:].take(at)
+    upper += x * (right - upper)
+    lower, right = padded[width + 3 :].take(at), padded[width + 4 :].take(at)
+    lower += x * (right - lower)
+    pixels = upper + y * (lower - upper) + np.float32(0.5)
+    return pixels.astype(np.uint8).reshape(image_size, image_size)
+
+
+def _directions(turns):
+    """Unit vectors [N, 2] at `turns` [N] of a full circle."""
+    return np.stack([np.sin(2 * np.pi * turns), np.cos(2 * np.pi * turns)], axis=1)
