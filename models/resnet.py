@@ -34,6 +34,7 @@ def resnet(
     deformable_version: Literal[1, 2] = 2,
     deformable_groups: int = 1,
     deformable_modulation: Literal["2sigmoid", "sigmoid"] = "2sigmoid",
+    dilated_stages: tuple[Stage, ...] = (),
 ):
     """A ResNet from plain values: this signature is the `model:` section of a config.
 
@@ -41,10 +42,10 @@ def resnet(
     stem and of c2's 3x3 convolutions (64 in the paper). stem "imagenet" is 7x7 of stride 2 and a max pool, "medium"
     3x3 of stride 2 for pictures of some 64 pixels, "small" 3x3 of stride 1 for pictures of some 32. `stride_in` says
     which convolution of a bottleneck strides (the GN paper's and Paddle's: 3x3; the first ResNet paper's: 1x1).
-    `zero_init_last_norm` starts each residual block as the identity. For the norm_* and bn_* values see
-    `models.norm.make_norm`, for the deformable_*
-    values `ops.DeformConv2D`; all 3x3 convolutions of bottlenecks, and the second of basic blocks, become deformable
-    in `deformable_stages`. Raises ValueError for values that do not fit together.
+    `zero_init_last_norm` starts each residual block as the identity. All 3x3 convolutions of bottlenecks, and the
+    second of basic blocks, become deformable in `deformable_stages` (the deformable_* values are those of
+    `ops.DeformConv2D`), and have dilation 2 in `dilated_stages`, which is what the DCN paper compares with. For the
+    norm_* and bn_* values see `models.norm.make_norm`. Raises ValueError for values that do not fit together.
     """
     for name, value in (("width", width), ("norm_groups", norm_groups), ("deformable_groups", deformable_groups)):
         if value < 1:
@@ -70,14 +71,15 @@ def resnet(
         conv=partial(conv2d, bias=bias),
         deformable_conv=partial(conv2d, bias=bias, layer=deformable),
         deformable_stages=deformable_stages,
+        dilated_stages=dilated_stages,
     )
 
 
-def conv2d(in_channels, out_channels, kernel_size, stride=1, bias=False, layer=nn.Conv2D):
+def conv2d(in_channels, out_channels, kernel_size, stride=1, bias=False, layer=nn.Conv2D, dilation=1):
     """A square convolution padded to keep its size at stride 1, started by He's rule (normal, fan-out)."""
     deviation = math.sqrt(2 / (out_channels * kernel_size**2))
     return layer(
-        in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2,
+        in_channels, out_channels, kernel_size, stride=stride, padding=dilation * (kernel_size // 2), dilation=dilation,
         weight_attr=paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, deviation)),
         bias_attr=None if bias else False,
     )
@@ -171,7 +173,8 @@ class ResNet(nn.Layer):
     }
 
     def __init__(
-        self, depth, *, width, in_channels, stem, stride_in, last_scale, norm, conv, deformable_conv, deformable_stages
+        self, depth, *, width, in_channels, stem, stride_in, last_scale, norm, conv, deformable_conv, deformable_stages,
+        dilated_stages,
     ):
         super().__init__()
         block, counts = self.BLOCKS[depth]
@@ -180,6 +183,8 @@ class ResNet(nn.Layer):
         channels = width
         for index, (stage, count) in enumerate(zip(("c2", "c3", "c4", "c5"), counts, strict=True)):
             conv_spatial = deformable_conv if stage in deformable_stages else conv
+            if stage in dilated_stages:
+                conv_spatial = partial(conv_spatial, dilation=2)
             blocks = []
             for position in range(count):
                 stride = 2 if index > 0 and position == 0 else 1

@@ -120,6 +120,22 @@ def test_stride_place():
 
 
 @pytest.mark.parametrize("depth", [18, 50])
+def test_dilated_stages_keep_their_size(depth):
+    x = paddle.randn([1, 1, 32, 24])
+    plain = resnet(depth=depth, **THIN)
+    dilated = resnet(depth=depth, dilated_stages=("c4",), **THIN)
+    dilated.set_state_dict(plain.state_dict())
+    shapes, others = ({name: stage.shape for name, stage in network(x).items()} for network in (plain, dilated))
+    assert shapes == others
+    for stage in ("c3", "c4", "c5"):
+        dilations = {block.conv2._dilation[0] for block in getattr(dilated, stage)}
+        assert dilations == {2 if stage == "c4" else 1}
+    both = resnet(depth=depth, dilated_stages=("c4",), deformable_stages=("c4",), **THIN)
+    assert load_weights(both, arrays(plain)).missing
+    assert float((both(x)["c5"] - dilated(x)["c5"]).abs().max()) < 1e-5  # a deformable stage starts as the dilated one
+
+
+@pytest.mark.parametrize("depth", [18, 50])
 def test_deformable_stages_start_as_the_plain_network(depth):
     x = paddle.randn([2, 1, 16, 12])
     plain = Classifier(resnet(depth=depth, **THIN), 3)
