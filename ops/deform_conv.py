@@ -79,7 +79,8 @@ def bilinear_sample(x, point_y, point_x):
             inside = (corner_y >= 0) & (corner_y < height) & (corner_x >= 0) & (corner_x < width)
             share = share * inside.astype(share.dtype)
             pixel = corner_y.clip(0, height - 1) * width + corner_x.clip(0, width - 1)
-            index = pixel.detach().astype("int64").reshape([batch, parts, 1, -1])
+            index = pixel.detach().astype("int64").clip(0, height * width - 1)  # NaN as an integer is anything
+            index = index.reshape([batch, parts, 1, -1])
             index = index.expand([batch, parts, channels // parts, index.shape[3]])
             value = paddle.take_along_axis(flat, index, axis=3)
             total = total + value * share.reshape([batch, parts, 1, -1])
