@@ -2,17 +2,23 @@
 
 from ops.batch_norm import BatchNorm, SyncBatchNorm, batch_norm
 from ops.deform_conv import DeformConv2D, deform_conv2d
+from ops.deform_ps_roi_pool import DeformPSRoIPool, deform_ps_roi_pool
+from ops.deform_roi_pool import DeformRoIPool, deform_roi_pool
 from ops.frozen_batch_norm import FrozenBatchNorm, frozen_batch_norm
 from ops.group_norm import GroupNorm, group_norm
 
 __all__ = [
     "BatchNorm",
     "DeformConv2D",
+    "DeformPSRoIPool",
+    "DeformRoIPool",
     "FrozenBatchNorm",
     "GroupNorm",
     "SyncBatchNorm",
     "batch_norm",
     "deform_conv2d",
+    "deform_ps_roi_pool",
+    "deform_roi_pool",
     "frozen_batch_norm",
     "group_norm",
 ]
