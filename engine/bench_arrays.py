@@ -1,0 +1,29 @@
+"""What the contenders compute on: the same numbers for all of them, as NumPy arrays."""
+
+import numpy as np
+
+
+def norm_arrays(shape):
+    """x and the output's gradient dy [N, C, H, W], gamma and beta [C]."""
+    draw = np.random.default_rng(0)
+    x, dy = (draw.standard_normal(shape, dtype=np.float32) for _ in range(2))
+    gamma = draw.uniform(0.5, 1.5, shape[1]).astype(np.float32)
+    return {"x": x, "gamma": gamma, "beta": draw.standard_normal(shape[1], dtype=np.float32), "dy": dy}
+
+
+def convolution_arrays(shape):
+    """A 3x3 convolution from C to C channels that keeps the size, with DCNv2's offsets (about a pixel) and mask."""
+    draw = np.random.default_rng(0)
+    images, channels, height, width = shape
+    x, dy = (draw.standard_normal(shape, dtype=np.float32) for _ in range(2))
+    weight = draw.standard_normal((channels, channels, 3, 3), dtype=np.float32) / np.float32(3 * channels**0.5)
+    offset = draw.standard_normal((images, 18, height, width), dtype=np.float32)
+    mask = draw.random((images, 9, height, width), dtype=np.float32)
+    return {"x": x, "weight": weight, "offset": offset, "mask": mask, "dy": dy}
+
+
+def image_arrays(images, size, classes):
+    """A batch of a training step."""
+    draw = np.random.default_rng(0)
+    image = draw.standard_normal((images, 3, size, size), dtype=np.float32)
+    return {"image": image, "label": draw.integers(0, classes, images)}

@@ -1,0 +1,111 @@
+"""What tools/bench.py times in Paddle: our ops and Paddle's own. Runs in a child, see engine/bench_child.py."""
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.nn import functional as F
+from paddle.vision.ops import deform_conv2d as paddle_deform_conv2d
+
+import ops
+from engine.bench_arrays import convolution_arrays, image_arrays, norm_arrays
+from engine.bench_child import Job
+from models import Classifier, resnet
+from ops import native
+
+paddle.set_device("cpu")
+
+
+def describe():
+    return {"paddle": paddle.__version__, "ours": "C++ kernels" if native.available() else "made of Paddle's kernels"}
+
+
+def numbers(output, gradients):
+    return [float(np.abs(tensor.numpy()).mean()) for tensor in (output, *gradients)]
+
+
+def group_norm(by, shape, groups, relu=False):
+    """`by` us or Paddle's layer, then a ReLU where asked."""
+    x, gamma, beta, dy = _tensors(norm_arrays(shape))
+    layer = nn.GroupNorm(groups, shape[1])
+    layer.weight, layer.bias = _parameter(gamma), _parameter(beta)
+    forward = {
+        "ours": lambda: ops.group_norm(x, groups, layer.weight, layer.bias, relu=relu),
+        "Paddle": lambda: F.relu(layer(x)) if relu else layer(x),
+    }[by]
+    return _job(forward, [x, layer.weight, layer.bias], dy)
+
+
+def batch_norm(by, shape, images_per_worker=None):
+    """`by` us over workers, or Paddle's plain layer over all images."""
+    x, gamma, beta, dy = _tensors(norm_arrays(shape))
+    layer = nn.BatchNorm2D(shape[1])
+    layer.weight, layer.bias = _parameter(gamma), _parameter(beta)
+    forward = {
+        "ours": lambda: ops.batch_norm(
+            x, layer._mean, layer._variance, layer.weight, layer.bias, training=True,
+            images_per_worker=images_per_worker,
+        ),
+        "Paddle": lambda: layer(x),
+    }[by]
+    return _job(forward, [x, layer.weight, layer.bias], dy)
+
+
+def convolution(by, shape):
+    """DCNv2 3x3 `by` our op or Paddle's, or Paddle's plain convolution of the same shape."""
+    x, weight, offset, mask, dy = _tensors(convolution_arrays(shape))
+    forward = {
+        "ours": lambda: ops.deform_conv2d(x, offset, weight, mask=mask, padding=1),
+        "Paddle": lambda: paddle_deform_conv2d(x, offset, weight, padding=1, mask=mask),
+        "convolution": lambda: F.conv2d(x, weight, padding=1),
+    }[by]
+    return _job(forward, [x, weight] if by == "convolution" else [x, weight, offset, mask], dy)
+
+
+def step(norm, images, size, width, classes=1000, deformable_stages=()):
+    """A training step of a ResNet-50; `norm` "Paddle" is the same network with Paddle's GroupNorm, "none" has none.
+
+    Offsets are drawn, about a pixel: those of a network that starts are zero.
+    """
+    paddle.seed(0)
+    backbone = resnet(
+        norm="none" if norm == "none" else "gn", width=width, norm_groups=min(32, width),
+        deformable_stages=tuple(deformable_stages),
+    )
+    model = Classifier(backbone, classes)
+    for layer in model.sublayers():
+        if isinstance(layer, ops.GroupNorm) and norm == "Paddle":
+            layer.implementation = "paddle"
+        if isinstance(layer, ops.DeformConv2D):
+            weight = layer.offset.weight
+            weight.set_value(paddle.randn(weight.shape) / np.prod(weight.shape[1:]) ** 0.5)
+    batch = {name: paddle.to_tensor(array) for name, array in image_arrays(images, size, classes).items()}
+    optimizer = paddle.optimizer.Momentum(
+        1e-4, momentum=0.9, use_nesterov=True, weight_decay=1e-4, parameters=model.parameters()
+    )
+
+    def backward(loss):
+        loss.backward()
+        optimizer.step()
+        optimizer.clear_grad()
+        return []
+
+    return Job(lambda: model(batch)["loss"], backward)
+
+
+JOBS = {"group_norm": group_norm, "batch_norm": batch_norm, "convolution": convolution, "step": step}
+
+
+def _tensors(arrays):
+    """Tensors that want a gradient, but for the last, dy."""
+    tensors = [paddle.to_tensor(array) for array in arrays.values()]
+    for tensor in tensors[:-1]:
+        tensor.stop_gradient = False
+    return tensors
+
+
+def _parameter(tensor):
+    return paddle.create_parameter(tensor.shape, "float32", default_initializer=nn.initializer.Assign(tensor))
+
+
+def _job(forward, inputs, dy):
+    return Job(forward, lambda y: paddle.grad([y], inputs, [dy]))

@@ -1,0 +1,90 @@
+"""tools/bench.py step: a training step of a GN ResNet-50 with this project's kernels and settings, and without."""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.bench_child import KEEP_MEMORY, Child, ChildError, others, race, summary
+from engine.bench_ops import DTYPE
+from engine.bench_targets import Target, judge
+
+THREADS = os.environ["OMP_NUM_THREADS"].partition(",")[0]
+FULL = {"images": 32, "size": 64, "width": 64}
+QUICK = {"images": 2, "size": 32, "width": 8}
+
+
+class Stepper(NamedTuple):
+    """Who makes steps: a job of engine/bench_`backend`.py in a child with these settings and this environment."""
+
+    words: str
+    backend: str
+    settings: str
+    environment: dict
+    arguments: dict
+    loss_of: str | None = None  # the stepper whose first loss is to be found again
+
+
+OURS = {"OMP_NUM_THREADS": THREADS}
+STEPPERS = {
+    "ours": Stepper("GN, our kernels, the project's settings", "paddle", "project", OURS, {"norm": "ours"}),
+    "default": Stepper(
+        "Paddle's GN, Paddle's default settings", "paddle", "bare", {"NATIVE_OPS": "0"}, {"norm": "Paddle"}, "ours"
+    ),
+    "settings": Stepper(
+        "Paddle's GN, the project's settings", "paddle", "project", {**OURS, "NATIVE_OPS": "0"}, {"norm": "Paddle"},
+        "ours",
+    ),
+    "DCN": Stepper(
+        "GN and DCNv2 in c3-c5, our kernels, the project's settings", "paddle", "project", OURS,
+        {"norm": "ours", "deformable_stages": ["c3", "c4", "c5"]},
+    ),
+    "none": Stepper("no norm at all, the project's settings", "paddle", "project", OURS, {"norm": "none"}),
+    "PyTorch": Stepper("PyTorch's GN, the same threads and allocator", "torch", "bare", {**OURS, **KEEP_MEMORY}, {}),
+}
+TARGETS = [Target("ours", "default", 0.65), Target("DCN", "ours", 1.6)]
+NAMES = list(STEPPERS)
+
+
+def measure(only, quick):
+    """One section: the steppers `only`, each in fresh processes, that take turns."""
+    size = QUICK if quick else FULL
+    section = {"kind": "step", "title": "training step of a ResNet-50: forward, loss, backward, optimizer"}
+    section |= {"dtype": DTYPE, "threads": int(THREADS), "versions": {}, "left_out": {}}
+    blocks, losses = {name: [] for name in only}, {}
+    for _ in range(1 if quick else 3):
+        for name in only:
+            try:
+                losses[name], block, versions = _steps(STEPPERS[name], size, 0.01 if quick else 3.0)
+            except ChildError as error:
+                if STEPPERS[name].backend != "torch":
+                    raise
+                section["left_out"][name] = str(error)
+            else:
+                blocks[name].append(block)
+                section["versions"] = versions | section["versions"]
+    row = {"shape": [size["images"], 3, size["size"], size["size"]], "width": size["width"]}
+    row["times"] = {
+        name: {"words": STEPPERS[name].words, **summary(taken)} for name, taken in blocks.items() if taken
+    }
+    row["others_cores"] = others(sum(blocks.values(), []))
+    row["values"] = {name: times["forward_backward_ms"] for name, times in row["times"].items()}
+    row["disagree"] = [name for name in row["times"] if _differs(losses, name)]
+    section |= {"rows": [row], "targets": [] if quick else [judge(target, [row]) for target in TARGETS]}
+    if any(target["missed_by"] for target in section["targets"]) and "none" in row["values"]:
+        share = row["values"]["none"] / row["values"]["ours"]
+        row["bound"] = f"without any norm the step takes {share:.0%} of ours: that is convolutions and the optimizer"
+    yield section
+
+
+def _steps(stepper, size, seconds):
+    """The loss of the first step, a block of later ones, and the versions."""
+    with Child(stepper.backend, settings=stepper.settings, **stepper.environment) as child:
+        versions = child.ask("hello")
+        (loss,) = child.ask("prepare", name="step", op="step", **stepper.arguments, **size)
+        return loss, race([(child, "step")], 1, seconds)[0][0], versions
+
+
+def _differs(losses, name):
+    other = STEPPERS[name].loss_of
+    return other in losses and not np.isclose(losses[name], losses[other], rtol=1e-3)

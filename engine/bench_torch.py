@@ -1,0 +1,115 @@
+"""What tools/bench.py times in PyTorch, where it can be imported. Runs in a child, see engine/bench_child.py."""
+
+import os
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from engine.bench_arrays import convolution_arrays, image_arrays, norm_arrays
+from engine.bench_child import Job
+
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def describe():
+    """torchvision counts only where its deformable convolution can be called: it often does not fit the torch."""
+    try:
+        import torchvision
+        from torchvision.ops import deform_conv2d  # noqa: F401
+
+        version, why_not = torchvision.__version__, None
+    except Exception as error:
+        version, why_not = None, f"{type(error).__name__}: {error}".splitlines()[0]
+    return {"torch": torch.__version__, "torchvision": version, "torchvision_left_out": why_not}
+
+
+def numbers(output, gradients):
+    return [float(np.abs(tensor.detach().numpy()).mean()) for tensor in (output, *gradients)]
+
+
+def group_norm(shape, groups, relu=False):
+    x, gamma, beta, dy = _tensors(norm_arrays(shape))
+
+    def forward():
+        y = F.group_norm(x, groups, gamma, beta)
+        return F.relu(y) if relu else y
+
+    return _job(forward, [x, gamma, beta], dy)
+
+
+def batch_norm(shape):
+    x, gamma, beta, dy = _tensors(norm_arrays(shape))
+    mean, variance = torch.zeros(shape[1]), torch.ones(shape[1])
+    return _job(lambda: F.batch_norm(x, mean, variance, gamma, beta, training=True), [x, gamma, beta], dy)
+
+
+def convolution(shape):
+    from torchvision.ops import deform_conv2d
+
+    x, weight, offset, mask, dy = _tensors(convolution_arrays(shape))
+    return _job(lambda: deform_conv2d(x, offset, weight, padding=1, mask=mask), [x, weight, offset, mask], dy)
+
+
+def step(images, size, width, classes=1000):
+    torch.manual_seed(0)
+    model = ResNet50(width, min(32, width), classes)
+    arrays = image_arrays(images, size, classes)
+    image, label = torch.from_numpy(arrays["image"]), torch.from_numpy(arrays["label"])
+    optimizer = torch.optim.SGD(model.parameters(), 1e-4, momentum=0.9, nesterov=True, weight_decay=1e-4)
+
+    def backward(loss):
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return []
+
+    return Job(lambda: F.cross_entropy(model(image), label), backward)
+
+
+JOBS = {"group_norm": group_norm, "batch_norm": batch_norm, "convolution": convolution, "step": step}
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, in_channels, channels, stride, groups):
+        super().__init__()
+        out_channels = 4 * channels
+        self.conv1, self.norm1 = nn.Conv2d(in_channels, channels, 1, bias=False), nn.GroupNorm(groups, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False)
+        self.norm2 = nn.GroupNorm(groups, channels)
+        self.conv3, self.norm3 = nn.Conv2d(channels, out_channels, 1, bias=False), nn.GroupNorm(groups, out_channels)
+        self.shortcut = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            projection = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(projection, nn.GroupNorm(groups, out_channels))
+
+    def forward(self, x):
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        y = F.relu(self.norm2(self.conv2(y)), inplace=True)
+        return F.relu(self.norm3(self.conv3(y)) + self.shortcut(x), inplace=True)
+
+
+class ResNet50(nn.Sequential):
+    """The network of models/resnet.py, and torchvision's with GroupNorm; its names and initial values do not matter."""
+
+    def __init__(self, width, groups, classes):
+        layers = [nn.Conv2d(3, width, 7, 2, padding=3, bias=False), nn.GroupNorm(groups, width), nn.ReLU(inplace=True)]
+        layers.append(nn.MaxPool2d(3, 2, padding=1))
+        channels = width
+        for stage, count in enumerate((3, 4, 6, 3)):
+            for position in range(count):
+                stride = 2 if stage > 0 and position == 0 else 1
+                layers.append(Bottleneck(channels, width * 2**stage, stride, groups))
+                channels = 4 * width * 2**stage
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+
+def _tensors(arrays):
+    """Tensors that want a gradient, but for the last, dy."""
+    *learned, dy = (torch.from_numpy(array) for array in arrays.values())
+    return [*(tensor.requires_grad_() for tensor in learned), dy]
+
+
+def _job(forward, inputs, dy):
+    return Job(forward, lambda y: torch.autograd.grad(y, inputs, dy))
