@@ -76,12 +76,13 @@ struct Plan {
 
     explicit Plan(const DeformConv& op) : threads(team()) {
         const int64_t image = op.channels * op.pixels() * sizeof(T), line = op.taps() * op.channels * sizeof(T);
-        round = std::min(op.images, std::max<int64_t>(threads, (int64_t(8) << 20) / std::max<int64_t>(image, 1)));
-        tile = std::min(std::max<int64_t>((int64_t(2) << 20) / line, 64), int64_t(256));
-        tile = std::min(tile, (round * op.positions() + threads - 1) / threads);
+        round = std::min(op.images, std::max<int64_t>(threads, (int64_t(8) << 20) / image));
+        const int64_t most = std::min(std::max<int64_t>((int64_t(2) << 20) / line, 64), int64_t(256));
+        const int64_t share = ceiling(round * op.positions(), threads);
+        tile = ceiling(share, std::max<int64_t>(ceiling(share, most), 1));  // as few as need be, all alike
     }
     // How many tiles each thread has in a round of `positions`: the same number, so that all can meet after each.
-    int64_t steps(int64_t positions) const { return ((positions + threads - 1) / threads + tile - 1) / tile; }
+    int64_t steps(int64_t positions) const { return ceiling(ceiling(positions, threads), tile); }
 };
 
 // Those positions of a round that one thread works on in one step.
@@ -93,14 +94,14 @@ inline Range rows_of(int64_t positions, int64_t step, int64_t steps, int thread,
 template <class T>
 void transpose(const T* from, int64_t rows, int64_t columns, T* to, int thread, int threads) {
     constexpr int64_t block = 16;
-    const Range blocks((columns + block - 1) / block, thread, threads);
+    const Range blocks(ceiling(columns, block), thread, threads);
     for (int64_t column = blocks.begin * block; column < std::min(columns, blocks.end * block); column += block)
         for (int64_t row = 0; row < rows; row += block)
             for (int64_t j = column; j < std::min(columns, column + block); ++j)
                 for (int64_t i = row; i < std::min(rows, row + block); ++i) to[j * rows + i] = from[i * columns + j];
 }
 
-// weight [C_out, C_in / groups, taps] <-> [C_out, taps, C_in / groups], this thread's rows.
+// weight [C_out, C_in / groups, taps] to [C_out, taps, C_in / groups] and, in place, back; this thread's rows.
 template <class T>
 void taps_first(const DeformConv& op, const T* weight, T* turned, int thread, int threads) {
     const Range rows(op.out_channels, thread, threads);
@@ -108,10 +109,12 @@ void taps_first(const DeformConv& op, const T* weight, T* turned, int thread, in
         transpose(weight + row * op.row(), op.in_per_group(), op.taps(), turned + row * op.row(), 0, 1);
 }
 template <class T>
-void taps_last(const DeformConv& op, const T* turned, T* weight, int thread, int threads) {
+void taps_last(const DeformConv& op, T* weight, T* room_for_a_row, int thread, int threads) {
     const Range rows(op.out_channels, thread, threads);
-    for (int64_t row = rows.begin; row < rows.end; ++row)
-        transpose(turned + row * op.row(), op.taps(), op.in_per_group(), weight + row * op.row(), 0, 1);
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+        std::copy_n(weight + row * op.row(), op.row(), room_for_a_row);
+        transpose(room_for_a_row, op.taps(), op.in_per_group(), weight + row * op.row(), 0, 1);
+    }
 }
 
 // Calls visit(image of the round, first position in it, last + 1, row) for the parts of `rows` in one image each.
@@ -152,25 +155,26 @@ void deform_conv2d(const DeformConv& op, const T* x, const T* offset, const T* m
     const auto segments = segments_of(op);
     const int64_t pixels = op.pixels(), positions = op.positions(), taps = op.taps(), row = op.row();
     const int64_t image_size = op.channels * pixels, points = op.deformable_groups * taps * positions;
-    std::vector<T> turned(op.out_channels * row), flat(plan.round * image_size), nothing(op.channels);
-    std::vector<T> work(plan.threads * plan.tile * (op.groups * row + op.out_channels));
+    const std::vector<T> nothing(op.channels);  // what a pixel beyond the border holds
+    const auto turned = room<T>(op.out_channels * row), flat = room<T>(plan.round * image_size);
+    const auto work = room<T>(plan.threads * plan.tile * (op.groups * row + op.out_channels));
 
 #pragma omp parallel num_threads(plan.threads)
     {
         const int thread = omp_get_thread_num();
-        T* const columns = work.data() + thread * plan.tile * (op.groups * row + op.out_channels);
+        T* const columns = work.get() + thread * plan.tile * (op.groups * row + op.out_channels);
         T* const out = columns + plan.tile * op.groups * row;
-        taps_first(op, weight, turned.data(), thread, plan.threads);
+        taps_first(op, weight, turned.get(), thread, plan.threads);
         for (int64_t first = 0; first < op.images; first += plan.round) {
             const int64_t count = std::min(plan.round, op.images - first), steps = plan.steps(count * positions);
             for (int64_t image = 0; image < count; ++image)
-                transpose(x + (first + image) * image_size, op.channels, pixels, flat.data() + image * image_size,
+                transpose(x + (first + image) * image_size, op.channels, pixels, flat.get() + image * image_size,
                           thread, plan.threads);
 #pragma omp barrier
             for (int64_t step = 0; step < steps; ++step) {
                 const Range rows = rows_of(count * positions, step, steps, thread, plan.threads);
                 image_by_image(rows, positions, [&](int64_t image, int64_t begin, int64_t end, int64_t at) {
-                    const T* pixel = flat.data() + image * image_size;
+                    const T* pixel = flat.get() + image * image_size;
                     const T* shift = offset + (first + image) * 2 * points;
                     const T* modulation = mask ? mask + (first + image) * points : nullptr;
                     for (const Segment& part : segments)
@@ -199,7 +203,7 @@ void deform_conv2d(const DeformConv& op, const T* x, const T* offset, const T* m
                 });
                 for (int64_t group = 0; group < op.groups; ++group)
                     gemm(as_it_is, transposed, op.out_per_group(), rows.size(), row,
-                         turned.data() + group * op.out_per_group() * row, row, columns + group * rows.size() * row,
+                         turned.get() + group * op.out_per_group() * row, row, columns + group * rows.size() * row,
                          row, 0, out + group * op.out_per_group() * rows.size(), rows.size());
                 image_by_image(rows, positions, [&](int64_t image, int64_t begin, int64_t end, int64_t at) {
                     for (int64_t o = 0; o < op.out_channels; ++o)
@@ -216,6 +220,7 @@ void deform_conv2d(const DeformConv& op, const T* x, const T* offset, const T* m
 //   dcolumns = dy^T weight          each thread its tile
 //   doffset, dmask, dx, columns     each thread its tile; an image that several threads work on is summed afterwards
 //   dweight += dy columns           each thread its part of dweight's columns, over the tiles of all
+// columns take the place of dcolumns, value by value.
 template <class T>
 void deform_conv2d_backward(const DeformConv& op, const T* x, const T* offset, const T* mask, const T* weight,
                             const T* dy, T* dx, T* doffset, T* dmask, T* dweight) {
@@ -226,27 +231,28 @@ void deform_conv2d_backward(const DeformConv& op, const T* x, const T* offset, c
     const int64_t pixels = op.pixels(), positions = op.positions(), taps = op.taps(), row = op.row();
     const int64_t image_size = op.channels * pixels, points = op.deformable_groups * taps * positions;
     const int64_t ld = plan.threads * plan.tile;
-    std::vector<T> turned(op.out_channels * row), dturned(op.out_channels * row);
-    std::vector<T> flat(plan.round * image_size), dflat(plan.round * image_size), nothing(op.channels);
-    std::vector<T> shared(plan.threads * image_size), trash(plan.threads * op.channels);
-    std::vector<T> columns(op.groups * ld * row), dcolumns(plan.threads * plan.tile * op.groups * row);
-    std::vector<T> cotangent(op.out_channels * ld);
+    const std::vector<T> nothing(op.channels);
+    std::vector<T> trash(plan.threads * op.channels);  // where the gradient of what lies beyond the border goes
+    const auto turned = room<T>(op.out_channels * row), turned_row = room<T>(plan.threads * row);
+    const auto flat = room<T>(plan.round * image_size), dflat = room<T>(plan.round * image_size);
+    const auto shared = room<T>(plan.threads * image_size);
+    const auto columns = room<T>(op.groups * ld * row), cotangent = room<T>(op.out_channels * ld);
+    std::fill_n(dweight, op.out_channels * row, T(0));
 
 #pragma omp parallel num_threads(plan.threads)
     {
         const int thread = omp_get_thread_num();
-        T* const mine = dcolumns.data() + thread * plan.tile * op.groups * row;
         T* const beyond = trash.data() + thread * op.channels;
-        taps_first(op, weight, turned.data(), thread, plan.threads);
+        taps_first(op, weight, turned.get(), thread, plan.threads);
         for (int64_t first = 0; first < op.images; first += plan.round) {
             const int64_t count = std::min(plan.round, op.images - first), steps = plan.steps(count * positions);
             const Range all(count * positions, thread, plan.threads);
             for (int64_t image = 0; image < count; ++image)
-                transpose(x + (first + image) * image_size, op.channels, pixels, flat.data() + image * image_size,
+                transpose(x + (first + image) * image_size, op.channels, pixels, flat.get() + image * image_size,
                           thread, plan.threads);
             const Range zeros(count * image_size, thread, plan.threads);
-            std::fill(dflat.data() + zeros.begin, dflat.data() + zeros.end, T(0));
-            T* const partial = shared.data() + thread * image_size;  // of the image that another thread began
+            std::fill(dflat.get() + zeros.begin, dflat.get() + zeros.end, T(0));
+            T* const partial = shared.get() + thread * image_size;  // of the image that another thread began
             std::fill_n(partial, image_size, T(0));
 #pragma omp barrier
             for (int64_t step = 0; step < steps; ++step) {
@@ -260,16 +266,16 @@ void deform_conv2d_backward(const DeformConv& op, const T* x, const T* offset, c
                 image_by_image(rows, positions, [&](int64_t image, int64_t begin, int64_t end, int64_t at) {
                     for (int64_t o = 0; o < op.out_channels; ++o)
                         std::copy_n(dy + ((first + image) * op.out_channels + o) * positions + begin, end - begin,
-                                    cotangent.data() + o * ld + before + at);
+                                    cotangent.get() + o * ld + before + at);
                 });
                 for (int64_t group = 0; group < op.groups; ++group)
                     gemm(transposed, as_it_is, rows.size(), row, op.out_per_group(),
-                         cotangent.data() + group * op.out_per_group() * ld + before, ld,
-                         turned.data() + group * op.out_per_group() * row, row, 0, mine + group * rows.size() * row,
-                         row);
+                         cotangent.get() + group * op.out_per_group() * ld + before, ld,
+                         turned.get() + group * op.out_per_group() * row, row, 0,
+                         columns.get() + (group * ld + before) * row, row);
                 image_by_image(rows, positions, [&](int64_t image, int64_t begin, int64_t end, int64_t at) {
-                    const T* pixel = flat.data() + image * image_size;
-                    T* dpixel = image * positions < all.begin ? partial : dflat.data() + image * image_size;
+                    const T* pixel = flat.get() + image * image_size;
+                    T* dpixel = image * positions < all.begin ? partial : dflat.get() + image * image_size;
                     const T* shift = offset + (first + image) * 2 * points;
                     const T* modulation = mask ? mask + (first + image) * points : nullptr;
                     T* dshift = doffset + (first + image) * 2 * points;
@@ -279,13 +285,12 @@ void deform_conv2d_backward(const DeformConv& op, const T* x, const T* offset, c
                             int64_t tap, int64_t p, const Corners<T>& corners, bool inside, T outside) {
                             const int64_t size = part.end - part.begin, in_group = part.begin % op.in_per_group();
                             const int64_t r = at + p - begin, within = tap * op.in_per_group() + in_group;
-                            T* to = columns.data() + (part.group * ld + before + r) * row + within;
-                            const T* d = mine + (part.group * rows.size() + r) * row + within;
+                            T* d = columns.get() + (part.group * ld + before + r) * row + within;
                             const int64_t point = part.deformable_group * taps + tap;
                             const T m = modulation ? modulation[point * positions + p] : 1;
                             T dot[4] = {outside, 0, 0, 0}, by_y = outside, by_x = outside, by_m = outside;
                             if (!inside) {
-                                std::fill(to, to + size, outside);
+                                std::fill(d, d + size, outside);
                             } else {
                                 const T* from[4];
                                 T* into[4];
@@ -307,17 +312,18 @@ void deform_conv2d_backward(const DeformConv& op, const T* x, const T* offset, c
                                         dots[k] += v * dc;
                                         S::store(into[k] + c, S::load(into[k] + c) + dc * share[k]);
                                     }
-                                    S::store(to + c, value);
+                                    S::store(d + c, value);
                                 }
                                 for (int k = 0; k < 4; ++k) dot[k] = S::sum(dots[k]);
                                 for (; c < size; ++c) {
+                                    const T dc = d[c];
                                     T value = 0;
                                     for (int k = 0; k < 4; ++k) {
                                         value += from[k][c] * share[k];
-                                        dot[k] += from[k][c] * d[c];
-                                        into[k][c] += d[c] * share[k];
+                                        dot[k] += from[k][c] * dc;
+                                        into[k][c] += dc * share[k];
                                     }
-                                    to[c] = value;
+                                    d[c] = value;
                                 }
                                 for (int k = 0; k < 4; ++k) {
                                     by_y += corners.by_y[k] * dot[k] * m;
@@ -340,28 +346,28 @@ void deform_conv2d_backward(const DeformConv& op, const T* x, const T* offset, c
                 const Range part(row, thread, plan.threads);
                 for (int64_t group = 0; group < op.groups; ++group)
                     gemm(as_it_is, as_it_is, op.out_per_group(), part.size(), together,
-                         cotangent.data() + group * op.out_per_group() * ld, ld,
-                         columns.data() + group * ld * row + part.begin, row, 1,
-                         dturned.data() + group * op.out_per_group() * row + part.begin, row);
+                         cotangent.get() + group * op.out_per_group() * ld, ld,
+                         columns.get() + group * ld * row + part.begin, row, 1,
+                         dweight + group * op.out_per_group() * row + part.begin, row);
 #pragma omp barrier
             }
             // What several threads gave to one image, always added in the order of the threads.
             for (int64_t image = 0; image < count; ++image) {
                 const Range part(image_size, thread, plan.threads);
-                T* into = dflat.data() + image * image_size;
+                T* into = dflat.get() + image * image_size;
                 for (int t = 1; t < plan.threads; ++t) {
                     const Range theirs(count * positions, t, plan.threads);
                     if (theirs.size() == 0 || theirs.begin % positions == 0 || theirs.begin / positions != image) continue;
-                    const T* from = shared.data() + t * image_size;
+                    const T* from = shared.get() + t * image_size;
                     for (int64_t i = part.begin; i < part.end; ++i) into[i] += from[i];
                 }
             }
 #pragma omp barrier
             for (int64_t image = 0; image < count; ++image)
-                transpose(dflat.data() + image * image_size, pixels, op.channels, dx + (first + image) * image_size,
+                transpose(dflat.get() + image * image_size, pixels, op.channels, dx + (first + image) * image_size,
                           thread, plan.threads);
 #pragma omp barrier
         }
-        taps_last(op, dturned.data(), dweight, thread, plan.threads);
+        taps_last(op, dweight, turned_row.get() + thread * row, thread, plan.threads);
     }
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 
 // GCC's and Clang's vector extension: one AVX-512 register, or two or four smaller ones, by the flags of the build.
 template <class T>
@@ -52,6 +53,14 @@ struct Range {
         return inner;
     }
 };
+
+// Room for values that nobody has set yet. (A std::vector would set them all to 0 first.)
+template <class T>
+std::unique_ptr<T[]> room(int64_t size) {
+    return std::unique_ptr<T[]>(new T[size]);
+}
+
+inline int64_t ceiling(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
 // How many threads a parallel region has here and now.
 inline int team() {
