@@ -101,19 +101,61 @@ void transpose(const T* from, int64_t rows, int64_t columns, T* to, int thread, 
                 for (int64_t i = row; i < std::min(rows, row + block); ++i) to[j * rows + i] = from[i * columns + j];
 }
 
-// weight [C_out, C_in / groups, taps] to [C_out, taps, C_in / groups] and, in place, back; this thread's rows.
+// weight [C_out, C_in / groups, taps] as [C_out, taps, C_in / groups]: as many output channels at a time as fit into 4 MB.
 template <class T>
-void taps_first(const DeformConv& op, const T* weight, T* turned, int thread, int threads) {
-    const Range rows(op.out_channels, thread, threads);
-    for (int64_t row = rows.begin; row < rows.end; ++row)
-        transpose(weight + row * op.row(), op.in_per_group(), op.taps(), turned + row * op.row(), 0, 1);
-}
+class TurnedWeights {
+    const DeformConv& op_;
+    const T* const weight_;
+    const int threads_;
+    const bool whole_;
+    const int64_t most_;  // output channels at a time
+    const std::unique_ptr<T[]> turned_;
+
+    static int64_t that_fit(const DeformConv& op) {
+        return std::max<int64_t>((int64_t(4) << 20) / (op.row() * int64_t(sizeof(T))), 1);
+    }
+    void turn(int64_t first, int64_t count, int thread) {
+        const Range rows(count, thread, threads_);
+        for (int64_t row = rows.begin; row < rows.end; ++row)
+            transpose(weight_ + (first + row) * op_.row(), op_.in_per_group(), op_.taps(),
+                      turned_.get() + row * op_.row(), 0, 1);
+    }
+
+   public:
+    TurnedWeights(const DeformConv& op, const T* weight, int threads)
+        : op_(op), weight_(weight), threads_(threads), whole_(that_fit(op) >= op.out_channels),
+          most_(std::min(op.out_per_group(), that_fit(op))),
+          turned_(room<T>((whole_ ? op.out_channels : most_) * op.row())) {}
+
+    // All threads call these together. The first once; what it leaves is seen after a barrier.
+    void begin(int thread) {
+        if (whole_) turn(0, op_.out_channels, thread);
+    }
+    // Calls multiply(group, first output channel, their number, their weights) until all channels have had their turn.
+    template <class Multiply>
+    void each(int thread, Multiply multiply) {
+        for (int64_t group = 0; group < op_.groups; ++group) {
+            const int64_t end = (group + 1) * op_.out_per_group();
+            for (int64_t first = end - op_.out_per_group(); first < end; first += most_) {
+                const int64_t count = std::min(most_, end - first);
+                if (!whole_) {
+#pragma omp barrier
+                    turn(first, count, thread);
+#pragma omp barrier
+                }
+                multiply(group, first, count, turned_.get() + (whole_ ? first * op_.row() : 0));
+            }
+        }
+    }
+};
+
+// The way back, in place; this thread's rows. `line` holds one row.
 template <class T>
-void taps_last(const DeformConv& op, T* weight, T* room_for_a_row, int thread, int threads) {
+void taps_last(const DeformConv& op, T* weight, T* line, int thread, int threads) {
     const Range rows(op.out_channels, thread, threads);
     for (int64_t row = rows.begin; row < rows.end; ++row) {
-        std::copy_n(weight + row * op.row(), op.row(), room_for_a_row);
-        transpose(room_for_a_row, op.taps(), op.in_per_group(), weight + row * op.row(), 0, 1);
+        std::copy_n(weight + row * op.row(), op.row(), line);
+        transpose(line, op.taps(), op.in_per_group(), weight + row * op.row(), 0, 1);
     }
 }
 
@@ -156,7 +198,8 @@ void deform_conv2d(const DeformConv& op, const T* x, const T* offset, const T* m
     const int64_t pixels = op.pixels(), positions = op.positions(), taps = op.taps(), row = op.row();
     const int64_t image_size = op.channels * pixels, points = op.deformable_groups * taps * positions;
     const std::vector<T> nothing(op.channels);  // what a pixel beyond the border holds
-    const auto turned = room<T>(op.out_channels * row), flat = room<T>(plan.round * image_size);
+    TurnedWeights<T> weights(op, weight, plan.threads);
+    const auto flat = room<T>(plan.round * image_size);
     const auto work = room<T>(plan.threads * plan.tile * (op.groups * row + op.out_channels));
 
 #pragma omp parallel num_threads(plan.threads)
@@ -164,7 +207,7 @@ void deform_conv2d(const DeformConv& op, const T* x, const T* offset, const T* m
         const int thread = omp_get_thread_num();
         T* const columns = work.get() + thread * plan.tile * (op.groups * row + op.out_channels);
         T* const out = columns + plan.tile * op.groups * row;
-        taps_first(op, weight, turned.get(), thread, plan.threads);
+        weights.begin(thread);
         for (int64_t first = 0; first < op.images; first += plan.round) {
             const int64_t count = std::min(plan.round, op.images - first), steps = plan.steps(count * positions);
             for (int64_t image = 0; image < count; ++image)
@@ -201,10 +244,10 @@ void deform_conv2d(const DeformConv& op, const T* x, const T* offset, const T* m
                                         (from[2][c] * share[2] + from[3][c] * share[3]);
                         });
                 });
-                for (int64_t group = 0; group < op.groups; ++group)
-                    gemm(as_it_is, transposed, op.out_per_group(), rows.size(), row,
-                         turned.get() + group * op.out_per_group() * row, row, columns + group * rows.size() * row,
-                         row, 0, out + group * op.out_per_group() * rows.size(), rows.size());
+                weights.each(thread, [&](int64_t group, int64_t first_out, int64_t count_out, const T* turned) {
+                    gemm(as_it_is, transposed, count_out, rows.size(), row, turned, row,
+                         columns + group * rows.size() * row, row, 0, out + first_out * rows.size(), rows.size());
+                });
                 image_by_image(rows, positions, [&](int64_t image, int64_t begin, int64_t end, int64_t at) {
                     for (int64_t o = 0; o < op.out_channels; ++o)
                         std::copy_n(out + o * rows.size() + at, end - begin,
@@ -233,7 +276,8 @@ void deform_conv2d_backward(const DeformConv& op, const T* x, const T* offset, c
     const int64_t ld = plan.threads * plan.tile;
     const std::vector<T> nothing(op.channels);
     std::vector<T> trash(plan.threads * op.channels);  // where the gradient of what lies beyond the border goes
-    const auto turned = room<T>(op.out_channels * row), turned_row = room<T>(plan.threads * row);
+    TurnedWeights<T> weights(op, weight, plan.threads);
+    const auto lines = room<T>(plan.threads * row);
     const auto flat = room<T>(plan.round * image_size), dflat = room<T>(plan.round * image_size);
     const auto shared = room<T>(plan.threads * image_size);
     const auto columns = room<T>(op.groups * ld * row), cotangent = room<T>(op.out_channels * ld);
@@ -243,7 +287,7 @@ void deform_conv2d_backward(const DeformConv& op, const T* x, const T* offset, c
     {
         const int thread = omp_get_thread_num();
         T* const beyond = trash.data() + thread * op.channels;
-        taps_first(op, weight, turned.get(), thread, plan.threads);
+        weights.begin(thread);
         for (int64_t first = 0; first < op.images; first += plan.round) {
             const int64_t count = std::min(plan.round, op.images - first), steps = plan.steps(count * positions);
             const Range all(count * positions, thread, plan.threads);
@@ -268,11 +312,11 @@ void deform_conv2d_backward(const DeformConv& op, const T* x, const T* offset, c
                         std::copy_n(dy + ((first + image) * op.out_channels + o) * positions + begin, end - begin,
                                     cotangent.get() + o * ld + before + at);
                 });
-                for (int64_t group = 0; group < op.groups; ++group)
-                    gemm(transposed, as_it_is, rows.size(), row, op.out_per_group(),
-                         cotangent.get() + group * op.out_per_group() * ld + before, ld,
-                         turned.get() + group * op.out_per_group() * row, row, 0,
+                weights.each(thread, [&](int64_t group, int64_t first_out, int64_t count_out, const T* turned) {
+                    gemm(transposed, as_it_is, rows.size(), row, count_out, cotangent.get() + first_out * ld + before,
+                         ld, turned, row, first_out > group * op.out_per_group() ? 1 : 0,
                          columns.get() + (group * ld + before) * row, row);
+                });
                 image_by_image(rows, positions, [&](int64_t image, int64_t begin, int64_t end, int64_t at) {
                     const T* pixel = flat.get() + image * image_size;
                     T* dpixel = image * positions < all.begin ? partial : dflat.get() + image * image_size;
@@ -368,6 +412,6 @@ void deform_conv2d_backward(const DeformConv& op, const T* x, const T* offset, c
                           thread, plan.threads);
 #pragma omp barrier
         }
-        taps_last(op, dweight, turned_row.get() + thread * row, thread, plan.threads);
+        taps_last(op, dweight, lines.get() + thread * row, thread, plan.threads);
     }
 }
