@@ -111,6 +111,7 @@ class Record(Section):
     every_steps: PositiveInt = 10
     histograms: bool = True
     sample_images: NonNegativeInt = 8
+    offsets: NonNegativeInt = 0  # validation pictures on which VisualDL shows what deformable layers look at
 
 
 class Expect(Section):
@@ -167,6 +168,14 @@ class Config(Section):
     checkpoint: Checkpoint = Checkpoint()
     record: Record = Record()
     expect: Expect | None = None
+
+    @pydantic.field_validator("record")
+    @classmethod
+    def _offsets_are_there(cls, record, info):
+        model = info.data.get("model")  # None where it is wrong itself
+        if record.offsets and model and not model.deformable_stages:
+            raise ValueError(f"offsets: {record.offsets} pictures want deformable layers; set model.deformable_stages")
+        return record
 
     @property
     def folder(self) -> Path:

@@ -16,6 +16,7 @@ from engine.ema import Ema
 from engine.errors import Diverged, Stopped
 from engine.evaluate import evaluate
 from engine.figures import annotated
+from engine.offset_figures import sample_offsets
 from engine.running_statistics import RunningStatistics, make_precise, share_running_statistics
 
 
@@ -197,6 +198,8 @@ def _evaluate_epoch(config, learner, train_loader, loader, progress, record):
         if config.model.bn_running_statistics == "precise":
             make_precise(learner, train_loader, config, progress.epoch)
         errors, samples = evaluate(learner.model, loader, samples=config.record.sample_images)
+        if config.record.offsets and record.active:
+            record.offsets(*sample_offsets(learner.model, loader, config.record.offsets), progress.step)
     epoch = progress.epoch + 1
     record.metrics("eval", epoch=epoch, step=progress.step, **errors)
     record.pictures(annotated(samples, loader.dataset), progress.step)

@@ -117,6 +117,13 @@ class RunRecord:
             for tag, picture in pictures.items():
                 self.visualdl.add_image(tag, picture, step=step)
 
+    def offsets(self, pictures, lengths, step):
+        """What deformable layers look at, as `sample_offsets` gives it: for the eye only, so not in metrics.jsonl."""
+        self.pictures(pictures, step)
+        if self.active:
+            for tag, length in lengths.items():
+                self.visualdl.add_scalar(tag, length, step=step)
+
     def close(self):
         if self.active:
             self._metrics.close()

@@ -1,0 +1,247 @@
+"""Pictures and tables of what deformable convolutions look at: computed in engine/offsets.py, drawn and written here.
+
+Blue is the fixed grid, vermillion the learned one (Okabe and Ito's, which colour-blind people can tell apart).
+"""
+
+import csv
+import io
+import textwrap
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import paddle
+
+from engine.errors import InputError
+from engine.folder import write_text
+from engine.offsets import Dilations, View, choose_layers, collect, look, short
+from engine.paper_figures import BLACK, BLUE, GREY, VERMILLION, drawing_style, save_figure
+from engine.paper_tables import markdown_table
+
+WIDTH, LEFT, GAP = 7.4, 0.24, 0.08  # inches
+ABOVE, LINE, BELOW = 0.56, 0.14, 0.1  # above the panels, and for each line of text there
+MARGIN = 0.12  # of the picture's sides: what lies around it, zeros to the network, is shown so far
+PALEST = 0.75  # a picture's black, so that all that is drawn on it can be seen in print too
+DOT, OPACITY = 5.0, 0.4  # points^2, the area of a dot of modulation 1; where dots coincide the colour is deeper
+STEPS = 8  # sizes of dots to a modulation of 1
+KEY = (0.5, 1, 2)  # modulations of the dots that are explained
+BRIGHT = 0.99  # of the pixels lie below what is drawn in full colour: a few would else outshine the rest
+SMALL = {"fontsize": 6, "color": GREY, "ha": "right", "va": "bottom"}
+COLUMNS = (
+    ("fixed grid", "plain", BLUE), ("learned offsets", "deformed", VERMILLION),
+    ("receptive field, fixed grid", "plain", BLUE), ("receptive field, learned", "deformed", VERMILLION),
+)
+
+
+def offset_figure(view: View, preparation, title):
+    """Sampling points and effective receptive fields on the picture, a row for each position -> a matplotlib Figure.
+
+    Left the paper's figure (arXiv:1703.06211, figures 5 and 6) beside the grid without offsets; a dot's area is its
+    modulation. Right the receptive fields (arXiv:1811.11168, figure 2), on one scale in each row.
+    """
+    from matplotlib.figure import Figure
+
+    rows, text = len(view.positions), _explained(view)
+    side = (WIDTH - LEFT - 0.1 - 3 * GAP) / 4
+    above = ABOVE + LINE * (1 + text.count("\n"))
+    height = above + rows * side + (rows - 1) * GAP + BELOW
+    figure = Figure(figsize=(WIDTH, height))
+    figure.text(0.1 / WIDTH, 1 - 0.1 / height, title, fontsize=11, fontweight="bold", va="top")
+    figure.text(0.1 / WIDTH, 1 - 0.34 / height, text, fontsize=7.5, color=GREY, va="top", linespacing=1.35)
+    axes = figure.subplots(rows, 4, squeeze=False)
+    figure.subplots_adjust(
+        left=LEFT / WIDTH, right=1 - 0.1 / WIDTH, bottom=BELOW / height, top=1 - above / height,
+        wspace=GAP / side, hspace=GAP / side,
+    )
+    picture = shown(view.image, preparation)
+    paths = view.stack[-1].points.shape[1] * 9 ** len(view.stack)  # those that leave a map on the way are no points
+    for axis, (heading, *_) in zip(axes[0], COLUMNS, strict=True):
+        axis.set_title(heading, loc="left", fontsize=8.5, pad=4)
+    if _is_modulated(view):
+        _key(figure)
+    for panels, position in zip(axes, view.positions, strict=True):
+        panels[0].set_ylabel(position.label, fontsize=8, labelpad=3)
+        for number, (axis, (_, kind, colour)) in enumerate(zip(panels, COLUMNS, strict=True)):
+            looked = getattr(position, kind)
+            _picture(axis, picture)
+            if number < 2:
+                _points(axis, looked, colour)
+                inside = ((looked.points > -0.5) & (looked.points < np.array(picture.shape[:2]) - 0.5)).all(axis=1)
+                axis.text(0.98, 0.02, f"{inside.sum()} of {paths} on the picture", **SMALL, transform=axis.transAxes)
+            else:
+                _field(axis, looked.field, colour)
+            _cross(axis, *(view.stack[-1].stride_out * np.array([position.y, position.x])))
+    return figure
+
+
+def shown(image, preparation):
+    """A prepared image [C, H, W] as RGB from 0 to 1 [H, W, 3]."""
+    mean, std = (np.reshape(values, (-1, 1, 1)) for values in (preparation.mean, preparation.std))
+    picture = (image * std + mean).clip(0, 1).transpose(1, 2, 0)
+    return np.broadcast_to(picture, (*picture.shape[:2], 3))
+
+
+def _is_modulated(view):
+    return any((layer.modulation != 1).any() for layer in view.stack)
+
+
+def _explained(view):
+    layers = [short(layer.name) for layer in view.stack]
+    lengths = ", ".join(f"{layer.mean_length:.2f}" for layer in view.stack)
+    power = {1: "", 2: "²", 3: "³"}[len(layers)]
+    groups = view.stack[-1].points.shape[1]
+    times = f"{groups} × " if groups > 1 else ""  # each deformable group has its own
+    area = ", its area the product of the modulations on the way" if _is_modulated(view) else ""
+    text = (
+        f"The cross looks at the picture through {' ← '.join(reversed(layers))}. Each dot: one of its {times}9{power} "
+        f"sampling points{area}. Receptive field: |gradient| of the output at the cross with respect to the pixels, "
+        f"each on its own scale. Mean length of the offsets, from the lowest layer up: {lengths} pixels of the layer’s "
+        "input."
+    )
+    return textwrap.fill(text, 136)
+
+
+def _key(figure):
+    """The dots of some modulations, in the upper right corner."""
+    axis = figure.add_axes([0.7, 1 - 0.3 / figure.get_size_inches()[1], 0.29, 0.2 / figure.get_size_inches()[1]])
+    axis.set(xlim=(-2.6, len(KEY)), ylim=(-1, 1))
+    axis.set_axis_off()
+    axis.text(-0.35, 0, "modulation", fontsize=7.5, color=GREY, va="center", ha="right")
+    for place, modulation in enumerate(KEY):
+        axis.scatter(place, 0, s=DOT * modulation, color=VERMILLION, linewidths=0)
+        axis.text(place + 0.18, 0, f"{modulation:g}", fontsize=7.5, color=GREY, va="center")
+
+
+def _picture(axis, picture):
+    height, width = picture.shape[:2]
+    margin = MARGIN * max(height, width)
+    axis.imshow(
+        PALEST + (1 - PALEST) * picture, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest"
+    )
+    axis.set(
+        xlim=(-0.5 - margin, width - 0.5 + margin), ylim=(height - 0.5 + margin, -0.5 - margin), xticks=[], yticks=[],
+        facecolor="#f4f4f4", aspect="equal",
+    )
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+
+
+def _points(axis, looked, colour):
+    steps = np.rint(STEPS * looked.modulation)  # few sizes, and each place once: a file that is not too large
+    rounded = np.column_stack([steps, looked.points.round(2)])[steps > 0]
+    dots, count = np.unique(rounded, axis=0, return_counts=True)
+    for step in np.unique(dots[:, 0]):
+        same = dots[:, 0] == step
+        opacity = 1 - (1 - OPACITY) ** count[same]
+        axis.scatter(
+            dots[same, 2], dots[same, 1], s=DOT * step / STEPS, color=colour, alpha=opacity.round(2), linewidths=0
+        )
+
+
+def _field(axis, field, colour):
+    from matplotlib.colors import to_rgb
+
+    height, width = field.shape
+    overlay = np.empty((height, width, 4))
+    overlay[..., :3] = to_rgb(colour)
+    overlay[..., 3] = (field / (np.quantile(field, BRIGHT) or 1)).clip(0, 1)
+    axis.imshow(overlay, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest")
+
+
+def _cross(axis, y, x):
+    for width, colour in ((3.2, "white"), (1.4, BLACK)):
+        axis.plot(x, y, "+", markersize=8 if colour == BLACK else 9.5, markeredgewidth=width, color=colour, zorder=5)
+
+
+def write_offset_figures(model, preparation, images, layers, positions, folder: Path):
+    """Draw prepared images, (title, array [C, H, W]), into folder/offsets_TITLE.png and .svg; yields the files."""
+    names = Counter()
+    for title, image in images:
+        view = look(model, image, layers, positions)
+        with drawing_style():
+            figure = offset_figure(view, preparation, title)
+        stem = Path(title).stem.replace(" ", "_")
+        names[stem] += 1
+        stem += f"_{names[stem]}" if names[stem] > 1 else ""  # pictures of several folders
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in (folder / f"offsets_{stem}.png", folder / f"offsets_{stem}.svg"):
+                save_figure(figure, file)
+                yield file
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def sample_offsets(model, loader, images) -> tuple[dict, dict]:
+    """For VisualDL during training: ({tag: uint8 [H, W, 3]}, {tag: mean length of a layer's offsets}).
+
+    The pictures are the same each time: `images` of the validation set, evenly spread over it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    dataset, names = loader.dataset, choose_layers(model)
+    indices = np.unique(np.linspace(0, len(dataset) - 1, images).astype(int))
+    samples = [(i, image) for i in indices for image in dataset.batch([i], seed=loader.seed, epoch=0)["image"]]
+    was_training = model.training
+    model.eval()
+    pictures, lengths = {}, {}
+    for number, (index, image) in enumerate(samples):
+        with drawing_style():
+            figure = offset_figure(look(model, image, names), dataset.preparation, f"validation image {index}")
+            figure.set_dpi(100)
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+        pictures[f"offsets/sample_{number}"] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    if samples:
+        layers = collect(model, paddle.to_tensor(np.stack([image for _, image in samples])))
+        lengths = {f"offsets/mean_length/{short(layer.name)}": layer.mean_length for layer in layers}
+    if was_training:
+        model.train()
+    return pictures, lengths
+
+
+def dilation_table(found: Dilations) -> list[list[str]]:
+    """Rows of texts, the first its header: mean ± standard deviation for each layer and group of positions."""
+    groups = list(found.rows[0][3])
+    rows = [["layer", "stride", "fixed grid", *groups]]
+    for name, stride, plain, spreads in found.rows:
+        cells = [f"{of.mean:.2f} ± {of.deviation:.2f}" if of.positions else "–" for of in spreads.values()]
+        rows.append([short(name), str(stride), f"{plain:.2f}", *cells])
+    return rows
+
+
+def dilation_caption(found: Dilations) -> str:
+    """What the table says and how it was counted."""
+    text = (
+        "Effective dilation: the mean distance of neighbouring sampling points, in pixels of the layer's input, which "
+        "stands at the given stride; mean ± standard deviation over the positions of "
+        f"{found.images} validation images."
+    )
+    if found.limits is None:
+        return f"{text} Where the objects lie is not known for this set."
+    small, medium = found.limits
+    return (
+        f"{text} The object is what is not black. Sizes are terciles over the set's objects of the root of their "
+        f"number of pixels: small up to {small:.1f}, medium up to {medium:.1f}."
+    )
+
+
+def write_dilations(found: Dilations, folder: Path) -> list[Path]:
+    """Write effective_dilation.csv, a line for each layer and group, and effective_dilation.md."""
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(["layer", "stride", "fixed_grid", "group", "mean", "deviation", "positions"])
+    for name, stride, plain, spreads in found.rows:
+        for group, (mean, deviation, positions) in spreads.items():
+            writer.writerow([name, stride, plain, group, mean, deviation, positions])
+    texts = {
+        "effective_dilation.csv": lines.getvalue(),
+        "effective_dilation.md": f"{markdown_table(dilation_table(found))}\n\n{dilation_caption(found)}\n",
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            write_text(folder / name, text)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
+    return [folder / name for name in texts]

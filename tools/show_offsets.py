@@ -1,0 +1,78 @@
+"""See what deformable convolutions look at.
+
+    python tools/show_offsets.py -c output/dcn/config.yaml --image PICTURE_OR_FOLDER ... [--position y,x ...]
+    python tools/show_offsets.py -c output/dcn/config.yaml --sample 0 7        the first and the eighth validation image
+    python tools/show_offsets.py -c output/dcn/config.yaml --effective-dilation
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
+
+from data import read_picture
+from engine import environment
+from engine.build import build_data, build_validation_loader
+from engine.command import command, config_parser
+from engine.config import load_config
+from engine.errors import InputError
+from engine.folder import run_folder
+from engine.offset_figures import dilation_caption, dilation_table, write_dilations, write_offset_figures
+from engine.offsets import ON_BLACK, choose_layers, dilations, on_black
+from engine.paper_tables import plain_table
+from engine.predict import find_pictures
+from engine.trained import load_trained
+
+
+def main():
+    arguments = parse_arguments()
+    config = load_config(arguments.config, arguments.override)
+    environment.start(config.device)
+    folder = run_folder(arguments.config, config)
+    model, preparation = load_trained(config, folder, arguments.weights)
+    layers = choose_layers(model, arguments.layers)
+    output = Path(arguments.output or folder / "offsets")
+    positions = [parse_position(text) for text in arguments.position]
+    images = [(file.name, preparation(read_picture(file))) for file in find_pictures(arguments.image)]
+    if arguments.sample or arguments.effective_dilation:
+        _, validation_set = build_data(config)
+        if validation_set.preparation != preparation:
+            raise InputError("data: its classes, image size or normalisation are not those of the model's training")
+    for number in arguments.sample:
+        if not 0 <= number < len(validation_set):
+            raise InputError(f"--sample {number}: outside the validation set, 0 to {len(validation_set) - 1}")
+        batch = validation_set.batch([number], seed=config.seed, epoch=0)  # empty where it is corrupt and may be
+        images += [(f"validation image {number}", image) for image in batch["image"]]
+    for file in write_offset_figures(model, preparation, images, layers, positions, output):
+        print(file)
+    if arguments.effective_dilation:
+        foreground = partial(on_black, preparation=preparation) if config.data.name in ON_BLACK else None
+        found = dilations(model, build_validation_loader(config, validation_set), foreground=foreground)
+        print(plain_table(dilation_table(found)), dilation_caption(found), sep="\n")
+        print(*write_dilations(found, output), sep="\n")
+
+
+def parse_position(text):
+    y, comma, x = text.partition(",")
+    if not (comma and y.strip().isdecimal() and x.strip().isdecimal()):
+        raise InputError(f"--position {text}: expected y,x, two whole numbers from 0 on, such as 2,1")
+    return int(y), int(x)
+
+
+def parse_arguments():
+    parser = config_parser(__doc__, weights=True)
+    parser.add_argument("--image", nargs="+", default=[], metavar="FILE", help="picture files, or folders of them")
+    parser.add_argument("--sample", nargs="+", type=int, default=[], metavar="N", help="numbers of validation images")
+    parser.add_argument("--position", nargs="+", default=[], metavar="y,x", help="of the last layer's output")
+    parser.add_argument("--layers", nargs="+", default=[], metavar="NAME", help="up to three, or c5: the last of c5")
+    parser.add_argument("--effective-dilation", action="store_true", help="a table over the validation set")
+    parser.add_argument("--output", metavar="DIR", help="where the files go (the run's folder, then offsets/)")
+    arguments = parser.parse_args()
+    if not (arguments.image or arguments.sample or arguments.effective_dilation):
+        parser.error("nothing to show; give --image FILE, --sample N or --effective-dilation")
+    return arguments
+
+
+if __name__ == "__main__":
+    command(main)
