@@ -6,6 +6,7 @@ from paddle import nn
 
 from ops import native
 from ops.implementation import (
+    LOW_PRECISION,
     affine,
     at_least_float32,
     best,
@@ -48,6 +49,11 @@ def batch_norm(
     vectors = {"running_mean": running_mean, "running_variance": running_variance, "weight": weight, "bias": bias}
     check_vectors("batch norm", x.shape[1], **vectors)
     check_floats("batch norm", x=x, **vectors)
+    for name in ("running_mean", "running_variance") if training and paddle.in_dynamic_mode() else ():
+        if vectors[name].dtype in LOW_PRECISION:
+            raise ValueError(f"batch norm: {name} has 16 bits, too few for what changes by a tenth a step; expected 32")
+        if not vectors[name].is_contiguous():  # the kernels would change a copy
+            raise ValueError(f"batch norm: {name} changes in place and must be contiguous, not a view with gaps")
     if implementation == "auto":
         implementation = best(x)
     run = choose(IMPLEMENTATIONS, implementation)

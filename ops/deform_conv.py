@@ -141,7 +141,10 @@ IMPLEMENTATIONS = {"native": _native, "paddle": _paddle, "composed": _composed}
 
 
 def _pair(value):
-    return (value, value) if isinstance(value, int) else tuple(value)
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2:
+        raise ValueError(f"deformable convolution: {value}, expected a number or (vertical, horizontal)")
+    return pair
 
 
 def _check_shapes(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups):
@@ -165,8 +168,8 @@ def _check_shapes(x, offset, weight, bias, mask, stride, padding, dilation, grou
     if -1 in x.shape:  # sizes that a graph for export leaves open
         return
     out = [
-        (size + 2 * pad - (step * (tap - 1) + 1)) // move + 1
-        for size, pad, step, tap, move in zip(x.shape[2:], padding, dilation, (kh, kw), stride, strict=True)
+        (x.shape[2 + axis] + 2 * padding[axis] - dilation[axis] * (weight.shape[2 + axis] - 1) - 1) // stride[axis] + 1
+        for axis in (0, 1)
     ]
     if min(*x.shape[1:], *weight.shape, *out) < 1:
         raise ValueError(

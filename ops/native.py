@@ -40,7 +40,11 @@ def available():
 
 
 def run(name, *arguments):
-    """Call the operator native_`name` on contiguous CPU tensors; returns its first output."""
+    """Call the operator native_`name` on CPU tensors; returns its first output."""
+    if not all(value.place.is_cpu_place() for value in arguments if isinstance(value, paddle.Tensor)):
+        raise ValueError(f"implementation 'native': {name} serves tensors on a CPU only")
+    if not paddle.is_grad_enabled():  # which Paddle 3 does not ask before it records a custom operator
+        arguments = [value.detach() if isinstance(value, paddle.Tensor) else value for value in arguments]
     outputs = core.eager._run_custom_op(f"native_{name}", *arguments)  # what the modules call that Paddle generates
     return outputs[0] if isinstance(outputs, (list, tuple)) else outputs
 
@@ -51,7 +55,7 @@ def _loaded():
     if wanted == "0":
         return False
     try:
-        cpp_extension.load_op_meta_info_and_register_op(str(_library()))
+        _load(_library())
         return True
     except _Impossible as error:
         if wanted:
@@ -77,9 +81,9 @@ def _library():
     missing = [name for name in LIBRARIES if not (libraries / name).exists()]
     if missing:
         raise _Impossible(f"this Paddle brings no {' and no '.join(missing)}")
-    folder = _cache() / _key(compiler)
-    library, failure = folder / LIBRARY / f"{LIBRARY}.so", folder / "failure.txt"
+    folder = _cache()
     try:
+        folder = folder / _key(compiler)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with (folder.parent / f"{folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -88,9 +92,17 @@ def _library():
     except OSError as error:
         reason = f"{error.filename or folder}: {error.strerror}; XDG_CACHE_HOME can name another folder"
         raise _Impossible(reason) from None
+    library, failure = folder / LIBRARY / f"{LIBRARY}.so", folder / "failure.txt"
     if failure.exists():
         raise _Impossible(f"they could not be built, see {failure}; remove its folder to try again")
     return library
+
+
+def _load(library):
+    try:
+        cpp_extension.load_op_meta_info_and_register_op(str(library))
+    except (RuntimeError, ValueError, OSError):  # a file system that lets nothing be executed, for one
+        raise _Impossible(f"{library} cannot be loaded; XDG_CACHE_HOME can name another folder") from None
 
 
 def _build(folder):
@@ -114,14 +126,17 @@ def _build(folder):
 
 
 def _cache():
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paddle-gn-dcn"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paddle-gn-dcn"
+    except RuntimeError:  # a user whom the system does not know, as in some containers
+        raise _Impossible("there is no home folder; XDG_CACHE_HOME can name one") from None
 
 
 def _key(compiler):
     """All that the library depends on, as a short name."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
     parts = [version, *FLAGS, *LIBRARIES, _processor(), sys.version, paddle.__version__, paddle.__file__]
-    parts += [f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in sorted(SOURCES.iterdir())]
+    parts += [f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in sorted(SOURCES.glob("*.[ch]*"))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

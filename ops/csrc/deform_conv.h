@@ -226,8 +226,8 @@ void deform_conv2d(const DeformConv& op, const T* x, const T* offset, const T* m
                             const int64_t size = part.end - part.begin, in_group = part.begin % op.in_per_group();
                             T* to = columns + (part.group * rows.size() + at + p - begin) * row;
                             to += tap * op.in_per_group() + in_group;
-                            if (!inside) return std::fill(to, to + size, outside);
                             const T m = modulation ? modulation[(part.deformable_group * taps + tap) * positions + p] : 1;
+                            if (!inside) return std::fill(to, to + size, outside * m);
                             const T* from[4];
                             T share[4];
                             for (int k = 0; k < 4; ++k) {
@@ -334,7 +334,7 @@ void deform_conv2d_backward(const DeformConv& op, const T* x, const T* offset, c
                             const T m = modulation ? modulation[point * positions + p] : 1;
                             T dot[4] = {outside, 0, 0, 0}, by_y = outside, by_x = outside, by_m = outside;
                             if (!inside) {
-                                std::fill(d, d + size, outside);
+                                std::fill(d, d + size, outside * m);
                             } else {
                                 const T* from[4];
                                 T* into[4];

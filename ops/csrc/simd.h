@@ -65,6 +65,7 @@ inline int64_t ceiling(int64_t count, int64_t size) { return (count + size - 1) 
 // How many threads a parallel region has here and now.
 inline int team() {
     int threads = 1;
+    omp_set_dynamic(0);  // the next region of this thread has as many: what is cut for them is not left undone
 #pragma omp parallel
 #pragma omp single
     threads = omp_get_num_threads();

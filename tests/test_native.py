@@ -1,0 +1,331 @@
+"""The C++ kernels of ops/csrc: how exact they are, and that their bits are always the same."""
+
+import gc
+import hashlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+import reference
+from conftest import ROOT, here
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_deform_conv import example as deformable_example
+
+from ops import batch_norm, deform_conv2d, group_norm
+from ops.group_norm import IMPLEMENTATIONS
+
+NAMES = ["auto", *(name for name in here(IMPLEMENTATIONS) if name != "folded")]
+needs_native = pytest.mark.skipif("native" not in NAMES, reason="the kernels cannot be built, or serve no GPU")
+EPS = 2**-4  # exact in float32, and no set of a few values is blown up to more than 4 times its size
+
+
+def workers(images):
+    """Batch norm in training as an op of x, weight and bias."""
+
+    def op(x, weight, bias, relu=False, implementation="native"):
+        dtype = "float64" if x.dtype == paddle.float64 else "float32"
+        running = paddle.zeros(weight.shape, dtype), paddle.ones(weight.shape, dtype)
+        return batch_norm(
+            x, *running, weight, bias, training=True, eps=EPS, images_per_worker=images, relu=relu,
+            implementation=implementation,
+        )
+
+    return op
+
+
+def groups(count):
+    def op(x, weight, bias, relu=False, implementation="native"):
+        return group_norm(x, count, weight, bias, EPS, implementation, relu=relu)
+
+    return op
+
+
+def deformable(**options):
+    def op(implementation="native", **arguments):
+        return deform_conv2d(**arguments, **options, implementation=implementation)
+
+    return op
+
+
+def norm_arrays(*shape, mean=0.0, seed=0):
+    rng = np.random.default_rng(seed)
+    weight, bias = rng.normal(size=[2, shape[1]])
+    arrays = {"x": mean + rng.normal(size=shape), "weight": weight, "bias": bias}
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def deformable_arrays(*geometry, **options):
+    return {name: array.astype(np.float32) for name, array in deformable_example(*geometry, **options).items()}
+
+
+def outcome(op, arrays, dtype="float32", learning=None, **options):
+    """The output `y` and the gradients of all or of the `learning` arrays, at a fixed cotangent, as arrays by name."""
+    tensors = {name: paddle.to_tensor(array).astype(dtype) for name, array in arrays.items()}
+    for name, tensor in tensors.items():
+        tensor.stop_gradient = learning is not None and name not in learning
+    y = op(**tensors, **options)
+    cotangent = np.random.default_rng(7).normal(size=y.shape).astype(np.float32)
+    (y * paddle.to_tensor(cotangent).astype(dtype)).sum().backward()
+    results = {"y": y, **{name: tensor.grad for name, tensor in tensors.items() if not tensor.stop_gradient}}
+    assert all(str(result.dtype).endswith(dtype) for result in results.values())
+    return {name: result.numpy() for name, result in results.items()}
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def assert_exact(got, expected, terms, least=0.0):
+    """Relative error, against the largest value, of at most 1e-6 * sqrt(the number of terms that are summed)."""
+    for name, value in expected.items():
+        error = np.abs(got[name] - value).max() / max(least, np.abs(value).max())
+        assert error <= 1e-6 * terms[name] ** 0.5, f"{name}: {error:.1e} for {terms[name]} terms"
+
+
+def norm_terms(shape, values_of_a_set):
+    """x's gradient and y need the set's mean; gamma's and beta's gradients sum over images and positions."""
+    channel = shape[0] * int(np.prod(shape[2:]))
+    return {"y": values_of_a_set, "x": values_of_a_set, "weight": channel, "bias": channel}
+
+
+def deformable_terms(arrays, y, deformable_groups=1, groups=1):
+    """Four pixels a sample; y sums them over taps and channels, the others over what each value has an influence on."""
+    out, in_per_group, kh, kw = arrays["weight"].shape
+    sampled = arrays["x"].shape[1] // deformable_groups * out // groups
+    positions = y.size // out
+    return {
+        "y": 4 * in_per_group * kh * kw, "x": 4 * kh * kw * out // groups, "weight": 4 * positions, "bias": positions,
+        "offset": 4 * sampled, "mask": 4 * sampled,
+    }
+
+
+def group_norm_definition(count):
+    return lambda x, weight, bias: reference.group_norm(x, count, weight, bias, EPS)
+
+
+def batch_norm_definition(images):
+    return lambda x, weight, bias: reference.batch_norm(
+        x, 0, 1, weight, bias, training=True, eps=EPS, images_per_worker=images
+    )[0]
+
+
+# the op, x's shape, how many values have a mean in common, the definition
+NORMS = {
+    "gn": (groups(4), (3, 12, 13, 11), 3 * 143, group_norm_definition(4)),
+    "gn, long runs": (groups(1), (1, 2, 90, 100), 18000, group_norm_definition(1)),
+    "bn": (workers(2), (6, 5, 13, 11), 2 * 143, batch_norm_definition(2)),
+    "bn, long runs": (workers(None), (2, 3, 90, 100), 18000, batch_norm_definition(None)),
+}
+every_norm = pytest.mark.parametrize("op, shape, values, definition", NORMS.values(), ids=NORMS)
+GEOMETRIES = {
+    "1x1": (1, 2, 5, 4, (1, 1), {}),
+    "3x3": (35, 18, 14, 11, (3, 3), {"padding": (1, 1)}),
+    "all": (12, 6, 17, 14, (3, 2), {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 3), "groups": 3,
+                                    "deformable_groups": 2}),
+}
+every_geometry = pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+
+
+# Exactness. Gradients are compared with those of "composed" in float64, which the other tests compare with differences.
+
+
+@needs_native
+@every_norm
+def test_norms_in_float32_are_as_good_as_float32(op, shape, values, definition):
+    arrays = norm_arrays(*shape)
+    expected = outcome(op, arrays, "float64", implementation="composed")
+    expected["y"] = definition(**{name: array.astype(np.float64) for name, array in arrays.items()})
+    assert_exact(outcome(op, arrays), expected, norm_terms(shape, values))
+
+
+@needs_native
+@every_geometry
+@pytest.mark.parametrize("version", [1, 2])
+def test_deformable_convolution_in_float32_is_as_good_as_float32(geometry, version):
+    arrays, options = deformable_arrays(*geometry, version=version), geometry[-1]
+    expected = outcome(deformable(**options), arrays, "float64", implementation="composed")
+    expected["y"] = reference.deform_conv2d(**arrays, **options)
+    used = {name: options[name] for name in ("groups", "deformable_groups") if name in options}
+    assert_exact(outcome(deformable(**options), arrays), expected, deformable_terms(arrays, expected["y"], **used))
+
+
+@needs_native
+@every_norm
+@pytest.mark.parametrize("mean", [1000, 1e4])
+def test_a_large_mean_costs_little(op, shape, values, definition, mean):
+    arrays = norm_arrays(*shape, mean=mean)
+    got, expected = outcome(op, arrays), outcome(op, arrays, "float64", implementation="composed")
+    expected["y"] = definition(**{name: array.astype(np.float64) for name, array in arrays.items()})
+    for name, value in expected.items():
+        assert np.abs(got[name] - value).max() <= 2e-3 * max(1, np.abs(value).max()), name
+
+
+@needs_native
+@every_norm
+def test_outliers_at_the_start(op, shape, values, definition):
+    arrays = norm_arrays(*shape)
+    arrays["x"][:, :, 0, 0] = 1e5
+    got, expected = outcome(op, arrays), outcome(op, arrays, "float64", implementation="composed")
+    expected["y"] = definition(**{name: array.astype(np.float64) for name, array in arrays.items()})
+    assert_exact(got, expected, norm_terms(shape, values))
+    others = {"y": got["y"][:, :, 1:]}, {"y": expected["y"][:, :, 1:]}
+    assert_exact(*others, norm_terms(shape, values))
+
+
+@needs_native
+@every_norm
+def test_a_mean_that_wanders(op, shape, values, definition):
+    arrays = norm_arrays(*shape)
+    arrays["x"] += np.linspace(0, 20, shape[2] * shape[3], dtype=np.float32).reshape(shape[2:])
+    arrays["x"] += np.linspace(0, 50, shape[0] * shape[1], dtype=np.float32).reshape([*shape[:2], 1, 1])
+    expected = outcome(op, arrays, "float64", implementation="composed")
+    expected["y"] = definition(**{name: array.astype(np.float64) for name, array in arrays.items()})
+    assert_exact(outcome(op, arrays), expected, norm_terms(shape, values))
+
+
+def check_both_precisions(op, arrays, terms):
+    expected = outcome(op, arrays, "float64", implementation="composed")
+    for name, value in outcome(op, arrays, "float64").items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-9, atol=1e-9, err_msg=name)
+    assert_exact(outcome(op, arrays), expected, terms(expected), least=4.0)
+
+
+few = st.integers(1, 4)
+
+
+@needs_native
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(few, st.integers(1, 3), few, st.lists(st.integers(1, 9), max_size=3), st.booleans())
+def test_group_norm_of_random_shapes(count, size, images, positions, relu):
+    shape = images, count * size, *positions
+    terms = norm_terms(shape, size * int(np.prod(positions)))
+    check_both_precisions(
+        lambda **arguments: groups(count)(**arguments, relu=relu), norm_arrays(*shape), lambda _: terms
+    )
+
+
+@needs_native
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(few, few, few, st.lists(st.integers(1, 9), max_size=3), st.booleans())
+def test_batch_norm_of_random_shapes(count, images, channels, positions, relu):
+    shape = count * images, channels, *positions
+    terms = norm_terms(shape, images * int(np.prod(positions)))
+    check_both_precisions(
+        lambda **arguments: workers(images)(**arguments, relu=relu), norm_arrays(*shape), lambda _: terms
+    )
+
+
+@needs_native
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.data())
+def test_deformable_convolution_of_random_geometries(data):
+    pair = st.tuples(few, few)
+    kernel = data.draw(pair, "kernel")
+    options = {name: data.draw(pair, name) for name in ("stride", "dilation")}
+    options["padding"] = data.draw(st.tuples(st.integers(0, 3), st.integers(0, 3)), "padding")
+    options["groups"], options["deformable_groups"] = few_groups = data.draw(pair, "groups")
+    channels = int(np.lcm(*few_groups)) * data.draw(st.integers(1, 6), "channels")
+    size = [
+        max(1, options["dilation"][axis] * (kernel[axis] - 1) + data.draw(few, "more") - 2 * options["padding"][axis])
+        for axis in (0, 1)
+    ]
+    arrays = deformable_arrays(
+        channels, few_groups[0] * data.draw(few, "out"), *size, kernel, options, images=data.draw(few, "images"),
+        version=data.draw(st.sampled_from([1, 2]), "version"),
+    )
+    terms = lambda expected: deformable_terms(arrays, expected["y"], few_groups[1], few_groups[0])  # noqa: E731
+    check_both_precisions(deformable(**options), arrays, terms)
+
+
+OPS = {
+    "gn": (groups(3), norm_arrays(2, 6, 17, 13)),
+    "gn of one image": (groups(1), norm_arrays(1, 5, 70, 61)),
+    "bn": (workers(2), norm_arrays(6, 5, 17, 13)),
+    "dcn v1": (deformable(padding=(1, 1)), deformable_arrays(20, 8, 9, 8, (3, 3), {"padding": (1, 1)}, version=1)),
+    "dcn v2 of one image": (deformable(padding=(1, 1)),
+                            deformable_arrays(20, 8, 29, 28, (3, 3), {"padding": (1, 1)}, images=1)),
+}
+every_op = pytest.mark.parametrize("op, arrays", OPS.values(), ids=OPS)
+
+
+def bits():
+    """A short name of all the bits that the kernels give for OPS, which must be right and the same however often."""
+    for op, arrays in OPS.values():
+        for name, value in outcome(op, arrays, implementation="composed").items():
+            np.testing.assert_allclose(outcome(op, arrays)[name], value, rtol=1e-3, atol=1e-3, err_msg=name)
+    names, kept = set(), []
+    for _ in range(5):
+        outcomes = [outcome(op, arrays) for op, arrays in OPS.values()]
+        values = b"".join(value.tobytes() for results in outcomes for value in results.values())
+        names.add(hashlib.sha256(values).hexdigest())
+        kept.append(paddle.ones([1001 + 16 * len(kept)]))  # other addresses for the next
+        gc.collect()
+    (name,) = names
+    return name
+
+
+@needs_native
+def test_the_same_bits_on_every_run():
+    command = [sys.executable, "-c", "import test_native; print(test_native.bits())"]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": path}
+    processes = [
+        subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    printed = [process.communicate() for process in processes]
+    assert all(process.returncode == 0 for process in processes), printed
+    assert printed[0][0].split()[-1] == printed[1][0].split()[-1]
+
+
+@needs_native
+@pytest.mark.parametrize("op, arrays", [OPS["gn"], OPS["bn"]], ids=["gn", "bn"])
+def test_relu_in_the_kernel_is_relu_of_its_output(op, arrays):
+    fused, apart = outcome(op, arrays, relu=True), outcome(lambda **arguments: F.relu(op(**arguments)), arrays)
+    assert 0.2 < (fused["y"] > 0).mean() < 0.8
+    assert_same(fused, apart)
+
+
+@needs_native
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+@pytest.mark.parametrize("at", [(1, 3, 0, 0), (1, 3, 16, 12)])
+def test_what_is_no_number_stays_visible(relu, broken, at):
+    arrays = {name: array.copy() for name, array in OPS["gn"][1].items()}
+    arrays["x"][at] = broken
+    y = outcome(groups(3), arrays, relu=relu)["y"]
+    assert np.isnan(y[1, 2:4]).all() and np.isnan(y).sum() == y[1, 2:4].size
+    y = outcome(workers(1), arrays, relu=relu)["y"]
+    assert np.isnan(y[1, 3]).all() and np.isnan(y).sum() == y[1, 3].size
+
+
+@needs_native
+def test_offsets_that_are_far_or_no_numbers():
+    arrays, options = deformable_arrays(*GEOMETRIES["all"]), GEOMETRIES["all"][-1]
+    arrays["offset"][0, ::3] = 1e30
+    arrays["offset"][1, 1::4] = -1e9
+    got, expected = (outcome(deformable(**options), arrays, implementation=name) for name in ("native", "composed"))
+    for name, value in expected.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-4, atol=1e-4, err_msg=name)
+    arrays["offset"][1, 3, 4, 5] = np.nan
+    got = outcome(deformable(**options), arrays)
+    y = reference.deform_conv2d(**arrays, **options)
+    assert 0 < np.isnan(y).sum() < y.size
+    np.testing.assert_allclose(got["y"], y, rtol=1e-4, atol=1e-4)
+    assert np.isnan(got["offset"][1, 3, 4, 5]) and np.isnan(got["weight"]).any()
+
+
+@needs_native
+def test_a_mask_that_is_no_number_stays_visible_where_its_point_is_outside():
+    arrays, options = deformable_arrays(*GEOMETRIES["all"]), GEOMETRIES["all"][-1]
+    arrays["mask"][1, 1, 4, 5], arrays["offset"][1, 2:4, 4, 5] = np.nan, 1e3
+    y = reference.deform_conv2d(**arrays, **options)
+    assert 0 < np.isnan(y).sum() < y.size
+    np.testing.assert_allclose(outcome(deformable(**options), arrays)["y"], y, rtol=1e-4, atol=1e-4)

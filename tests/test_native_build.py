@@ -1,0 +1,147 @@
+"""Where the C++ kernels come from: built once, by one process; without them one line, and Paddle's kernels."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from test_native import needs_native
+
+from ops import native
+
+STORY = """
+import logging, sys
+logging.basicConfig(format="%(message)s")
+import numpy as np, paddle
+from ops import batch_norm, deform_conv2d, group_norm, native
+x = paddle.to_tensor(np.random.default_rng(0).normal(size=[2, 4, 5, 3]).astype("float32"))
+for _ in range(2):
+    group_norm(x, 2)
+    batch_norm(x, paddle.zeros([4]), paddle.ones([4]), training=True)
+    deform_conv2d(x, paddle.zeros([2, 2, 5, 3]), paddle.ones([3, 4, 1, 1]))
+print("native", native.available())
+"""
+
+
+def start(cache, **environment):
+    """A process that uses all three ops and tells whether the kernels served."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("NATIVE_OPS", "CXX", "CC")}
+    return subprocess.Popen(
+        [sys.executable, "-c", STORY], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**kept, "XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def told(process):
+    """Whether the kernels served; the lines about them on stderr: of building, warnings."""
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    building = [line for line in stderr.splitlines() if line.startswith("Building")]
+    warnings = [line for line in stderr.splitlines() if line.startswith("warning: ")]
+    assert "Traceback" not in stderr
+    return stdout.split()[-2:] == ["native", "True"], building, warnings
+
+
+@needs_native
+def test_two_processes_that_start_together_build_once(tmp_path):
+    processes = [start(tmp_path), start(tmp_path)]
+    outcomes = [told(process) for process in processes]
+    assert [served for served, _, _ in outcomes] == [True, True]
+    assert sum(len(building) for _, building, _ in outcomes) == 1
+    assert not any(warnings for _, _, warnings in outcomes)
+    (folder,) = (path for path in (tmp_path / "paddle-gn-dcn").iterdir() if path.is_dir())
+    assert (folder / "native_ops" / "native_ops.so").exists() and not (folder / "failure.txt").exists()
+
+
+def test_without_a_compiler_one_line_says_so_and_paddles_kernels_serve(tmp_path):
+    served, building, warnings = told(start(tmp_path, PATH=str(tmp_path)))
+    assert not served and not building
+    (line,) = warnings
+    assert "no C++ compiler" in line and "Paddle's slower CPU kernels" in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="they are built on Linux only")
+def test_a_failed_build_is_told_once_a_process_and_not_tried_again(tmp_path):
+    for name in ("c++", "g++", "cc", "gcc", "x86_64-linux-gnu-gcc", "x86_64-linux-gnu-g++"):
+        compiler = tmp_path / "bin" / name
+        compiler.parent.mkdir(exist_ok=True)
+        compiler.write_text('#!/bin/sh\ncase "$1" in -*version) echo 12.2.0;; *) echo out of order; exit 1;; esac\n')
+        compiler.chmod(0o755)
+    path = os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]])
+    compilers = {"CXX": str(tmp_path / "bin" / "c++"), "CC": str(tmp_path / "bin" / "cc")}
+    first, second = (told(start(tmp_path / "cache", PATH=path, **compilers)) for _ in range(2))
+    if "brings no" in first[2][0]:
+        pytest.skip("this Paddle has no MKL, and so nothing is built")
+    assert not first[0] and not second[0] and len(first[1]) == 1 and not second[1]
+    (line,), (again,) = first[2], second[2]
+    assert line == again
+    (failure,) = (tmp_path / "cache").rglob("failure.txt")
+    assert str(failure) in line and "out of order" in failure.read_text()
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    served, building, warnings = told(start(tmp_path / "file" / "cache"))
+    assert not served and not building and len(warnings) == 1
+
+
+def no_home():
+    raise RuntimeError("Could not determine home directory.")
+
+
+@needs_native
+@pytest.mark.parametrize("trouble", ["library", "home"])
+def test_a_library_that_does_not_load_and_a_user_without_home_are_told(tmp_path, monkeypatch, caplog, trouble):
+    monkeypatch.delenv("NATIVE_OPS", raising=False)
+    if trouble == "library":  # what a folder mounted without leave to execute looks like
+        (tmp_path / "broken.so").write_text("no library")
+        monkeypatch.setattr(native, "_library", lambda: tmp_path / "broken.so")
+    else:
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr(Path, "home", no_home)
+    assert native._loaded.__wrapped__() is False
+    (line,) = caplog.messages
+    assert "Paddle's slower CPU kernels" in line and "\n" not in line
+
+
+def test_the_environment_can_do_without_them_or_ask_for_them(tmp_path):
+    processes = start(tmp_path, NATIVE_OPS="0"), start(tmp_path, NATIVE_OPS="1", PATH=str(tmp_path))
+    assert told(processes[0]) == (False, [], []) and not list(tmp_path.iterdir())
+    _, stderr = processes[1].communicate(timeout=300)
+    assert processes[1].returncode != 0 and "RuntimeError: NATIVE_OPS=1: " in stderr.splitlines()[-1]
+
+
+# Nothing square, no number of channels a whole number of vectors, images below the size of the kernel, groups across
+# groups, single pixels, fewer positions than threads, no images, several rounds of images, steps of positions and
+# parts of the weights.
+CASES = """
+    gn,2,6,15,3 gn,1,1,1,1 gn,3,4,1,4 gn,2,33,17,1 gn,1,2,4097,1 gn,2,3,8200,3 gn,0,4,9,2 gn,5,34,49,17 gn,1,600,9,2
+    bn,6,4,15,2 bn,1,3,1,1 bn,4,1,31,2 bn,8,5,63,4 bn,2,3,5000,1 bn,3,17,65,3 bn,0,3,5,1
+    dcn,2,3,5,4,4,3,2,1,1,0,0,1,1,1,1 dcn,2,6,7,5,8,3,2,2,1,1,2,1,3,2,2 dcn,1,1,1,1,1,1,1,1,1,0,0,1,1,1,1
+    dcn,2,1,1,1,2,3,3,1,1,1,1,1,1,1,1 dcn,2,2,2,3,2,3,5,1,1,2,2,1,1,1,1 dcn,0,4,5,4,6,3,3,1,1,1,1,1,1,2,2
+    dcn,1,6,4,3,6,3,3,1,1,1,1,1,1,3,2 dcn,1,6,4,3,4,3,3,1,1,1,1,1,1,2,3 dcn,1,35,3,2,5,1,2,1,1,0,1,1,1,1,5
+    dcn,5,17,9,8,3,3,3,2,2,1,1,1,1,1,1 dcn,1,3,40,41,2,3,3,1,1,1,1,1,1,1,1 dcn,4,33,64,128,2,1,1,31,31,0,0,1,1,1,1
+    dcn,1,128,1,1,457,3,3,1,1,1,1,1,1,1,1 dcn,2,66,1,2,1820,3,3,1,1,1,1,1,1,2,1
+""".split()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_sanitizers_find_nothing(tmp_path):
+    options = "-std=c++17 -O1 -g -march=native -fopenmp -w -fsanitize=address,undefined,float-cast-overflow".split()
+    options += ["-fno-sanitize-recover=all"]
+    probe = tmp_path / "probe.cc"
+    probe.write_text("int main() {}")
+    done = subprocess.run(["g++", *options, probe, "-o", tmp_path / "probe"], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"g++ has no sanitizers here: {done.stderr.strip().splitlines()[-1]}")
+    driver = Path(__file__).parent / "csrc" / "sanitize.cc"
+    done = subprocess.run(["g++", *options, driver, "-o", tmp_path / "sanitize"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", "OMP_WAIT_POLICY": "passive"}
+    environment.pop("OMP_NUM_THREADS", None)
+    done = subprocess.run([tmp_path / "sanitize", *CASES], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{len(CASES)} cases\n"
