@@ -3,6 +3,7 @@
 import numpy as np
 import paddle
 from paddle import nn
+from paddle.autograd import PyLayer
 from paddle.nn import functional as F
 from paddle.vision.ops import deform_conv2d as paddle_deform_conv2d
 
@@ -108,4 +109,19 @@ def _parameter(tensor):
 
 
 def _job(forward, inputs, dy):
-    return Job(forward, lambda y: paddle.grad([y], inputs, [dy]))
+    return Job(forward, lambda y: paddle.grad([_Given.apply(y, dy)], inputs))
+
+
+class _Given(PyLayer):
+    """Starts the backward pass with dy. Paddle copies a dy that it is handed, which no layer in a network meets: on a
+    tensor of 25 MB that takes longer than group norm's whole gradient. This costs some 15 microseconds instead.
+    """
+
+    @staticmethod
+    def forward(ctx, y, dy):
+        ctx.dy = dy
+        return paddle.zeros([1])
+
+    @staticmethod
+    def backward(ctx, _):
+        return ctx.dy

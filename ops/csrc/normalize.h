@@ -28,6 +28,7 @@ struct Sets {
     }
 
     int64_t count() const { return outer * inner; }
+    int64_t values() const { return count() * runs * length; }
     int64_t start(int64_t set) const { return set / inner * outer_step + set % inner * inner_step; }
     int64_t channel(int64_t set) const { return set % inner * inner_channels; }
     // Gradients of gamma and beta are first summed for each image or worker: [outer, C].
@@ -71,32 +72,34 @@ class Moments {
             for (; i + 4 * S::width <= length; i += 4 * S::width)
                 for (int j = 0; j < 4; ++j) sums[j] += S::load(from + i + j * S::width);
             for (; i + S::width <= length; i += S::width) sums[0] += S::load(from + i);
-            for (; i < length; ++i) rest += from[i];
+            if (i < length && length >= S::width)
+                sums[1] += S::last(S::load(from + length - S::width), length - i);
+            else
+                for (; i < length; ++i) rest += from[i];
         }
         const T near = (S::sum((sums[0] + sums[1]) + (sums[2] + sums[3])) + rest) / count;
 
         // `near` is rounded: its own distance from the mean comes out of the first sum and is taken off again.
         V firsts[2] = {}, seconds[2] = {};
         T first = 0, second = 0;
+        const auto add = [&](V distance, int j) {
+            firsts[j] += distance;
+            seconds[j] += distance * distance;
+        };
         for (int64_t run = 0; run < runs; ++run) {
             const T* const from = x + run * step;
             int64_t i = 0;
             for (; i + 2 * S::width <= length; i += 2 * S::width)
-                for (int j = 0; j < 2; ++j) {
-                    const V distance = S::load(from + i + j * S::width) - near;
-                    firsts[j] += distance;
-                    seconds[j] += distance * distance;
+                for (int j = 0; j < 2; ++j) add(S::load(from + i + j * S::width) - near, j);
+            for (; i + S::width <= length; i += S::width) add(S::load(from + i) - near, 0);
+            if (i < length && length >= S::width)
+                add(S::last(S::load(from + length - S::width) - near, length - i), 1);
+            else
+                for (; i < length; ++i) {
+                    const T distance = from[i] - near;
+                    first += distance;
+                    second += distance * distance;
                 }
-            for (; i + S::width <= length; i += S::width) {
-                const V distance = S::load(from + i) - near;
-                firsts[0] += distance;
-                seconds[0] += distance * distance;
-            }
-            for (; i < length; ++i) {
-                const T distance = from[i] - near;
-                first += distance;
-                second += distance * distance;
-            }
         }
         const double off = (double(S::sum(firsts[0] + firsts[1])) + first) / count;
         const double mean = near + off;
@@ -109,6 +112,23 @@ class Moments {
     }
 };
 
+constexpr int64_t STREAM = int64_t(16) << 20;  // bytes of a tensor too large to be met in a cache again
+
+// to[i] = vector(i) for the vectors of a run, value(i) for the values of a run shorter than one. Both hold copies of what
+// they use: what lay behind a reference would be read again after each store.
+template <class T, class Vectors, class Values>
+void write_run(T* to, int64_t length, bool past_caches, Vectors vector, Values value) {
+    using S = Simd<T>;
+    int64_t i = 0;
+    if (past_caches && reinterpret_cast<uintptr_t>(to) % 64 == 0)
+        for (; i + S::width <= length; i += S::width) S::stream(to + i, vector(i));
+    for (; i + S::width <= length; i += S::width) S::store(to + i, vector(i));
+    if (i < length && length >= S::width)  // the end as one full vector, which writes some values again
+        S::store(to + length - S::width, vector(length - S::width));
+    else
+        for (; i < length; ++i) to[i] = value(i);
+}
+
 // y = gamma * (x - mean) * scale + beta, and max(0, y) with relu. mean and scale = 1 / sqrt(variance + eps) are one for
 // each set; the variance goes to `variance` where that is not null.
 template <class T, bool relu>
@@ -116,6 +136,7 @@ void normalize(const Sets& sets, const T* x, const T* gamma, const T* beta, doub
                T* variance) {
     using S = Simd<T>;
     using V = typename S::Vector;
+    const bool past_caches = sets.values() * int64_t(sizeof(T)) > STREAM;
 #pragma omp parallel for schedule(static)
     for (int64_t set = 0; set < sets.count(); ++set) {
         const int64_t start = sets.start(set), channel = sets.channel(set);
@@ -134,16 +155,13 @@ void normalize(const Sets& sets, const T* x, const T* gamma, const T* beta, doub
             T* to = y + start + run * sets.run_step;
             const T factor = gamma[channel + run * sets.run_channels] * inverse;
             const T shift = beta[channel + run * sets.run_channels];
-            int64_t i = 0;
-            for (; i + S::width <= sets.length; i += S::width) {
-                V v = (S::load(from + i) - centre) * factor + shift;
-                if (relu) v = v < 0 ? V{} : v;  // NaN stays NaN
-                S::store(to + i, v);
-            }
-            for (; i < sets.length; ++i) {
+            write_run<T>(to, sets.length, past_caches, [=](int64_t i) {
+                const V v = (S::load(from + i) - centre) * factor + shift;
+                return relu ? (v < 0 ? V{} : v) : v;  // NaN stays NaN
+            }, [=](int64_t i) {
                 const T v = (from[i] - centre) * factor + shift;
-                to[i] = relu && v < 0 ? 0 : v;
-            }
+                return relu && v < 0 ? T(0) : v;
+            });
         }
     }
 }
@@ -161,6 +179,7 @@ void normalize_backward(const Sets& sets, const T* x, const T* gamma, const T* b
     double* const of_gamma = parts.data();
     double* const of_beta = of_gamma + sets.outer * channels;
 
+    const bool past_caches = sets.values() * int64_t(sizeof(T)) > STREAM;
 #pragma omp parallel for schedule(static)
     for (int64_t set = 0; set < sets.count(); ++set) {
         const int64_t start = sets.start(set), channel = sets.channel(set);
@@ -180,23 +199,30 @@ void normalize_backward(const Sets& sets, const T* x, const T* gamma, const T* b
             const T* cotangent = dy + start + run * sets.run_step;
             const int64_t c = channel + run * sets.run_channels;
             const T factor = gamma[c] * inverse, shift = beta[c];
+            const auto centred = [=](int64_t i) { return S::load(value + i) - centre; };
+            const auto counted = [=](int64_t i, V v) {
+                const V d = S::load(cotangent + i);
+                return relu ? (v * factor + shift > 0 ? d : V{}) : d;
+            };
             for (int64_t i = 0; i < sets.length;) {
                 const int64_t end = std::min(sets.length, i + 4096);
                 pending += end - i;
                 for (; i + 2 * S::width <= end; i += 2 * S::width)
                     for (int j = 0; j < 2; ++j) {
-                        const V v = S::load(value + i + j * S::width) - centre;
-                        V d = S::load(cotangent + i + j * S::width);
-                        if (relu) d = v * factor + shift > 0 ? d : V{};
+                        const V v = centred(i + j * S::width), d = counted(i + j * S::width, v);
                         ds[j] += d;
                         dvs[j] += d * v;
                     }
                 for (; i + S::width <= end; i += S::width) {
-                    const V v = S::load(value + i) - centre;
-                    V d = S::load(cotangent + i);
-                    if (relu) d = v * factor + shift > 0 ? d : V{};
+                    const V v = centred(i), d = counted(i, v);
                     ds[0] += d;
                     dvs[0] += d * v;
+                }
+                if (i < end && end >= S::width) {
+                    const V v = centred(end - S::width), d = S::last(counted(end - S::width, v), end - i);
+                    ds[1] += d;
+                    dvs[1] += d * v;
+                    i = end;
                 }
                 for (; i < end; ++i) {
                     const T v = value[i] - centre;
@@ -219,18 +245,16 @@ void normalize_backward(const Sets& sets, const T* x, const T* gamma, const T* b
         for (int64_t run = 0; run < sets.runs; ++run) {
             const int64_t first = start + run * sets.run_step, c = channel + run * sets.run_channels;
             const T factor = gamma[c] * inverse, shift = beta[c];
-            int64_t i = first;
-            for (; i + S::width <= first + sets.length; i += S::width) {
-                const V v = S::load(x + i) - centre;
-                V d = S::load(dy + i);
+            write_run<T>(dx + first, sets.length, past_caches, [=](int64_t i) {
+                const V v = S::load(x + first + i) - centre;
+                V d = S::load(dy + first + i);
                 if (relu) d = v * factor + shift > 0 ? d : V{};
-                S::store(dx + i, d * factor - less - v * less_u);
-            }
-            for (; i < first + sets.length; ++i) {
-                const T v = x[i] - centre;
-                const T d = relu && !(v * factor + shift > 0) ? 0 : dy[i];
-                dx[i] = d * factor - less - v * less_u;
-            }
+                return d * factor - less - v * less_u;
+            }, [=](int64_t i) {
+                const T v = x[first + i] - centre;
+                const T d = relu && !(v * factor + shift > 0) ? 0 : dy[first + i];
+                return d * factor - less - v * less_u;
+            });
         }
     }
 

@@ -4,9 +4,15 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <type_traits>
+
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 // GCC's and Clang's vector extension: one AVX-512 register, or two or four smaller ones, by the flags of the build.
 template <class T>
@@ -20,8 +26,27 @@ struct Simd {
         return v;
     }
     static void store(T* to, Vector v) { std::memcpy(to, &v, sizeof v); }
-    static Vector fill(T value) { return Vector{} + value; }
-
+    // Past the caches, where the compiler's target has such an instruction. `to` is a multiple of 64 bytes.
+    static void stream(T* to, Vector v) {
+#ifdef __AVX512F__
+        _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<__m512i>(v));
+#else
+        store(to, v);
+#endif
+    }
+    // The last `count` lanes of v, and 0 in the others: the end of a run is read as the last full vector of it.
+    static Vector last(Vector v, int64_t count) {
+        typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Integer;
+        typedef Integer Integers __attribute__((vector_size(64)));
+        static constexpr auto keep = [] {
+            std::array<Integer, 2 * width> bits{};
+            for (int64_t i = width; i < 2 * width; ++i) bits[i] = -1;
+            return bits;
+        }();
+        Integers mask;
+        std::memcpy(&mask, keep.data() + count, sizeof mask);
+        return reinterpret_cast<Vector>(reinterpret_cast<Integers>(v) & mask);
+    }
     // The sum over the lanes, always in the same order.
     static T sum(Vector v) {
         typedef T Half __attribute__((vector_size(32)));
