@@ -163,6 +163,7 @@ void normalize(const Sets& sets, const T* x, const T* gamma, const T* beta, doub
                 return relu && v < 0 ? T(0) : v;
             });
         }
+        if (past_caches) S::streamed();
     }
 }
 
@@ -256,6 +257,7 @@ void normalize_backward(const Sets& sets, const T* x, const T* gamma, const T* b
                 return d * factor - less - v * less_u;
             });
         }
+        if (past_caches) S::streamed();
     }
 
     for (int64_t c = 0; c < channels; ++c) {

@@ -34,6 +34,12 @@ struct Simd {
         store(to, v);
 #endif
     }
+    // After the last of a thread's streams: before another thread may read, they must be in memory.
+    static void streamed() {
+#ifdef __AVX512F__
+        _mm_sfence();
+#endif
+    }
     // The last `count` lanes of v, and 0 in the others: the end of a run is read as the last full vector of it.
     static Vector last(Vector v, int64_t count) {
         typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Integer;
