@@ -3,9 +3,9 @@ import json
 import pytest
 from conftest import is_one_line, run_tool
 
-from engine.bench_child import others, summary
-from engine.bench_ops import exponent
-from engine.bench_targets import Target, judge, what_bounds
+from engine.bench.child import others, summary
+from engine.bench.ops import exponent
+from engine.bench.targets import Target, judge, what_bounds
 
 
 def bench(path, *arguments):

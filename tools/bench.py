@@ -12,13 +12,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
-from engine import bench_ops, bench_step, environment
-from engine.bench_view import section_text
+from engine import environment
+from engine.bench import ops, step
+from engine.bench.view import section_text
 from engine.command import command
 from engine.errors import InputError
 from engine.folder import write_text
 
-BENCHES = {"ops": bench_ops, "step": bench_step}
+BENCHES = {"ops": ops, "step": step}
 
 
 def main():

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine.bench_child import KEEP_MEMORY, RETURN_MEMORY, Child, ChildError, others, race, summary
-from engine.bench_targets import Target, judge, what_bounds
+from engine.bench.child import KEEP_MEMORY, RETURN_MEMORY, Child, ChildError, others, race, summary
+from engine.bench.targets import Target, judge, what_bounds
 from engine.environment import cores
 
 NORM_SHAPES = ([8, 64, 112, 112], [8, 256, 56, 56], [8, 512, 28, 28], [8, 1024, 14, 14], [8, 2048, 7, 7])

@@ -1,11 +1,11 @@
-"""The floor under a norm: how fast this machine copies tensors. Runs in a child, see engine/bench_child.py."""
+"""The floor under a norm: how fast this machine copies tensors. Runs in a child, see engine/bench/child.py."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from engine.bench_child import Job
+from engine.bench.child import Job
 
 THREADS = int(os.environ["OMP_NUM_THREADS"])
 POOL = ThreadPoolExecutor(THREADS)

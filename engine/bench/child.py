@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # What the project sets by itself, in the environment or past it.
 SETTINGS = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 # The same allocator for who cannot import engine.environment: freed memory is kept.
@@ -36,7 +36,7 @@ sys.path[0] = root
 if settings == "bare":  # the package without engine/__init__.py, which makes the project's settings
     sys.modules["engine"] = types.ModuleType("engine")
     sys.modules["engine"].__path__ = [root + "/engine"]
-from engine.bench_child import serve
+from engine.bench.child import serve
 serve(backend)
 """
 
@@ -54,7 +54,7 @@ class ChildError(Exception):
 
 
 class Child:
-    """A process that serves the jobs of engine/bench_`backend`.py; `settings` are the project's or bare."""
+    """A process that serves the jobs of engine/bench/`backend`_jobs.py; `settings` are the project's or bare."""
 
     def __init__(self, backend, *, settings="project", **environment):
         kept = {name: value for name, value in os.environ.items() if settings == "project" or name not in SETTINGS}
@@ -137,7 +137,7 @@ def serve(backend):
     for line in sys.stdin:
         request, arguments = json.loads(line)
         try:
-            server = server or _Server(importlib.import_module(f"engine.bench_{backend}"))
+            server = server or _Server(importlib.import_module(f"engine.bench.{backend}_jobs"))
             answer = {"answer": getattr(server, request)(**arguments)}
         except Exception as error:
             print(f"{request} {arguments}: {error!r}", file=sys.stderr)

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine.bench_child import KEEP_MEMORY, Child, ChildError, others, race, summary
-from engine.bench_ops import DTYPE
-from engine.bench_targets import Target, judge
+from engine.bench.child import KEEP_MEMORY, Child, ChildError, others, race, summary
+from engine.bench.ops import DTYPE
+from engine.bench.targets import Target, judge
 
 THREADS = os.environ["OMP_NUM_THREADS"].partition(",")[0]
 FULL = {"images": 32, "size": 64, "width": 64}
@@ -15,7 +15,7 @@ QUICK = {"images": 2, "size": 32, "width": 8}
 
 
 class Stepper(NamedTuple):
-    """Who makes steps: a job of engine/bench_`backend`.py in a child with these settings and this environment."""
+    """Who makes steps: a job of engine/bench/`backend`_jobs.py in a child with these settings and this environment."""
 
     words: str
     backend: str

@@ -1,4 +1,4 @@
-"""What tools/bench.py times in PyTorch, where it can be imported. Runs in a child, see engine/bench_child.py."""
+"""What tools/bench.py times in PyTorch, where it can be imported. Runs in a child, see engine/bench/child.py."""
 
 import os
 
@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from engine.bench_arrays import convolution_arrays, image_arrays, norm_arrays
-from engine.bench_child import Job
+from engine.bench.arrays import convolution_arrays, image_arrays, norm_arrays
+from engine.bench.child import Job
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 

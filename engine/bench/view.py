@@ -1,6 +1,6 @@
 """The tables of tools/bench.py."""
 
-from engine.bench_targets import LARGE
+from engine.bench.targets import LARGE
 
 
 def section_text(section):

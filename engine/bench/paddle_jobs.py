@@ -1,4 +1,4 @@
-"""What tools/bench.py times in Paddle: our ops and Paddle's own. Runs in a child, see engine/bench_child.py."""
+"""What tools/bench.py times in Paddle: our ops and Paddle's own. Runs in a child, see engine/bench/child.py."""
 
 import numpy as np
 import paddle
@@ -8,8 +8,8 @@ from paddle.nn import functional as F
 from paddle.vision.ops import deform_conv2d as paddle_deform_conv2d
 
 import ops
-from engine.bench_arrays import convolution_arrays, image_arrays, norm_arrays
-from engine.bench_child import Job
+from engine.bench.arrays import convolution_arrays, image_arrays, norm_arrays
+from engine.bench.child import Job
 from models import Classifier, resnet
 from ops import native
 
