@@ -3,9 +3,10 @@
 from engine.sweep_results import Setting, SweepResults
 
 DATASETS = {
-    "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "synthetic": "synthetic gratings",
-    "image_folder": "a folder of images",
+    "fashion_mnist": "Fashion-MNIST", "warped_fashion_mnist": "warped Fashion-MNIST", "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100", "synthetic": "synthetic gratings", "image_folder": "a folder of images",
 }
+EMBEDDED = ({"fashion_mnist"}, {"warped_fashion_mnist"})  # a part of them lies in the repository
 STATISTICS = {"median_last_5": "median of the last 5 evaluations", "last": "last evaluation"}
 MOST = 5  # settings with missing seeds that a caption names
 RUNNING_STATISTICS = {
@@ -64,8 +65,8 @@ def network(sweep: SweepResults) -> str:
 def dataset(sweep: SweepResults) -> str:
     names = listed(DATASETS.get(name, name) for name in _values(sweep, "data.name") or ["unknown data"])
     train, validation = _values(sweep, "data.train_images"), _values(sweep, "data.validation_images")
-    if _values(sweep, "data.name") == ["fashion_mnist"] and not _values(sweep, "data.root"):
-        names = f"a part of {names}"  # that lies in the repository
+    if set(_values(sweep, "data.name")) in EMBEDDED and not _values(sweep, "data.root"):
+        names = f"a part of {names}"
         train, validation = train or [12000], validation or [2000]
     parts = (("training", train), ("validation", validation))
     counts = [f"{listed(map(number, sizes))} {part}" for part, sizes in parts if sizes]
