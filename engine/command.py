@@ -6,6 +6,7 @@ import sys
 
 from data import DataError
 from engine.errors import Diverged, InputError, Stopped
+from ops.native import NativeError
 
 
 def config_parser(description, *, weights=False):
@@ -27,7 +28,7 @@ def command(main):
     """
     try:
         main()
-    except (InputError, DataError) as error:
+    except (InputError, DataError, NativeError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except Diverged as diverged:

@@ -92,7 +92,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def start(device="auto", deterministic=False):
     """Choose the device and join the other processes of `paddle.distributed.launch`. Returns (rank, ranks).
 
-    device "auto" is a GPU where Paddle sees one. Raises InputError where a GPU is asked for and there is none.
+    device "auto" is a GPU where Paddle sees one. Raises InputError where a GPU is asked for and there is none, and
+    ops.native.NativeError where NATIVE_OPS asks for kernels that there are none of.
     """
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     if device == "gpu" and not gpus:
@@ -104,6 +105,8 @@ def start(device="auto", deterministic=False):
             paddle.set_device("cpu")
     else:
         paddle.set_device("gpu" if use_gpu else "cpu")
+    if not use_gpu:
+        native.available()  # builds them, or says why not, before any work
     if use_gpu and deterministic:
         paddle.set_flags({"FLAGS_cudnn_deterministic": True})
     return paddle.distributed.get_rank(), paddle.distributed.get_world_size()

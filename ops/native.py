@@ -34,6 +34,10 @@ cpp_extension.load(name, [source], flags.split(), extra_ldflags=libraries.split(
 """
 
 
+class NativeError(RuntimeError):
+    """Why there are no kernels, in one line. Leaves this file only where NATIVE_OPS asks for them."""
+
+
 def available():
     """Whether the kernels serve tensors on the CPU; builds them at the first call."""
     return bool(paddle.in_dynamic_mode() and _loaded())
@@ -52,35 +56,33 @@ def run(name, *arguments):
 @functools.cache
 def _loaded():
     wanted = os.environ.get("NATIVE_OPS", "")
+    if wanted not in ("", "0", "1"):
+        raise NativeError(f"NATIVE_OPS={wanted}: expected 0, 1 or nothing")
     if wanted == "0":
         return False
     try:
         _load(_library())
         return True
-    except _Impossible as error:
+    except NativeError as error:
         if wanted:
-            raise RuntimeError(f"NATIVE_OPS={wanted}: {error}") from None
+            raise NativeError(f"NATIVE_OPS={wanted}: {error}") from None
         logging.getLogger(__name__).warning("warning: GN, BN and DCN run on Paddle's slower CPU kernels: %s", error)
         return False
-
-
-class _Impossible(Exception):
-    """Why there are no kernels, in one line."""
 
 
 def _library():
     """The path of the built library."""
     if not sys.platform.startswith("linux"):
-        raise _Impossible("they are built on Linux only")
+        raise NativeError("they are built on Linux only")
     import fcntl
 
     compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
     if compiler is None:
-        raise _Impossible("no C++ compiler was found (on Debian and Ubuntu: apt-get install g++)")
+        raise NativeError("no C++ compiler was found (on Debian and Ubuntu: apt-get install g++)")
     libraries = Path(paddle.sysconfig.get_lib())
     missing = [name for name in LIBRARIES if not (libraries / name).exists()]
     if missing:
-        raise _Impossible(f"this Paddle brings no {' and no '.join(missing)}")
+        raise NativeError(f"this Paddle brings no {' and no '.join(missing)}")
     folder = _cache()
     try:
         folder = folder / _key(compiler)
@@ -91,10 +93,10 @@ def _library():
                 _build(folder)
     except OSError as error:
         reason = f"{error.filename or folder}: {error.strerror}; XDG_CACHE_HOME can name another folder"
-        raise _Impossible(reason) from None
+        raise NativeError(reason) from None
     library, failure = folder / LIBRARY / f"{LIBRARY}.so", folder / "failure.txt"
     if failure.exists():
-        raise _Impossible(f"they could not be built, see {failure}; remove its folder to try again")
+        raise NativeError(f"they could not be built, see {failure}; remove its folder to try again")
     return library
 
 
@@ -102,7 +104,7 @@ def _load(library):
     try:
         cpp_extension.load_op_meta_info_and_register_op(str(library))
     except (RuntimeError, ValueError, OSError):  # a file system that lets nothing be executed, for one
-        raise _Impossible(f"{library} cannot be loaded; XDG_CACHE_HOME can name another folder") from None
+        raise NativeError(f"{library} cannot be loaded; XDG_CACHE_HOME can name another folder") from None
 
 
 def _build(folder):
@@ -129,7 +131,7 @@ def _cache():
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paddle-gn-dcn"
     except RuntimeError:  # a user whom the system does not know, as in some containers
-        raise _Impossible("there is no home folder; XDG_CACHE_HOME can name one") from None
+        raise NativeError("there is no home folder; XDG_CACHE_HOME can name one") from None
 
 
 def _key(compiler):

@@ -111,7 +111,7 @@ def test_the_environment_can_do_without_them_or_ask_for_them(tmp_path):
     processes = start(tmp_path, NATIVE_OPS="0"), start(tmp_path, NATIVE_OPS="1", PATH=str(tmp_path))
     assert told(processes[0]) == (False, [], []) and not list(tmp_path.iterdir())
     _, stderr = processes[1].communicate(timeout=300)
-    assert processes[1].returncode != 0 and "RuntimeError: NATIVE_OPS=1: " in stderr.splitlines()[-1]
+    assert processes[1].returncode != 0 and "NativeError: NATIVE_OPS=1: " in stderr.splitlines()[-1]
 
 
 # Nothing square, no number of channels a whole number of vectors, images below the size of the kernel, groups across
