@@ -5,6 +5,7 @@ import statistics
 from pathlib import Path
 
 from engine.config import Config
+from engine.cost import multiply_adds
 from engine.errors import InputError
 from engine.folder import write_text
 
@@ -19,8 +20,11 @@ def read_metrics(folder: Path, kind: str) -> list[dict]:
     return [record for record in records if record.pop("kind") == kind]
 
 
-def write_result(config: Config, train_seconds, model) -> dict:
-    """Write result.json of a finished run and return it. Errors are fractions; lr is where the schedule starts."""
+def write_result(config: Config, train_seconds, model, image_shape) -> dict:
+    """Write result.json of a finished run and return it. Errors are fractions; lr is where the schedule starts.
+
+    parameters and multiply_adds (see engine.cost) are those of the model, the latter for one image [C, H, W].
+    """
     evaluations = read_metrics(config.folder, "eval")
     errors = [record["top1_error"] for record in evaluations]
     best = min(evaluations, key=lambda record: record["top1_error"])
@@ -41,6 +45,7 @@ def write_result(config: Config, train_seconds, model) -> dict:
         "evaluation_statistics": config.model.bn_running_statistics if config.model.norm == "bn" else None,
         "seed": config.seed,
         "parameters": sum(parameter.size for parameter in model.parameters()),
+        "multiply_adds": multiply_adds(model, image_shape),
         "train_seconds": train_seconds,
     }
     if config.expect:

@@ -144,7 +144,7 @@ def row(run: Run, axes) -> dict:
             name: result.get(name)
             for name in (
                 "top1_error_median_last_5", "top1_error_last", "top1_error_best", "best_epoch", "parameters",
-                "train_seconds",
+                "multiply_adds", "train_seconds",
             )
         },
     }

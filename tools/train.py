@@ -51,7 +51,7 @@ def main():
     finally:
         record.close()
     if rank == 0:
-        result = write_result(config, progress.train_seconds, model)
+        result = write_result(config, progress.train_seconds, model, train_set.preparation.image_shape)
         print(result_text(config, result, check=arguments.check))
         sys.exit(1 if arguments.check and not result.get("as_expected", True) else 0)
 
