@@ -18,7 +18,7 @@ import paddle
 
 from engine.errors import InputError
 from ops import DeformConv2D
-from ops.deform_conv import MODULATION, sampling_points
+from ops.deform_conv import MODULATION, pair, sampling_points
 
 STACK = 3  # layers, as in the figure of arXiv:1703.06211
 ON_BLACK = ("fashion_mnist", "warped_fashion_mnist")  # sets in which the object is what is not black
@@ -94,7 +94,7 @@ def collect(model, image, names: Iterable[str] | None = None) -> list[Sampling]:
     def see(name, layer, inputs, output):
         (x,) = inputs
         offset, mask = layer.offset_and_mask(x)
-        geometry = {key: _pair(value) for key, value in layer.geometry.items()}
+        geometry = {key: pair(value) for key, value in layer.geometry.items()}
         kernel = tuple(layer.weight.shape[2:])
         points, grid = (
             np.stack([axis.numpy() for axis in sampling_points(given.astype("float64"), kernel, **geometry)], axis=-1)
@@ -352,7 +352,3 @@ def _spread(count, total, squares):
         return Spread(float("nan"), float("nan"), 0)
     mean = total / count
     return Spread(float(mean), float(np.sqrt(max(0.0, squares / count - mean**2))), int(count))
-
-
-def _pair(value):
-    return (value, value) if isinstance(value, int) else tuple(value)

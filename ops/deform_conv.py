@@ -37,7 +37,7 @@ def deform_conv2d(
     Raises ValueError where a shape does not fit, naming it and what was expected, or dtypes are no floats or differ
     (16 bits beside 32 are fine: they are computed in 32).
     """
-    stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
+    stride, padding, dilation = pair(stride), pair(padding), pair(dilation)
     _check_shapes(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups)
     check_floats("deformable convolution", x=x, offset=offset, weight=weight, bias=bias, mask=mask)
     run = choose(IMPLEMENTATIONS, best(x) if implementation == "auto" else implementation)
@@ -140,11 +140,12 @@ def _paddle(x, offset, weight, bias, mask, stride, padding, dilation, groups, de
 IMPLEMENTATIONS = {"native": _native, "paddle": _paddle, "composed": _composed}
 
 
-def _pair(value):
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2:
+def pair(value):
+    """A number twice, or (vertical, horizontal) as it is. ValueError for anything else."""
+    both = (value, value) if isinstance(value, int) else tuple(value)
+    if len(both) != 2:
         raise ValueError(f"deformable convolution: {value}, expected a number or (vertical, horizontal)")
-    return pair
+    return both
 
 
 def _check_shapes(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups):

@@ -18,16 +18,15 @@ LOW_PRECISION = (paddle.float16, paddle.bfloat16)
 
 
 def choose(implementations, name):
-    """The callable for `name`. ValueError for a name that is not there or cannot run on this machine."""
-    if name not in implementations:
-        raise ValueError(f"implementation {name!r}: expected one of {', '.join(['auto', *implementations])}")
+    """The callable for `name`, which is not "auto". ValueError where it is not there or cannot run on this machine."""
+    check_name(implementations, name)
     if name == "native" and not native.available():
         raise ValueError("implementation 'native': it cannot be built here, or a graph is being made")
     return implementations[name]
 
 
 def check_name(implementations, name):
-    """ValueError for a name that `choose` would never take."""
+    """ValueError for a name that is neither "auto" nor an implementation's."""
     if name != "auto" and name not in implementations:
         raise ValueError(f"implementation {name!r}: expected one of {', '.join(['auto', *implementations])}")
 

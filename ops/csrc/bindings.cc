@@ -1,4 +1,5 @@
-// The kernels as Paddle operators for the CPU. ops/native.py builds and loads this; shapes and dtypes are checked there.
+// The kernels as Paddle operators for the CPU. ops/native.py builds and loads this; the functions of ops/ check
+// shapes and dtypes.
 #include "paddle/extension.h"
 
 #include "deform_conv.h"
