@@ -1,6 +1,6 @@
 """Pictures and tables of what deformable convolutions look at: computed in engine/offsets.py, drawn and written here.
 
-Blue is the fixed grid, vermillion the learned one (Okabe and Ito's, which colour-blind people can tell apart).
+Blue is the fixed grid, vermillion the learned one.
 """
 
 import csv
@@ -15,8 +15,8 @@ import paddle
 from engine.errors import InputError
 from engine.folder import write_text
 from engine.offsets import Dilations, View, choose_layers, collect, look, short
-from engine.paper_figures import BLACK, BLUE, GREY, VERMILLION, drawing_style, save_figure
-from engine.paper_tables import markdown_table
+from engine.sheet import BLACK, BLUE, GREY, VERMILLION, drawing_style, save_figure
+from engine.tables import markdown_table
 
 WIDTH, LEFT, GAP = 7.4, 0.24, 0.08  # inches
 ABOVE, LINE, BELOW = 0.56, 0.14, 0.1  # above the panels, and for each line of text there

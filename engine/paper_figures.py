@@ -1,26 +1,29 @@
-"""The figures of the GN paper (Wu & He, arXiv:1803.08494), drawn from a sweep, and all that a sweep can ask for.
+"""The figures of the GN paper (Wu & He, arXiv:1803.08494), drawn from a sweep.
 
-Colours are Okabe and Ito's, which colour-blind people can tell apart; every line has its own marker or stroke too, for
-print without colour. matplotlib is imported where it draws: who only checks names need not wait for it.
+Every line has a colour, and its own marker or stroke too, for print without colour.
 """
 
-import contextlib
-import difflib
 import itertools
 import math
-import os
-import textwrap
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import NamedTuple
 
-from engine.errors import InputError
-from engine.paper_tables import PAPER_BATCH_SIZES, at_one_batch_size, table_1, table_2, table_3
-from engine.sweep_results import CHANNELS, GROUPS, IMAGES, NORM, NORMS, SweepResults
-from engine.sweep_words import STATISTICS, listed, percent, seeds_sentence, subtitle
+from engine.paper_tables import PAPER_BATCH_SIZES, at_one_batch_size
+from engine.sheet import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    LINE,
+    ORANGE,
+    PURPLE,
+    SKY,
+    TITLE,
+    VERMILLION,
+    legend_shape,
+    sheet,
+)
+from engine.sweep_results import IMAGES, NORM, NORMS, SweepResults
+from engine.sweep_words import STATISTICS, percent, seeds_sentence, subtitle
 
-BLACK, GREY = "#222222", "#767676"
-BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 NORM_LOOKS = {
     "bn": (BLUE, "o"), "gn": (VERMILLION, "s"), "ln": (GREEN, "^"), "in": (PURPLE, "D"), "sync_bn": (SKY, "v"),
     "frozen_bn": (ORANGE, "<"), "none": (BLACK, ">"),
@@ -29,16 +32,6 @@ COLOURS = [BLACK, BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY]  # where the nor
 MARKERS = ["o", "s", "^", "D", "v", "<", ">", "p", "h"]
 STROKES = ["-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (8, 2))]
 ROOM = 0.6  # of figure 1's height is the least for the sweep's own lines
-LETTER, LINE, TITLE = 0.075, 0.15, 0.28  # inches: width of a letter, height of a line, of a panel's title
-STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
-    "font.size": 9, "text.color": BLACK, "axes.labelcolor": BLACK, "axes.edgecolor": GREY, "axes.linewidth": 0.7,
-    "axes.spines.top": False, "axes.spines.right": False, "xtick.color": GREY, "ytick.color": GREY,
-    "xtick.labelcolor": BLACK, "ytick.labelcolor": BLACK, "xtick.major.width": 0.7, "ytick.major.width": 0.7,
-    "axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e4e4e4", "grid.linewidth": 0.7, "axes.axisbelow": True,
-    "lines.linewidth": 1.7, "lines.markersize": 5.5, "legend.frameon": False, "legend.fontsize": 8.5,
-    "axes.titlesize": 9, "axes.titleweight": "bold", "svg.hashsalt": "group normalization", "savefig.dpi": 200,
-}
 
 
 def figure_1(sweep: SweepResults):
@@ -46,7 +39,7 @@ def figure_1(sweep: SweepResults):
     sizes, lines = sweep.axes[IMAGES], sweep.lines(IMAGES)
     norms = [norm for norm in dict.fromkeys(line.norm for line in lines) if norm in PAPER_BATCH_SIZES]
     paper = {f"{NORMS[norm]} in the paper (ImageNet)": norm for norm in norms}
-    figure, (axes,) = _sheet(
+    figure, (axes,) = sheet(
         "Validation error against images per worker", subtitle(sweep, sweep.settings, statistic=True),
         labels=[*paper, *(line.label for line in lines)],
     )
@@ -91,7 +84,7 @@ def figure_4(sweep: SweepResults):
     labels = [sweep.label(setting, [IMAGES]) for setting in settings]
     looks = _looks([setting.values[NORM] for setting in settings])
     title = f"Error against epoch, {images} images per worker"
-    figure, panels = _sheet(title, subtitle(sweep, settings), ["training error", "validation error"], legend=labels)
+    figure, panels = sheet(title, subtitle(sweep, settings), ["training error", "validation error"], legend=labels)
     curves = [
         _draw_curves(axes, sweep, kind, settings, labels, looks)
         for axes, kind in zip(panels, ("epoch", "eval"), strict=True)
@@ -110,7 +103,7 @@ def figure_5(sweep: SweepResults):
     looks = dict(zip(sizes, _looks([None] * len(sizes)), strict=True))
     title = "Validation error against epoch"
     titles = [line.label for line in lines]
-    figure, panels = _sheet(title, subtitle(sweep, sweep.settings), titles, legend=legend.values())
+    figure, panels = sheet(title, subtitle(sweep, sweep.settings), titles, legend=legend.values())
     curves = []
     for axes, line in zip(panels, lines, strict=True):
         own = [looks[size] for size in line.settings]
@@ -122,88 +115,6 @@ def figure_5(sweep: SweepResults):
     )
 
 
-class Drawing(NamedTuple):
-    needs: list[dict[str, int]]  # one of these: axis -> how many values, null apart, it must have
-    draw: Callable  # of a sweep -> (a matplotlib Figure or a list of tables), caption
-
-
-DRAWINGS = {
-    "figure_1": Drawing([{IMAGES: 2}], figure_1),
-    "figure_4": Drawing([{}], figure_4),
-    "figure_5": Drawing([{}], figure_5),
-    "table_1": Drawing([{NORM: 2}], table_1),
-    "table_2": Drawing([{}], table_2),
-    "table_3": Drawing([{GROUPS: 2}, {CHANNELS: 2}], table_3),
-}
-
-
-def check_figures(names: Iterable[str], axes: Mapping[str, Iterable]) -> None:
-    """Raise InputError where a name is none of DRAWINGS, or a sweep with these values by axis cannot give it."""
-    for name in names:
-        if name not in DRAWINGS:
-            close = difflib.get_close_matches(str(name), DRAWINGS, n=1)
-            advice = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(DRAWINGS)}"
-            raise InputError(f"figures: {name} is unknown; {advice}")
-        needs = DRAWINGS[name].needs
-        there = [all(len({*axes.get(axis, ())} - {None}) >= count for axis, count in need.items()) for need in needs]
-        if not any(there):
-            wanted = [listed(f"the axis {axis} with {count} values or more" for axis, count in need.items())
-                      for need in needs]
-            raise InputError(f"figures: {name} needs {', or '.join(wanted)}")
-
-
-@contextlib.contextmanager
-def drawing_style():
-    """Inside it all is drawn and saved alike, whatever the user's own matplotlibrc says."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        yield
-
-
-def save_figure(figure, path: Path) -> None:
-    """Write PNG or SVG by the path's suffix, as a whole or not at all; the same figure gives the same bytes."""
-    part = path.with_name(path.name + ".part")
-    kind = path.suffix[1:]
-    with drawing_style():
-        figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
-    os.replace(part, path)
-
-
-def _sheet(title, lines, titles=("",), *, labels=(), legend=()):
-    """A figure with title and lines of text above a panel for each of `titles`, and room for labels or a legend."""
-    from matplotlib.figure import Figure
-
-    text = "\n".join(textwrap.fill(line, 128) for line in lines)
-    columns = {1: 1, 2: 2, 4: 2}.get(len(titles), 3)
-    rows = math.ceil(len(titles) / columns)
-    width, left, gap, below = 7.4, 0.62, 0.25, 0.5  # inches
-    right = 0.15 + LETTER * max(map(len, labels), default=0)
-    panel_width = (width - left - right - gap * (columns - 1)) / columns
-    titles = [textwrap.fill(title, int(panel_width / LETTER)) for title in titles]
-    title_height = TITLE + LINE * max(title.count("\n") for title in titles)
-    between = below + title_height
-    above = 0.68 + 0.14 * text.count("\n") + (title_height - 0.1 + 0.2 * _legend_shape(legend)[0] if legend else 0)
-    panel_height = {1: 3.3, 2: 2.9}.get(columns, 2.3)
-    height = above + rows * panel_height + (rows - 1) * between + below
-    figure = Figure(figsize=(width, height))
-    figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=11, fontweight="bold", va="top")
-    figure.text(0.1 / width, 1 - 0.34 / height, text, fontsize=7.5, color=GREY, va="top", linespacing=1.35)
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    figure.subplots_adjust(
-        left=left / width, right=1 - right / width, bottom=below / height, top=1 - above / height,
-        wspace=gap / panel_width, hspace=between / panel_height,
-    )
-    for number, panel in enumerate(axes[:len(titles)]):
-        panel.set_title(titles[number], loc="left")
-        panel.tick_params(left=number % columns == 0, labelbottom=True)
-    for unused in axes[len(titles):]:
-        unused.remove()
-    return figure, axes[:len(titles)]
-
-
 def _strip_above(axes, ylabel):
     """Make room above a panel for a low one that shares its x axis."""
     left, bottom, width, height = axes.get_position().bounds
@@ -212,13 +123,6 @@ def _strip_above(axes, ylabel):
     strip.set_ylabel(ylabel, color=GREY, fontsize=7.5)
     strip.tick_params(bottom=False, labelbottom=False, labelcolor=GREY, labelsize=7.5)
     return strip
-
-
-def _legend_shape(labels):
-    """(rows, columns) of a legend as wide as a figure."""
-    widths = [0.6 + LETTER * len(label) for label in labels]
-    columns = len(widths) if sum(widths) < 6.6 else max(1, int(6.6 / max(widths)))
-    return math.ceil(len(widths) / columns), columns
 
 
 def _looks(norms):
@@ -288,7 +192,7 @@ def _finish_curves(panels, curves, legend):
     box = panels[0].get_position()
     room = TITLE + LINE * max(axes.get_title(loc="left").count("\n") for axes in panels)
     figure.legend(
-        [lines[label] for label in legend], legend.values(), ncol=_legend_shape(legend.values())[1], loc="lower left",
+        [lines[label] for label in legend], legend.values(), ncol=legend_shape(legend.values())[1], loc="lower left",
         bbox_to_anchor=(box.x0, box.y1 + room / figure.get_size_inches()[1]), borderaxespad=0, borderpad=0,
         columnspacing=1.8, handlelength=2.8,
     )

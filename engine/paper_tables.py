@@ -1,8 +1,4 @@
-"""The tables of the GN paper (Wu & He, arXiv:1803.08494) and its numbers, beside what a sweep found.
-
-A table is rows of texts, the first its header; what the paper says is set in *asterisks*. Markdown and the terminal
-show the same rows.
-"""
+"""The tables of the GN paper (Wu & He, arXiv:1803.08494) and its numbers, in *asterisks*, beside what a sweep found."""
 
 from engine.sweep_results import CHANNELS, GROUPS, IMAGES, NORM, NORMS, Setting, SweepResults
 from engine.sweep_words import STATISTICS, conditions, difference, error_text, gap
@@ -17,8 +13,6 @@ PAPER_GROUPS = {  # table 3
     GROUPS: {64: 24.6, 32: 24.1, 16: 24.6, 8: 24.4, 4: 24.6, 2: 24.7, 1: 25.3},
     CHANNELS: {64: 24.4, 32: 24.5, 16: 24.2, 8: 24.3, 4: 24.8, 2: 25.6, 1: 28.4},
 }
-
-Table = list[list[str]]
 
 
 def table_1(sweep: SweepResults):
@@ -103,22 +97,3 @@ def _gaps(sweep, line, sizes):
 
 def _paper_row(label, numbers, columns, text="{:.1f}".format):
     return [f"*{label}*", *(f"*{text(numbers[column])}*" if column in numbers else "" for column in columns)]
-
-
-def markdown_table(table: Table, texts=1) -> str:
-    """The first `texts` columns are text, the others numbers, which stand to the right. Empty columns are left out."""
-    kept = [number for number, column in enumerate(zip(*table, strict=True)) if any(column[1:])]
-    header, *rows = [[row[number].replace("|", "\\|") for number in kept] for row in table]
-    rule = ["---" if number < texts else "---:" for number in kept]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
-
-
-def plain_table(table: Table) -> str:
-    """The same for the terminal."""
-    rows = [[cell.strip("*") for cell in row] for row in table]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) if number else cell.ljust(width)
-                  for number, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-        for row in rows
-    )

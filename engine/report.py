@@ -10,13 +10,15 @@ from pathlib import Path
 
 import markdown
 
+from engine.drawings import DRAWINGS, check_figures
 from engine.errors import InputError
 from engine.folder import write_text
 from engine.locks import alone
-from engine.paper_figures import DRAWINGS, check_figures, drawing_style, save_figure
-from engine.paper_tables import markdown_table, plain_table, table_2
+from engine.paper_tables import table_2
+from engine.sheet import drawing_style, save_figure
 from engine.sweep_results import FAILED_FILE, IMAGES, RESULTS_FILE, STATES, SWEEP_FILE, SweepResults, read_sweep
 from engine.sweep_words import STATISTICS, duration, error_text, listed, number, percent, recipe
+from engine.tables import markdown_table, plain_table
 
 ENVIRONMENT = {  # of env.json
     "device_name": "device", "devices": "devices a run", "cores": "cores", "OMP_NUM_THREADS": "threads a run",
@@ -103,9 +105,11 @@ def report_text(sweep: SweepResults, drawn: dict) -> str:
     """The whole report as Markdown. `drawn`: by name, what the entry of DRAWINGS gave."""
     parts = [f"# {_plain(sweep.file.title or sweep.file.name)}", *_incomplete(sweep), recipe(sweep)]
     for name, (content, caption) in drawn.items():
-        title = name.replace("_", " ").capitalize()
+        number_of_paper = name.replace("_", " ")
+        title = DRAWINGS[name].title or number_of_paper.capitalize()
+        after = "" if DRAWINGS[name].title else f"*After {number_of_paper} of the paper.* "
         shown = [f"![{title}]({name}.png)"] if _is_figure(name) else map(markdown_table, content)
-        parts += [f"## {title}", *shown, f"*After {title.lower()} of the paper.* {caption}"]
+        parts += [f"## {title}", *shown, f"{after}{caption}"]
     parts += ["## Settings", markdown_table(_settings(sweep)), *_repeats(sweep)]
     parts += ["## Runs", markdown_table(_runs(sweep), texts=2), *_failures(sweep)]
     parts += ["## How it was made", *_origin(sweep)]

@@ -4,7 +4,7 @@ A sweep's file is a config, what all its runs share, with one more section:
 
     sweep:
       axes: {norm: [bn, gn], images_per_worker: [32, 2], seed: [0, 1, 2]}     # any keys of a config
-      figures: [figure_1, table_2]                                            # of engine/paper_figures.py
+      figures: [figure_1, table_2]                                            # of engine/drawings.py
 """
 
 import copy
@@ -22,8 +22,8 @@ import yaml
 from pydantic import BeforeValidator, PositiveInt
 
 from engine.config import Config, Section, config_keys, make_config, merge_values, read_values
+from engine.drawings import check_figures
 from engine.errors import InputError
-from engine.paper_figures import check_figures
 from engine.yaml_text import parse_value
 
 SEPARATE = ("name", "output", "device")  # keys that are the runner's business, not an axis

@@ -21,6 +21,8 @@ FAILED_FILE = "failed.txt"  # in a run's folder: the last lines of a run that fa
 NORM, IMAGES, SEED = "model.norm", "batch.images_per_worker", "seed"
 GROUPS, CHANNELS = "model.norm_groups", "model.norm_channels_per_group"
 RUNNING = "model.bn_running_statistics"
+DEFORMABLE, VERSION, DILATED = "model.deformable_stages", "model.deformable_version", "model.dilated_stages"
+CONVOLUTION = (DEFORMABLE, VERSION, DILATED)  # together they say what kind the 3x3 convolutions are
 
 NORMS = {  # in the order of the paper's table 1
     "bn": "BN", "ln": "LN", "in": "IN", "gn": "GN", "sync_bn": "SyncBN", "frozen_bn": "FrozenBN", "none": "no norm",
@@ -37,6 +39,7 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     RUNNING: {"first": "first worker", "mean": "mean of workers", "precise": "precise"}.get,
     "model.depth": "ResNet-{}".format,
     "model.width": "width {}".format,
+    "data.warp": "warp {}".format,
     "batch.protocol": "protocol {}".format,
     "schedule.epochs": "{} epochs".format,
 }
@@ -47,6 +50,7 @@ NUMBERS = (
     "steps", "seed", "top1_error_median_last_5", "top1_error_last", "top1_error_best", "best_epoch", "parameters",
     "train_seconds",
 )
+LATER = ("multiply_adds",)  # columns that the first sweeps did not have; also numbers
 ALWAYS = ("norm", "images_per_worker", "seed")  # a run has these before it begins
 
 
@@ -133,7 +137,11 @@ class SweepResults:
         return [Setting(dict(zip(self.axes, key, strict=True)), runs[key]) for key in sorted(runs, key=place)]
 
     def _value_of(self, run, key):
-        meaningless = run["norm"] not in ONLY_OF.get(key, NORMS) or key == GROUPS and run["norm_channels_per_group"]
+        meaningless = (
+            run["norm"] not in ONLY_OF.get(key, NORMS)
+            or key == GROUPS and run["norm_channels_per_group"]
+            or key == VERSION and run.get(DEFORMABLE) == "[]"
+        )
         return None if meaningless else run[key]
 
     def values(self, key) -> list:
@@ -156,12 +164,24 @@ class SweepResults:
         parts = []
         for key in self.axes:
             value = setting.values[key]
+            if key in CONVOLUTION:
+                kind = self.convolution(setting)
+                if key not in without and kind not in parts:
+                    parts.append(kind)
+                continue
             meaningless = value is None and key in ONLY_OF
             if not meaningless and key not in without and (key == NORM or self.varied(key)):
                 text = AXIS_TEXT[key](value) if key in AXIS_TEXT else None
                 plain = value if isinstance(value, str) else json.dumps(value)
                 parts.append(text or f"{key.rpartition('.')[2]}={plain}")
         return ", ".join(parts)
+
+    def convolution(self, setting) -> str:
+        """What kind the 3x3 convolutions are, such as `plain`, `dilated in c5`, `DCNv2 in c3–c5`."""
+        deformable, version, dilated = (setting.values.get(key, self.values(key)[0]) for key in CONVOLUTION)
+        kinds = ((f"DCNv{version}" if version else "DCN", deformable), ("dilated", dilated))
+        parts = [f"{name} in {_span(stages)}" for name, stages in kinds if stages not in (None, [], "[]")]
+        return ", ".join(parts) or "plain"
 
     def lines(self, along: str, among: list[Setting] | None = None) -> list[Line]:
         """Settings put together into lines along one axis: nothing but that axis differs within a line."""
@@ -205,6 +225,15 @@ class SweepResults:
         return [_json(line, path) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
+def _span(stages):
+    """`c3–c5` of c3, c4 and c5: a list, or its text in results.csv."""
+    stages = json.loads(stages) if isinstance(stages, str) else stages
+    numbers = sorted(int(stage.lstrip("c")) for stage in stages)
+    if numbers[1:] and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"c{numbers[0]}–c{numbers[-1]}"
+    return ", ".join(f"c{number}" for number in numbers)
+
+
 def average(values: list[float]) -> Average | None:
     if not values:
         return None
@@ -242,12 +271,13 @@ def _read_results(path, file):
 def _read_run(row, axes, statistic, where):
     if None in row or None in row.values():
         raise InputError(f"{where}: damaged: not as many values as the header has columns")
-    run = {key: _value(text) for key, text in row.items()} | {key: row[key] or None for key in TEXTS}
+    run = dict.fromkeys(LATER) | {key: _value(text) for key, text in row.items()}
+    run |= {key: row[key] or None for key in TEXTS}
     run |= {NORM: run["norm"], IMAGES: run["images_per_worker"]} | {axis: _axis_value(row[axis]) for axis in axes}
     if run["state"] not in STATES:
         raise InputError(f"{where}: damaged: state {run['state']}, expected one of {', '.join(STATES)}")
     needed = (*ALWAYS, statistic, "train_seconds") if run["state"] == "finished" else ALWAYS
-    for column in (*NUMBERS, *needed):
+    for column in (*NUMBERS, *LATER, *needed):
         if run[column] is None and column not in needed or column == "norm" and run[column] in NORMS:
             continue
         if not isinstance(run[column], int | float) or not math.isfinite(run[column]):

@@ -1,6 +1,6 @@
 """What a sweep ran, in words: for titles, captions and the report. Errors become percent here."""
 
-from engine.sweep_results import Setting, SweepResults
+from engine.sweep_results import DEFORMABLE, Setting, SweepResults
 
 DATASETS = {
     "fashion_mnist": "Fashion-MNIST", "warped_fashion_mnist": "warped Fashion-MNIST", "cifar10": "CIFAR-10",
@@ -83,7 +83,7 @@ def protocol(sweep: SweepResults) -> str:
     reference = "optimizer.reference_images_per_step"
     rate = _either(sweep, reference, "rate in proportion to the step", "the same rate for all")
     words = {
-        "paper": "the paper’s protocol ({workers} workers, " + rate + ")",
+        "paper": "the paper’s protocol ({workers}, " + rate + ")",
         "norm_batch": "{images_per_step} images in every step at the same rate, only how many share statistics changes",
         "single": "one worker, " + rate,
     }
@@ -91,6 +91,7 @@ def protocol(sweep: SweepResults) -> str:
     for name in _column(sweep.runs, "protocol"):
         runs = [run for run in sweep.runs if run["protocol"] == name]
         numbers = {column: listed(_column(runs, column)) for column in ("workers", "images_per_step")}
+        numbers["workers"] += " worker" if numbers["workers"] == "1" else " workers"
         parts.append(words.get(name, name).format(**numbers))
     return "; or ".join(parts)
 
@@ -129,12 +130,15 @@ def recipe(sweep: SweepResults) -> str:
     }
     falls = [kinds[name] for name in _values(sweep, "schedule.name") if name in kinds]
     rate += f" and {listed(falls, 'or')}" if falls else ""
+    branches = bool(_values(sweep, "optimizer.offset_lr_multiplier")) and set(sweep.values(DEFORMABLE)) - {"[]"}
+    offsets = f"Offset branches learn at {said('optimizer.offset_lr_multiplier')} of the rate" if branches else ""
+    clipped = f"Gradients are clipped to a norm of {said('optimizer.clip_norm')}" if has("optimizer.clip_norm") else ""
     counts = _column(sweep.runs, "norm_groups")
     groups = f"GN has {listed(counts)} groups" if counts else ""
     sentences = [
         f"{network(sweep)} on {dataset(sweep)}, {epochs(sweep)}", protocol(sweep),
         f"{optimizer}, weight decay {said('optimizer.weight_decay')} {everything}" if optimizer else "",
-        rate if has("optimizer.base_lr") else "", groups, bn_statistics(sweep),
+        rate if has("optimizer.base_lr") else "", offsets, clipped, groups, bn_statistics(sweep),
     ]
     return " ".join(_sentence(sentence) for sentence in sentences if sentence)
 

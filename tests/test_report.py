@@ -13,13 +13,15 @@ import pytest
 import yaml
 from conftest import run_tool
 
+from engine.drawings import DRAWINGS, check_figures
 from engine.errors import InputError
-from engine.paper_figures import DRAWINGS, check_figures, spread
+from engine.paper_figures import spread
 from engine.report import results_text, write_report
 from engine.sweep_results import read_sweep
 
 NORM, IMAGES, RUNNING = "model.norm", "batch.images_per_worker", "model.bn_running_statistics"
 GROUPS, CHANNELS = "model.norm_groups", "model.norm_channels_per_group"
+DEFORMABLE, VERSION, DILATED = "model.deformable_stages", "model.deformable_version", "model.dilated_stages"
 CONFIG = {
     "seed": 0, "batch": {"images_per_worker": 32}, "bn_precise_images": 2000, "ema_decay": None,
     "model": {"name": "resnet", "depth": 50, "width": 16, "norm": "gn", "norm_groups": 8,
@@ -329,7 +331,7 @@ def test_values_keep_their_types(make_sweep):
     assert list(dict.fromkeys(setting.values["model.deformable_stages"] for setting in sweep.settings)) == [
         json.dumps(value) for value in stages]
     assert sweep.label(sweep.settings[0]) == (
-        'GN, decay_norm_and_bias=false, reference_images_per_step=null, name=step, deformable_stages=["c5"]')
+        'GN, decay_norm_and_bias=false, reference_images_per_step=null, name=step, DCN in c5')
     write_report(folder)
     text = (folder / "report.md").read_text()
     assert "SGD with momentum 0.9, weight decay 0.0001 on every parameter or not on gamma, beta and biases." in text
@@ -360,6 +362,62 @@ def test_table_3_keeps_groups_and_channels_apart(make_sweep):
                       ["*GN, the paper*", "*24.4*", "*24.6*", "*25.3*"]]
     assert channels == [["channels per group", "4", "1"], ["GN", "40.00", "10.00"],
                         ["*GN, the paper*", "*24.8*", "*28.4*"]]
+
+
+CONVOLUTIONS = [
+    {DEFORMABLE: [[]], DILATED: [[], ["c5"]], "data.warp": [1.0, 0.5], "seed": [0, 1]},
+    {DEFORMABLE: [["c3", "c4", "c5"], ["c4", "c3"]], VERSION: [1, 2], "data.warp": [1.0, 0.5], "seed": [0, 1]},
+]
+PLAIN_CONFIG = CONFIG | {"model": CONFIG["model"] | {"deformable_version": 2, "dilated_stages": []}}
+KIND_ERRORS = {"[]": 0.2, '["c3", "c4", "c5"]': 0.1, '["c4", "c3"]': 0.15}
+
+
+def kind_error(values):
+    """20 % plain; less 5 in two deformable stages, 10 in three, half that at warp 0.5; 1 more for each seed."""
+    gain = 0.2 - KIND_ERRORS[json.dumps(values[DEFORMABLE])]
+    return 0.2 - gain * values["data.warp"] + 0.01 * values["seed"]
+
+
+def test_the_table_of_convolutions(make_sweep):
+    folder = make_sweep(CONVOLUTIONS, error=kind_error, config=PLAIN_CONFIG)
+    ([rows], caption) = DRAWINGS["table_convolutions"].draw(read_sweep(folder))
+    cost = ["0.001 M", "", "80"]  # 1000 parameters; (100 + 101) / 2 s over 1250 steps; no multiply-adds counted
+    same = [*cost, "20.50 ± 0.71"]
+    assert rows == [
+        ["", "parameters", "multiply-adds", "ms a step", "warp 1.0, %", "− plain", "warp 0.5, %", "− plain"],
+        ["plain", *same, "", "20.50 ± 0.71", ""],
+        ["dilated in c5", *same, "+0.00", "20.50 ± 0.71", "+0.00"],
+        ["DCNv1 in c3–c5", *cost, "10.50 ± 0.71", "−10.00", "15.50 ± 0.71", "−5.00"],
+        ["DCNv2 in c3–c5", *cost, "10.50 ± 0.71", "−10.00", "15.50 ± 0.71", "−5.00"],
+        ["DCNv1 in c3–c4", *cost, "15.50 ± 0.71", "−5.00", "18.00 ± 0.71", "−2.50"],
+        ["DCNv2 in c3–c4", *cost, "15.50 ± 0.71", "−5.00", "18.00 ± 0.71", "−2.50"],
+    ]
+    assert "over 2 seeds" in caption and "Not complete" not in caption
+    with open(folder / "results.csv", newline="") as file:
+        runs = [run | {"multiply_adds": 1234567} for run in csv.DictReader(file)]
+    with open(folder / "results.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, runs[0])
+        writer.writeheader()
+        writer.writerows(runs)
+    ([rows], _) = DRAWINGS["table_convolutions"].draw(read_sweep(folder))
+    assert [row[2] for row in rows[1:]] == ["1.23 M"] * 6
+
+
+def test_the_figure_of_convolutions_has_a_dot_for_each_seed(make_sweep):
+    gone = "deformable_stages=[],dilated_stages=[],warp=1.0,seed=1"
+    figures = ["figure_convolutions", "table_convolutions"]
+    folder = make_sweep(CONVOLUTIONS, figures, kind_error, {gone: "failed"}, config=PLAIN_CONFIG)
+    panels, lines, caption = drawn(folder, "figure_convolutions")
+    assert [axes.get_title(loc="left") for axes in panels] == ["warp 1.0", "warp 0.5"]
+    kinds = [label.get_text() for label in panels[0].get_yticklabels()]
+    assert kinds[:3] == ["plain", "dilated in c5", "DCNv1 in c3–c5"] and len(kinds) == 6
+    assert lines[0]["plain"] == ([pytest.approx(20)], [0])
+    assert lines[0]["DCNv2 in c3–c5"] == ([pytest.approx(10), pytest.approx(11)], [3, 3])
+    assert lines[1]["DCNv2 in c3–c5"] == ([pytest.approx(15), pytest.approx(16)], [3, 3])
+    assert "BN" not in caption and "plain, warp 1.0 has 1 of 2 seeds" in caption
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    assert "## Kinds of convolution\n\n![Kinds of convolution](figure_convolutions.png)\n\nValidation error" in text
 
 
 def test_what_differs_between_the_runs_is_said(make_sweep):
@@ -474,7 +532,8 @@ def test_check_figures():
         (["table_3"], {GROUPS: [8], CHANNELS: [None, 2]}, f"figures: table_3 needs the axis {GROUPS} with 2 values or "
                                                           f"more, or the axis {CHANNELS} with 2 values or more"),
         (["figure1"], axes, "figures: figure1 is unknown; did you mean figure_1?"),
-        (["x"], axes, "figures: x is unknown; expected one of figure_1, figure_4, figure_5, table_1, table_2, table_3"),
+        (["x"], axes, "figures: x is unknown; expected one of figure_1, figure_4, figure_5, table_1, table_2, table_3, "
+                       "figure_convolutions, table_convolutions"),
     ):
         with pytest.raises(InputError) as raised:
             check_figures(names, given)

@@ -20,8 +20,8 @@ from engine.errors import InputError
 from engine.folder import run_folder
 from engine.offset_figures import dilation_caption, dilation_table, write_dilations, write_offset_figures
 from engine.offsets import ON_BLACK, choose_layers, dilations, on_black
-from engine.paper_tables import plain_table
 from engine.predict import find_pictures
+from engine.tables import plain_table
 from engine.trained import load_trained
 
 

@@ -1,0 +1,48 @@
+"""All figures and tables that a sweep can ask for, by name."""
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from engine.convolution_drawings import figure_convolutions, table_convolutions
+from engine.errors import InputError
+from engine.paper_figures import figure_1, figure_4, figure_5
+from engine.paper_tables import table_1, table_2, table_3
+from engine.sweep_results import CHANNELS, DEFORMABLE, GROUPS, IMAGES, NORM, VERSION
+from engine.sweep_words import listed
+
+
+class Drawing(NamedTuple):
+    needs: list[dict[str, int]]  # one of these: axis -> how many values, null apart, it must have
+    draw: Callable  # of a sweep -> (a matplotlib Figure or a list of tables), caption
+    title: str | None = None  # of what is not in the paper
+
+
+DRAWINGS = {
+    "figure_1": Drawing([{IMAGES: 2}], figure_1),
+    "figure_4": Drawing([{}], figure_4),
+    "figure_5": Drawing([{}], figure_5),
+    "table_1": Drawing([{NORM: 2}], table_1),
+    "table_2": Drawing([{}], table_2),
+    "table_3": Drawing([{GROUPS: 2}, {CHANNELS: 2}], table_3),
+    "figure_convolutions": Drawing([{DEFORMABLE: 2}, {VERSION: 2}], figure_convolutions, "Kinds of convolution"),
+    "table_convolutions": Drawing([{DEFORMABLE: 2}, {VERSION: 2}], table_convolutions, "What each costs and buys"),
+}
+
+
+def check_figures(names: Iterable[str], axes: Mapping[str, Iterable]) -> None:
+    """Raise InputError where a name is none of DRAWINGS, or a sweep with these values by axis cannot give it."""
+    for name in names:
+        if name not in DRAWINGS:
+            close = difflib.get_close_matches(str(name), DRAWINGS, n=1)
+            advice = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(DRAWINGS)}"
+            raise InputError(f"figures: {name} is unknown; {advice}")
+        needs = DRAWINGS[name].needs
+        counts = {axis: len({json.dumps(value) for value in values if value is not None})  # lists have no hash
+                  for axis, values in axes.items()}
+        there = [all(counts.get(axis, 0) >= count for axis, count in need.items()) for need in needs]
+        if not any(there):
+            wanted = [listed(f"the axis {axis} with {count} values or more" for axis, count in need.items())
+                      for need in needs]
+            raise InputError(f"figures: {name} needs {', or '.join(wanted)}")

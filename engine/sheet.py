@@ -1,0 +1,87 @@
+"""The paper that figures are drawn on: colours, style, a sheet with title and panels, saving.
+
+Colours are Okabe and Ito's, which colour-blind people can tell apart. matplotlib is imported where it draws: who only
+checks names need not wait for it.
+"""
+
+import contextlib
+import math
+import os
+import textwrap
+from pathlib import Path
+
+BLACK, GREY = "#222222", "#767676"
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+LETTER, LINE, TITLE = 0.075, 0.15, 0.28  # inches: width of a letter, height of a line, of a panel's title
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.size": 9, "text.color": BLACK, "axes.labelcolor": BLACK, "axes.edgecolor": GREY, "axes.linewidth": 0.7,
+    "axes.spines.top": False, "axes.spines.right": False, "xtick.color": GREY, "ytick.color": GREY,
+    "xtick.labelcolor": BLACK, "ytick.labelcolor": BLACK, "xtick.major.width": 0.7, "ytick.major.width": 0.7,
+    "axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e4e4e4", "grid.linewidth": 0.7, "axes.axisbelow": True,
+    "lines.linewidth": 1.7, "lines.markersize": 5.5, "legend.frameon": False, "legend.fontsize": 8.5,
+    "axes.titlesize": 9, "axes.titleweight": "bold", "svg.hashsalt": "group normalization", "savefig.dpi": 200,
+}
+
+
+@contextlib.contextmanager
+def drawing_style():
+    """Inside it all is drawn and saved alike, whatever the user's own matplotlibrc says."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def save_figure(figure, path: Path) -> None:
+    """Write PNG or SVG by the path's suffix, as a whole or not at all; the same figure gives the same bytes."""
+    part = path.with_name(path.name + ".part")
+    kind = path.suffix[1:]
+    with drawing_style():
+        figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    os.replace(part, path)
+
+
+def sheet(title, lines, titles=("",), *, labels=(), legend=(), left=0.62, sharex=True):
+    """A figure with title and lines of text above a panel for each of `titles`, and room for labels or a legend.
+
+    left: inches left of the panels. Panels always share their y axis. -> (Figure, its axes).
+    """
+    from matplotlib.figure import Figure
+
+    text = "\n".join(textwrap.fill(line, 128) for line in lines)
+    columns = {1: 1, 2: 2, 4: 2}.get(len(titles), 3)
+    rows = math.ceil(len(titles) / columns)
+    width, gap, below = 7.4, 0.25, 0.5  # inches
+    right = 0.15 + LETTER * max(map(len, labels), default=0)
+    panel_width = (width - left - right - gap * (columns - 1)) / columns
+    titles = [textwrap.fill(title, int(panel_width / LETTER)) for title in titles]
+    title_height = TITLE + LINE * max(title.count("\n") for title in titles)
+    between = below + title_height
+    above = 0.68 + 0.14 * text.count("\n") + (title_height - 0.1 if any(titles) else 0)
+    above += 0.2 * legend_shape(legend)[0] if legend else 0
+    panel_height = {1: 3.3, 2: 2.9}.get(columns, 2.3)
+    height = above + rows * panel_height + (rows - 1) * between + below
+    figure = Figure(figsize=(width, height))
+    figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=11, fontweight="bold", va="top")
+    figure.text(0.1 / width, 1 - 0.34 / height, text, fontsize=7.5, color=GREY, va="top", linespacing=1.35)
+    axes = figure.subplots(rows, columns, sharex=sharex, sharey=True, squeeze=False).ravel()
+    figure.subplots_adjust(
+        left=left / width, right=1 - right / width, bottom=below / height, top=1 - above / height,
+        wspace=gap / panel_width, hspace=between / panel_height,
+    )
+    for number, panel in enumerate(axes[:len(titles)]):
+        panel.set_title(titles[number], loc="left")
+        panel.tick_params(left=number % columns == 0, labelbottom=True)
+    for unused in axes[len(titles):]:
+        unused.remove()
+    return figure, axes[:len(titles)]
+
+
+def legend_shape(labels):
+    """(rows, columns) of a legend as wide as a figure."""
+    widths = [0.6 + LETTER * len(label) for label in labels]
+    columns = len(widths) if sum(widths) < 6.6 else max(1, int(6.6 / max(widths)))
+    return math.ceil(len(widths) / columns), columns
