@@ -1,10 +1,8 @@
-"""Pictures and tables of what deformable convolutions look at: computed in engine/offsets.py, drawn and written here.
+"""Pictures of what deformable convolutions look at: computed in engine/offsets.py, drawn and written here.
 
 Blue is the fixed grid, vermillion the learned one.
 """
 
-import csv
-import io
 import textwrap
 from collections import Counter
 from pathlib import Path
@@ -13,10 +11,8 @@ import numpy as np
 import paddle
 
 from engine.errors import InputError
-from engine.folder import write_text
-from engine.offsets import Dilations, View, choose_layers, collect, look, short
+from engine.offsets import View, choose_layers, collect, look, object_pixels, short
 from engine.sheet import BLACK, BLUE, GREY, VERMILLION, drawing_style, save_figure
-from engine.tables import markdown_table
 
 WIDTH, LEFT, GAP = 7.4, 0.24, 0.08  # inches
 ABOVE, LINE, BELOW = 0.56, 0.14, 0.1  # above the panels, and for each line of text there
@@ -55,6 +51,9 @@ def offset_figure(view: View, preparation, title):
     )
     picture = shown(view.image, preparation)
     paths = view.stack[-1].points.shape[1] * 9 ** len(view.stack)  # those that leave a map on the way are no points
+    there, what = object_pixels(view.image), "object"
+    if not there.any():
+        there, what = np.ones_like(there), "picture"
     for axis, (heading, *_) in zip(axes[0], COLUMNS, strict=True):
         axis.set_title(heading, loc="left", fontsize=8.5, pad=4)
     if _is_modulated(view):
@@ -66,8 +65,8 @@ def offset_figure(view: View, preparation, title):
             _picture(axis, picture)
             if number < 2:
                 _points(axis, looked, colour)
-                inside = ((looked.points > -0.5) & (looked.points < np.array(picture.shape[:2]) - 0.5)).all(axis=1)
-                axis.text(0.98, 0.02, f"{inside.sum()} of {paths} on the picture", **SMALL, transform=axis.transAxes)
+                text = f"{_count_on(there, looked.points)} of {paths} on the {what}"
+                axis.text(0.98, 0.02, text, **SMALL, transform=axis.transAxes)
             else:
                 _field(axis, looked.field, colour)
             _cross(axis, *(view.stack[-1].stride_out * np.array([position.y, position.x])))
@@ -79,6 +78,13 @@ def shown(image, preparation):
     mean, std = (np.reshape(values, (-1, 1, 1)) for values in (preparation.mean, preparation.std))
     picture = (image * std + mean).clip(0, 1).transpose(1, 2, 0)
     return np.broadcast_to(picture, (*picture.shape[:2], 3))
+
+
+def _count_on(there, points):
+    """How many points [P, 2] lie on pixels that are `there` [H, W]."""
+    y, x = np.rint(points).astype(int).T
+    inside = (0 <= y) & (y < there.shape[0]) & (0 <= x) & (x < there.shape[1])
+    return int(there[y[inside], x[inside]].sum())
 
 
 def _is_modulated(view):
@@ -198,50 +204,3 @@ def sample_offsets(model, loader, images) -> tuple[dict, dict]:
     if was_training:
         model.train()
     return pictures, lengths
-
-
-def dilation_table(found: Dilations) -> list[list[str]]:
-    """Rows of texts, the first its header: mean ± standard deviation for each layer and group of positions."""
-    groups = list(found.rows[0][3])
-    rows = [["layer", "stride", "fixed grid", *groups]]
-    for name, stride, plain, spreads in found.rows:
-        cells = [f"{of.mean:.2f} ± {of.deviation:.2f}" if of.positions else "–" for of in spreads.values()]
-        rows.append([short(name), str(stride), f"{plain:.2f}", *cells])
-    return rows
-
-
-def dilation_caption(found: Dilations) -> str:
-    """What the table says and how it was counted."""
-    text = (
-        "Effective dilation: the mean distance of neighbouring sampling points, in pixels of the layer's input, which "
-        "stands at the given stride; mean ± standard deviation over the positions of "
-        f"{found.images} validation images."
-    )
-    if found.limits is None:
-        return f"{text} Where the objects lie is not known for this set."
-    small, medium = found.limits
-    return (
-        f"{text} The object is what is not black. Sizes are terciles over the set's objects of the root of their "
-        f"number of pixels: small up to {small:.1f}, medium up to {medium:.1f}."
-    )
-
-
-def write_dilations(found: Dilations, folder: Path) -> list[Path]:
-    """Write effective_dilation.csv, a line for each layer and group, and effective_dilation.md."""
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(["layer", "stride", "fixed_grid", "group", "mean", "deviation", "positions"])
-    for name, stride, plain, spreads in found.rows:
-        for group, (mean, deviation, positions) in spreads.items():
-            writer.writerow([name, stride, plain, group, mean, deviation, positions])
-    texts = {
-        "effective_dilation.csv": lines.getvalue(),
-        "effective_dilation.md": f"{markdown_table(dilation_table(found))}\n\n{dilation_caption(found)}\n",
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            write_text(folder / name, text)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
-    return [folder / name for name in texts]

@@ -1,4 +1,4 @@
-"""What deformable convolutions look at: sampling points, effective dilation, effective receptive fields.
+"""What deformable convolutions look at: sampling points and effective receptive fields.
 
 Points are (y, x), 0 the centre of the first pixel or position. Whatever strides in our networks is padded by half its
 kernel, so its position p looks at the positions around p * stride: position p of a feature map of stride s lies at
@@ -9,7 +9,7 @@ pixels that a position stands for; it is (s - 1) / 2 pixels off here.)
 import contextlib
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -21,9 +21,7 @@ from ops import DeformConv2D
 from ops.deform_conv import MODULATION, pair, sampling_points
 
 STACK = 3  # layers, as in the figure of arXiv:1703.06211
-ON_BLACK = ("fashion_mnist", "warped_fashion_mnist")  # sets in which the object is what is not black
-BLACK_BELOW = 0.1  # of the full range
-SIZES = ("small", "medium", "large")
+
 
 
 @dataclass(frozen=True)
@@ -240,10 +238,10 @@ def look(model, image, names: list[str], positions=()) -> View:
     ])
 
 
-def telling_positions(image, layer: Sampling) -> dict[str, tuple[int, int]]:
-    """Positions of a layer's output that tell something about a picture [C, H, W]: {what it is: (y, x)}.
+def object_pixels(image) -> np.ndarray:
+    """A guess where the object of a picture [C, H, W] is: what differs more than the rest from the border's colour.
 
-    The object is guessed: what differs more than the rest from the colour of the picture's border.
+    bool [H, W]; nowhere in a picture of one colour.
     """
     border = np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)
     difference = np.abs(image - np.median(border, axis=1)[:, None, None]).sum(axis=0)
@@ -251,7 +249,12 @@ def telling_positions(image, layer: Sampling) -> dict[str, tuple[int, int]]:
     for _ in range(20):  # Ridler and Calvard's threshold: midway between the means of what lies on either side of it
         above = difference > limit
         limit = (difference[above].mean() + difference[~above].mean()) / 2 if above.any() else limit
-    there = np.argwhere(difference > limit)
+    return difference > limit
+
+
+def telling_positions(image, layer: Sampling) -> dict[str, tuple[int, int]]:
+    """Positions of a layer's output that tell something about a picture [C, H, W]: {what it is: (y, x)}."""
+    there = np.argwhere(object_pixels(image))
     places = np.argwhere(np.ones(layer.shape))
     if not len(there):
         return {"centre of the picture": tuple(int(size) // 2 for size in layer.shape)}
@@ -269,86 +272,3 @@ def telling_positions(image, layer: Sampling) -> dict[str, tuple[int, int]]:
         if worth.max() > -np.inf:
             found[label] = tuple(map(int, places[np.argmax(worth)]))
     return found
-
-
-def effective_dilation(layer: Sampling) -> np.ndarray:
-    """The mean distance of neighbouring sampling points (arXiv:1703.06211, section 3) at each position [N, H', W'].
-
-    In pixels of the layer's input; offsets of zero give its dilation. Neighbours are taps beside or below each other;
-    deformable groups are averaged.
-    """
-    taps = layer.points.reshape(*layer.points.shape[:2], *layer.kernel, *layer.shape, 2)
-    pairs = [np.linalg.norm(np.diff(taps, axis=axis), axis=-1) for axis in (2, 3)]  # below and beside
-    count = sum(pair.shape[2] * pair.shape[3] for pair in pairs)
-    return sum(pair.sum(axis=(2, 3)) for pair in pairs).mean(axis=1) / count
-
-
-def on_black(image, preparation) -> np.ndarray:
-    """Where an object stands on black: prepared images [N, C, H, W] -> bool [N, H, W]."""
-    mean, std = (np.reshape(values, (-1, 1, 1)) for values in (preparation.mean, preparation.std))
-    return (image * std + mean).max(axis=1) > BLACK_BELOW
-
-
-class Spread(NamedTuple):
-    """Of the effective dilation over positions of many images."""
-
-    mean: float
-    deviation: float
-    positions: int
-
-
-@dataclass(frozen=True)
-class Dilations:
-    """Effective dilation over a set. rows: (layer, its input's stride, plain dilation, {group: Spread}), lowest first.
-
-    limits: the extents, in pixels, up to which an object is small, and medium; None where objects are not known.
-    """
-
-    images: int
-    rows: list[tuple[str, int, float, dict[str, Spread]]]
-    limits: tuple[float, float] | None
-
-
-def dilations(model, loader, *, foreground=None) -> Dilations:
-    """The effective dilation of each deformable layer over a loader's images, by where a position lies.
-
-    foreground: images [N, C, H, W] -> bool [N, H, W], for sets where the picture tells; then positions are grouped into
-    those on a small, medium or large object and the background. Sizes are the terciles, over the set's objects, of the
-    root of the number of an object's pixels. None: all positions only.
-    """
-    layers, extents = {}, []  # for each layer and batch: sums [2 (not on the object, on it), N, 3 (count, x, x^2)]
-    with paddle.no_grad():
-        for batch in loader.epoch(0):
-            image = batch["image"]
-            if not len(image):
-                continue
-            there = foreground(image) if foreground else np.zeros((len(image), *image.shape[2:]), bool)
-            extents.append(np.sqrt(there.sum(axis=(1, 2))))
-            for layer in collect(model, paddle.to_tensor(image)):
-                value = effective_dilation(layer)
-                on_object = there[:, :: layer.stride_out, :: layer.stride_out]  # position p lies on pixel p * stride
-                moments = np.stack([np.ones_like(value), value, value**2], axis=-1)
-                sums = [(moments * of[..., None]).sum(axis=(1, 2)) for of in (~on_object, on_object)]
-                layers.setdefault(layer.name, (layer, []))[1].append(np.stack(sums))
-    if not layers:
-        raise InputError("the model has no deformable layers, or not one validation image can be read")
-    extent = np.concatenate(extents)
-    limits = tuple(np.quantile(extent[extent > 0], [1 / 3, 2 / 3])) if foreground and (extent > 0).any() else None
-    rows = []
-    for name, (layer, batches) in layers.items():
-        background, on_object = np.concatenate(batches, axis=1)
-        groups = {"all positions": background.sum(axis=0) + on_object.sum(axis=0)}
-        if limits:
-            size = np.searchsorted(limits, extent)  # 0, 1 or 2; an extent on a limit belongs below it
-            groups = {f"{word} object": on_object[size == number].sum(axis=0) for number, word in enumerate(SIZES)} | {
-                "background": background.sum(axis=0)} | groups
-        plain = effective_dilation(replace(layer, points=layer.grid)).mean()
-        rows.append((name, layer.stride_in, float(plain), {group: _spread(*sums) for group, sums in groups.items()}))
-    return Dilations(len(extent), rows, limits)
-
-
-def _spread(count, total, squares):
-    if not count:
-        return Spread(float("nan"), float("nan"), 0)
-    mean = total / count
-    return Spread(float(mean), float(np.sqrt(max(0.0, squares / count - mean**2))), int(count))

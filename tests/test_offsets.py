@@ -12,16 +12,15 @@ from visualdl import LogReader
 
 from data import Preparation
 from engine.config import load_config
+from engine.dilation import dilation_caption, dilation_table, dilations, effective_dilation, on_black
 from engine.errors import InputError
-from engine.offset_figures import dilation_caption, dilation_table, offset_figure, shown
+from engine.offset_figures import offset_figure, shown
 from engine.offsets import (
     choose_layers,
     collect,
-    dilations,
-    effective_dilation,
     look,
+    object_pixels,
     offsets_of_zero,
-    on_black,
     receptive_fields,
     short,
     stacked_points,
@@ -271,6 +270,22 @@ def test_positions_are_chosen_from_the_picture():
         "centre of the object": (4, 8), "border of the object": (6, 11), "background": (0, 0),
     }
     assert list(telling_positions(np.zeros((1, 32, 48), np.float32), layer)) == ["centre of the picture"]
+
+
+def test_a_figure_counts_the_points_on_the_object():
+    """Three by three taps of a fixed grid around the middle of a square of three pixels, and around its corner."""
+    picture = np.zeros((1, 9, 11), np.float32)
+    picture[:, 3:6, 4:7] = 1
+    np.testing.assert_array_equal(object_pixels(picture), picture[0] == 1)
+    assert not object_pixels(np.ones((1, 9, 11), np.float32)).any()
+    model, preparation = Stack([1]), Preparation(("a",), (1, 9, 11), (0.5,), (0.5,))
+    for shown_picture, said in (
+        (picture, ["9 of 9 on the object", "4 of 9 on the object", "0 of 9 on the object"]),
+        (0 * picture, ["9 of 9 on the picture", "9 of 9 on the picture", "4 of 9 on the picture"]),
+    ):
+        view = look(model, shown_picture, choose_layers(model), [(4, 5), (3, 4), (0, 0)])
+        panels = offset_figure(view, preparation, "x").axes[::4]
+        assert [axes.texts[-1].get_text() for axes in panels] == said
 
 
 def test_layers_are_chosen_by_part_of_their_name():

@@ -16,10 +16,11 @@ from engine import environment
 from engine.build import build_data, build_validation_loader
 from engine.command import command, config_parser
 from engine.config import load_config
+from engine.dilation import ON_BLACK, dilation_caption, dilation_table, dilations, on_black, write_dilations
 from engine.errors import InputError
 from engine.folder import run_folder
-from engine.offset_figures import dilation_caption, dilation_table, write_dilations, write_offset_figures
-from engine.offsets import ON_BLACK, choose_layers, dilations, on_black
+from engine.offset_figures import write_offset_figures
+from engine.offsets import choose_layers
 from engine.predict import find_pictures
 from engine.tables import plain_table
 from engine.trained import load_trained
