@@ -1,10 +1,13 @@
-"""Image files: class folders and lists, the paper's augmentation, the centre crop, corrupt images."""
+"""Image files: class folders, split or not, and lists, the paper's augmentation, the centre crop, corrupt images."""
 
 import dataclasses
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -97,13 +100,15 @@ def test_wrong_lists_are_named(tmp_path, train, validation, complaint):
 
 
 def test_wrong_folders_are_named(tmp_path):
-    with pytest.raises(DataError, match="nowhere: no such folder; wanted one that holds train and val"):
+    with pytest.raises(DataError, match="nowhere: no such folder; wanted a folder of class folders, or of train and"):
         builder(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="train: no such file"):
+    with pytest.raises(DataError, match="holds no folders; wanted a folder of pictures for each class, or train"):
         builder(tmp_path)
     (tmp_path / "train").mkdir()
-    with pytest.raises(DataError, match="train: holds no class folders"):
+    with pytest.raises(DataError, match="holds one folder only, train"):
         builder(tmp_path)
+    with pytest.raises(DataError, match="train: holds no class folders"):
+        builder(tmp_path, validation="test")
     (tmp_path / "train").rmdir()
     class_folders(tmp_path)
     (tmp_path / "val" / "horse").mkdir()
@@ -118,7 +123,94 @@ def test_wrong_folders_are_named(tmp_path):
         builder(tmp_path)
 
 
-@pytest.mark.parametrize(("setting", "value"), [("resize_short", 15), ("min_area", 0.0), ("color_jitter", -0.1)])
+@pytest.mark.parametrize("name", ["valid", "validation"])
+def test_other_names_of_the_validation_folder(tmp_path, name):
+    (class_folders(tmp_path) / "val").rename(tmp_path / name)
+    train, validation = builder(tmp_path)
+    assert len(train) == 6 and len(validation) == 4
+    assert validation.origin == str(tmp_path / name)
+
+
+def test_a_test_folder_is_no_validation_unless_it_is_named(tmp_path):
+    (class_folders(tmp_path) / "val").rename(tmp_path / "test")
+    with pytest.raises(DataError, match="has train, but none of val, valid, validation; data.validation=test"):
+        builder(tmp_path)
+    assert len(builder(tmp_path, validation="test")[1]) == 4
+    train, validation = builder(tmp_path / "train")  # as the message says
+    assert (len(train), len(validation)) == (4, 2)
+
+
+def unsplit(root, **counts):
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            picture(30 + i, 26, shift=10 * i).save(root / name / f"Bild {i}é.png")
+    return root
+
+
+def held_out_names(root, **settings):
+    train, validation = builder(root, **settings)
+    found = [{os.path.relpath(os.fsdecode(path), root) for path in dataset.paths} for dataset in (train, validation)]
+    assert not found[0] & found[1]
+    for dataset in (train, validation):
+        assert [Path(os.fsdecode(path)).parent.name for path in dataset.paths] == [
+            dataset.classes[label] for label in dataset.labels
+        ]
+    return found
+
+
+def test_without_a_split_a_share_of_every_class_is_held_out(tmp_path):
+    unsplit(tmp_path / "a", 猫=20, dog=2, horse=9)
+    (tmp_path / "a" / "__MACOSX" / "dog").mkdir(parents=True)
+    train, validation = held_out_names(tmp_path / "a")
+    counts = [Counter(name.split(os.sep)[0] for name in part) for part in (validation, train)]
+    assert counts == [{"猫": 4, "dog": 1, "horse": 2}, {"猫": 16, "dog": 1, "horse": 7}]
+    assert held_out_names(tmp_path / "a")[1] == validation
+    assert held_out_names(tmp_path / "a", split_seed=1)[1] != validation
+    assert len(held_out_names(tmp_path / "a", validation_share=0.99)[0]) == 3  # one of each class is left
+
+    unsplit(tmp_path / "elsewhere" / "b", 猫=20, dog=2, horse=9)
+    assert held_out_names(tmp_path / "elsewhere" / "b")[1] == validation  # wherever the folder lies
+    picture(90, 90).save(tmp_path / "a" / "horse" / "new.png")
+    assert len(held_out_names(tmp_path / "a")[1] ^ validation) <= 1  # and hardly another one for a picture more
+
+
+def test_copies_of_a_file_are_held_out_together(tmp_path):
+    unsplit(tmp_path, cat=10, dog=4)
+    for file in list((tmp_path / "cat").iterdir()):
+        shutil.copy(file, file.with_name(f"copy of {file.name}"))
+    for seed in range(5):
+        _, validation = held_out_names(tmp_path, split_seed=seed)
+        cats = {Path(name).name for name in validation if name.startswith("cat")}
+        assert len(cats) == 4 and {f"copy of {name}" for name in cats if "copy" not in name} < cats
+    for file in (tmp_path / "dog").iterdir():
+        shutil.copy(tmp_path / "cat" / "Bild 0é.png", file)
+    assert len([name for name in held_out_names(tmp_path)[1] if name.startswith("dog")]) == 1  # all alike: no matter
+
+
+def test_a_folder_that_is_no_split_and_no_class_folders(tmp_path):
+    unsplit(tmp_path / "flowers", rose=3, tulip=1)
+    with pytest.raises(DataError, match="holds one folder only, flowers; .*; try data.root=.*flowers"):
+        builder(tmp_path)
+    with pytest.raises(DataError, match="tulip: has one picture; wanted two or more"):
+        builder(tmp_path / "flowers")
+    unsplit(tmp_path / "Testing", rose=2, tulip=2)
+    with pytest.raises(DataError, match="Testing: holds folders and no pictures; wanted .*data.train=NAME"):
+        builder(tmp_path)
+    (tmp_path / "flowers.txt").touch()
+    with pytest.raises(DataError, match="flowers.txt: is a file; wanted a folder"):
+        builder(tmp_path / "flowers.txt")
+
+
+def test_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    class_folders(tmp_path / "photos")
+    assert len(builder("~/photos")[0]) == 6
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("resize_short", 15), ("min_area", 0.0), ("color_jitter", -0.1), ("validation_share", 1.0)]
+)
 def test_settings_out_of_range_are_named(tmp_path, setting, value):
     with pytest.raises(DataError, match=f"image_folder: {setting} is {value}, wanted"):
         builder(class_folders(tmp_path), **{setting: value})

@@ -1,0 +1,56 @@
+"""Which pictures of a folder without a split are held out for validation: the same ones each time."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from data.errors import DataError
+
+
+def held_out(files, root, share, seed):
+    """The part of one class that is for validation: the set of its paths.
+
+    files: paths below `root`, two or more. About `share` of them are chosen, one at least and never all, by a hash of
+    seed and path below `root`: the choice is the same on every machine, and a picture that is added or removed moves
+    hardly any other. Files with the same bytes stay together where that can be. Raises DataError.
+    """
+    if len(files) < 2:
+        raise DataError(f"{Path(files[0]).parent}: has one picture; wanted two or more, one of them for validation")
+    wanted = min(max(1, round(share * len(files))), len(files) - 1)
+
+    def lot(file):
+        return hashlib.sha256(b"%d %s" % (seed, os.fsencode(Path(file).relative_to(root).as_posix()))).digest()
+
+    groups = _same_bytes(files)
+    if len(groups) == 1:
+        groups = [[file] for file in files]
+    chosen = []
+    for group in sorted(groups, key=lambda group: min(map(lot, group))):
+        if len(chosen) + len(group) <= wanted:
+            chosen += group
+    return set(chosen or min(groups, key=len))
+
+
+def _same_bytes(files):
+    """The files in groups of equal content. Few need to be read: most have a size of their own."""
+    groups = [files]
+    for look in (_size, _content):
+        finer = []
+        for group in groups:
+            alike = {}
+            for file in group:
+                alike.setdefault(look(file) if len(group) > 1 else None, []).append(file)
+            finer += alike.values()
+        groups = finer
+    return groups
+
+
+def _size(file):
+    return os.path.getsize(file) if os.path.exists(file) else None
+
+
+def _content(file):
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).digest()
+    except OSError:  # reading the set will tell
+        return file

@@ -1,0 +1,71 @@
+"""A sheet of training samples: each without augmentation, then as the network sees it in the first epochs."""
+
+import textwrap
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from data.check import stored_picture
+from engine.offset_figures import shown
+from engine.sheet import GREY, drawing_style, save_figure
+
+ROWS, EPOCHS = 8, 6
+WIDTH, LEFT, RIGHT, ABOVE, BELOW = 7.4, 1.1, 0.1, 0.8, 0.1  # inches
+GAP = 0.06  # between pictures, in widths of a picture
+LETTERS = 14  # of a class name on a line
+# Class names may be in any script; matplotlib's own font, which comes first, has no Chinese, Japanese or Korean.
+FONTS = (
+    "DejaVu Sans", "Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "SimHei",
+    "Microsoft YaHei", "PingFang SC", "Hiragino Sans GB", "Noto Sans CJK JP", "Droid Sans Fallback", "Arial Unicode MS",
+)
+
+
+def write_data_sheet(dataset, indices, seed, path: Path) -> Path:
+    """Draw a few of the samples `indices`, evenly over the classes, into a PNG; returns its path."""
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import fontManager
+
+    chosen = choose_samples(dataset.labels, indices)
+    _, height, width = dataset.image_shape
+    gap = max(1, round(GAP * width))
+    mosaic = np.ones((len(chosen) * (height + gap) - gap, (EPOCHS + 1) * (width + gap) - gap, 3), np.float32)
+    names, tops, lefts = [], np.arange(len(chosen)) * (height + gap), np.arange(EPOCHS + 1) * (width + gap)
+    for index, top in zip(chosen, tops, strict=True):
+        images = [dataset.preparation(stored_picture(dataset, index))]
+        images += [dataset.batch(np.array([index]), seed=seed, epoch=epoch)["image"][0] for epoch in range(EPOCHS)]
+        for image, left in zip(images, lefts, strict=True):
+            mosaic[top : top + height, left : left + width] = shown(image, dataset.preparation)
+        label = int(dataset.labels[index])
+        names.append(textwrap.fill(f"{label} {dataset.classes[label]}", LETTERS).replace("$", r"\$"))
+
+    tall = (WIDTH - LEFT - RIGHT) * mosaic.shape[0] / mosaic.shape[1]
+    total = ABOVE + tall + BELOW
+    said = "Left without augmentation, then as training shows them to the network in its first epochs."
+    fonts = [FONTS[0], *sorted({font.name for font in fontManager.ttflist}.intersection(FONTS[1:]), key=FONTS.index)]
+    with drawing_style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the label's number stands beside the name
+        figure = Figure(figsize=(WIDTH, total))
+        figure.text(0.1 / WIDTH, 1 - 0.1 / total, "Training samples", fontsize=11, fontweight="bold", va="top")
+        figure.text(0.1 / WIDTH, 1 - 0.34 / total, said, fontsize=7.5, color=GREY, va="top")
+        axis = figure.add_axes([LEFT / WIDTH, BELOW / total, 1 - (LEFT + RIGHT) / WIDTH, tall / total])
+        axis.imshow(mosaic, aspect="auto")
+        axis.set_xticks(lefts + width / 2, ["unchanged", *(f"epoch {n + 1}" for n in range(EPOCHS))], fontsize=8)
+        axis.set_yticks(tops + height / 2, names, fontsize=8, fontfamily=fonts)
+        axis.tick_params(length=0, labelbottom=False, labeltop=True)
+        axis.grid(False)
+        axis.spines[:].set_visible(False)
+        save_figure(figure, path)
+    return path
+
+
+def choose_samples(labels, indices, count=ROWS) -> list[int]:
+    """Up to `count` of `indices`, in the order of their labels: from many classes, and evenly spaced in each."""
+    found = np.unique(labels[indices])
+    classes = found[np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)]
+    chosen = []
+    for number, label in enumerate(classes):
+        own = indices[labels[indices] == label]
+        wanted = min(len(own), len(range(number, count, len(classes))))
+        chosen += own[(2 * np.arange(wanted) + 1) * len(own) // (2 * wanted)].tolist()
+    return chosen

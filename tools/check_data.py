@@ -1,0 +1,51 @@
+"""Look at the data before training on them:  python tools/check_data.py -c configs/my_images.yaml -o data.root=FOLDER
+
+Counts per class, broken files, pictures that are there twice, sizes, mean and deviation, and a sheet of augmented
+samples. Works for the data of every config. Ends with status 1 where something should be mended first.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
+
+from engine.build import build_data
+from engine.command import command, config_parser
+from engine.config import load_config
+from engine.data_report import describe_data, has_problems, report_text, survey_sets, write_data_report
+from engine.data_sheet import write_data_sheet
+from engine.errors import InputError
+
+LONGEST = 30  # lines of a list on the screen
+
+
+def main():
+    arguments = parse_arguments()
+    if arguments.limit is not None and arguments.limit < 1:
+        raise InputError(f"--limit {arguments.limit}: expected 1 or more")
+    config = load_config(arguments.config, arguments.override)
+    folder = Path(arguments.output or config.folder / "data")
+    datasets = build_data(config)
+    surveys = survey_sets(datasets, arguments.limit)
+    report = describe_data(config, datasets, surveys)
+    files = write_data_report(report, folder)
+    if len(surveys[0].indices):
+        files.append(write_data_sheet(datasets[0], surveys[0].indices, config.seed, folder / "samples.png"))
+    if arguments.json:
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        print(report_text(report, LONGEST, files[0]), "", *files, sep="\n")
+    sys.exit(1 if has_problems(report) else 0)
+
+
+def parse_arguments():
+    parser = config_parser(__doc__)
+    parser.add_argument("--output", metavar="DIR", help="where report and sheet go (the run's folder, then data/)")
+    parser.add_argument("--limit", type=int, metavar="N", help="open N pictures of each part, evenly spaced (all)")
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    command(main)
