@@ -148,9 +148,11 @@ build() {
     fi
 
     : >"$venv/unfinished"
+    majors >"$venv/constraints.txt"
     say "Installing ${packages[*]} (log: $log) …"
     # Of the user's pip settings only `user` is overruled: it would install outside of the environment.
-    if ! PIP_USER=0 "$python" -m pip install --no-input --progress-bar off "${packages[@]}" >"$log" 2>&1; then
+    if ! PIP_USER=0 "$python" -m pip install --no-input --progress-bar off -c "$venv/constraints.txt" \
+        "${packages[@]}" >"$log" 2>&1; then
         # An environment that worked is kept, since pip undoes what it could not finish: there may be no network today.
         if compgen -G "$venv/ready-for-*" >/dev/null; then rm "$venv/unfinished"; fi
         tail -n 20 "$log" >&2
@@ -161,6 +163,19 @@ build() {
     printf '%s\n' "$facts" >"$venv/ready-for-$purpose"
     rm "$venv/unfinished"
     say "Ready: Python $version, Paddle ${now%% *}."
+}
+
+# For pip: a numpy or protobuf of another major version, in front of the one that $base has, could break the Paddle and
+# all else there that was built for it.
+majors() {
+    [[ -z $paddle ]] || "$base" -c '
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+
+for name in ("numpy", "protobuf"):
+    with suppress(PackageNotFoundError):
+        print(name + "==" + version(name).partition(".")[0] + ".*")
+'
 }
 
 # An empty environment in $venv that also sees the packages of $base, if it has Paddle.

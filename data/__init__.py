@@ -9,9 +9,11 @@ A builder's signature is the schema of the `data:` section of a config; it retur
     preparation     what turns a picture into an input in validation and inference
     len(set), set.batch(indices, seed=, epoch=)
 
-and ArrayDataset (arrays.py), WarpedDataset (warped.py) and ImageDataset (image_folder.py) are the kinds of it.
+and ArrayDataset (arrays.py), WarpedDataset (warped.py) and ImageDataset (image_folder.py) are the kinds of it. Archives
+in the place of folders are unpacked by archives.py; check.py tells what the stored pictures are like.
 """
 
+from data.archives import find_archives, unpack
 from data.cifar import cifar10, cifar100
 from data.errors import DataError
 from data.idx import fashion_mnist
@@ -31,4 +33,7 @@ DATASETS = {
     "synthetic": synthetic,
 }
 
-__all__ = ["DATASETS", "PICTURE_ENDINGS", "DataError", "Loader", "Preparation", "read_pickle", "read_picture"]
+__all__ = [
+    "DATASETS", "PICTURE_ENDINGS", "DataError", "Loader", "Preparation", "find_archives", "read_pickle", "read_picture",
+    "unpack",
+]

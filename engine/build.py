@@ -6,7 +6,7 @@ from functools import partial
 import paddle
 from paddle import nn
 
-from data import DATASETS, DataError, Loader
+from data import DATASETS, DataError, Loader, find_archives, unpack
 from engine.checkpoint import read_weights
 from engine.config import Config, arguments
 from engine.environment import on_gpu
@@ -14,12 +14,17 @@ from engine.errors import InputError
 from engine.schedule import learning_rate
 from models import Classifier, from_paddle_names, load_weights, resnet
 from ops import DeformConv2D
+from ops.native import cache_folder
 
 
 def build_data(config: Config):
-    """The training and the validation set."""
+    """The training and the validation set; archives in the place of `data.root` are unpacked into the user's cache."""
+    builder = DATASETS[config.data.name]
+    values = arguments(config.data, builder)
     try:
-        return DATASETS[config.data.name](**arguments(config.data, DATASETS[config.data.name]))
+        if values.get("root") and find_archives(values["root"]):
+            values["root"] = str(unpack(values["root"], cache_folder() / "data"))
+        return builder(**values)
     except DataError:
         raise
     except ValueError as error:

@@ -83,7 +83,7 @@ def _library():
     missing = [name for name in LIBRARIES if not (libraries / name).exists()]
     if missing:
         raise NativeError(f"this Paddle brings no {' and no '.join(missing)}")
-    folder = _cache()
+    folder = cache_folder()
     try:
         folder = folder / _key(compiler)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,8 @@ def _build(folder):
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _cache():
+def cache_folder():
+    """The project's folder in the user's cache: $XDG_CACHE_HOME, else ~/.cache. Raises NativeError without a home."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paddle-gn-dcn"
     except RuntimeError:  # a user whom the system does not know, as in some containers

@@ -1,0 +1,242 @@
+"""Archives in the place of folders: found, unpacked once, whole or not at all, and nothing written beside them."""
+
+import io
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import ROOT, is_one_line, run_tool
+from PIL import Image
+
+from data import DataError, archives, find_archives, unpack
+from data.idx import EMBEDDED
+from engine.build import build_data
+from engine.config import load_config
+
+
+def pets(top=""):
+    """{path: content} of pictures in train and val of two classes, below `top`."""
+    files = {}
+    for number, name in enumerate(("train/cat", "train/dog", "val/cat", "val/dog")):
+        picture = io.BytesIO()
+        Image.fromarray(np.full((20, 20, 3), 60 * number, np.uint8)).save(picture, "png")
+        files |= {f"{top}{name}/{index}.png": picture.getvalue() for index in range(3)}
+    return files
+
+
+def write(path, files):
+    """An archive of {path: content, or the target of a link}, of the kind that its name says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+    else:
+        with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as archive:
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                if isinstance(content, str):
+                    member.type, member.linkname = tarfile.SYMTYPE, content
+                    archive.addfile(member)
+                else:
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def files_below(folder):
+    """All but locks."""
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return sorted(map(str, files))
+
+
+def state(folder):
+    """What would tell that somebody has written there."""
+    paths = [folder, *folder.rglob("*")]
+    return [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(paths)]
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar", ".tar.gz", ".tgz"])
+def test_an_archive_or_its_folder_stands_for_what_it_holds(tmp_path, ending, capsys):
+    path = write(tmp_path / "data12345" / f"pets{ending}", pets("pets/") | {"__MACOSX/._pets": b"of a Mac"})
+    before = state(path.parent)
+    for root in (path, path.parent, str(path)):
+        folder = unpack(root, tmp_path / "cache")
+        assert folder.name == "pets" and files_below(folder) == sorted(pets())
+    assert state(path.parent) == before
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all(line.startswith(f"Unpacking {path} into {tmp_path / 'cache'}") for line in lines)
+
+
+def test_it_is_done_again_where_the_archive_has_changed(tmp_path):
+    path = write(tmp_path / "pets.zip", {"a.txt": b"one", "b.txt": b"two"})
+    first = unpack(path, tmp_path / "cache")
+    (first / "mark").touch()
+    assert unpack(path, tmp_path / "cache") == first and (first / "mark").exists()
+    write(path, {"a.txt": b"three", "b.txt": b"two"})
+    second = unpack(path, tmp_path / "cache")
+    assert second != first and (second / "a.txt").read_bytes() == b"three" and not first.exists()
+
+
+def test_folders_with_data_and_what_readers_take_as_it_is_are_left_alone(tmp_path):
+    path = write(tmp_path / "pets.zip", pets())
+    for name in ("notes.txt", ".hidden"):
+        (tmp_path / name).touch()
+    assert find_archives(tmp_path) == [path]
+    for name in ("picture.JPG", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte.gz", "cifar-10-python.tar.gz"):
+        (tmp_path / name).touch()
+        assert find_archives(tmp_path) == []
+        (tmp_path / name).unlink()
+    (tmp_path / "train").mkdir()
+    own = write(tmp_path / "own" / "cifar-10-python.tar.gz", {"a": b""})
+    for root in (tmp_path, own, own.parent, tmp_path / "nowhere", tmp_path / "nowhere.zip", "full"):
+        assert find_archives(root) == []
+
+
+def test_several_archives_and_a_list_beside_them(tmp_path):
+    for split in ("train", "val"):  # one with a folder at its top, one without
+        inside = {name.removeprefix("val/"): content for name, content in pets().items() if name.startswith(split)}
+        write(tmp_path / "data" / f"{split}.zip", inside)
+    (tmp_path / "data" / "train_list.txt").write_text("train/cat/0.png 0\n")
+    folder = unpack(tmp_path / "data", tmp_path / "cache")
+    assert files_below(folder) == sorted([*pets(), "train_list.txt"])
+    assert (folder / "train_list.txt").read_text() == "train/cat/0.png 0\n"
+
+    write(tmp_path / "data" / "zebra.tgz", {"train/cat/0.png": b"another"})
+    with pytest.raises(DataError, match="zebra.tgz: holds train/cat/0.png, and so does another archive beside it"):
+        unpack(tmp_path / "data", tmp_path / "cache")
+    assert files_below(tmp_path / "cache") == []
+
+
+class Foreign(zipfile.ZipInfo):
+    """A member whose name is written as it is, with no flag that says what encoding that is."""
+
+    def _encodeFilenameFlags(self):
+        return self.raw, self.flag_bits
+
+
+def test_names_from_windows_and_macos_come_out_as_they_were_meant(tmp_path):
+    path, names = tmp_path / "pets.zip", ["猫/黑.txt", "犬/白.txt", "fox/red.txt", "鸟/绿.txt"]
+    with zipfile.ZipFile(path, "w") as archive:
+        for raw in (names[0].encode("gbk"), names[1].encode(), b"fox\\red.txt"):
+            member = Foreign(repr(raw))
+            member.raw = raw
+            archive.writestr(member, b"")
+        archive.writestr(names[3], b"")  # as Python, Linux and new Windows write it: UTF-8, and the flag
+    assert files_below(unpack(path, tmp_path / "cache")) == sorted(names)
+
+
+@pytest.mark.parametrize("filtered", [True, False], ids=["with tarfile's filter", "without"])
+@pytest.mark.parametrize(
+    "ending, files",
+    [
+        (".zip", {"good.txt": b"", "../evil.txt": b""}),
+        (".zip", {"/evil.txt": b""}),
+        (".zip", {"a\\..\\..\\evil.txt": b""}),
+        (".tar", {"good.txt": b"", "a/../../evil.txt": b""}),
+        (".tgz", {"/evil.txt": b""}),
+        (".tgz", {"link": "../..", "link/evil.txt": b""}),
+        (".tar", {"link": "/", "link/evil.txt": b""}),
+    ],
+)
+def test_nothing_leads_out(tmp_path, monkeypatch, ending, files, filtered):
+    if not filtered:
+        monkeypatch.setattr(archives, "SAFE_LINKS", {})
+    elif not archives.SAFE_LINKS:
+        pytest.skip("this Python has none")
+    path = write(tmp_path / f"pets{ending}", files)
+    with pytest.raises(DataError, match=r"pets\.(zip|tar|tgz): ") as error:
+        unpack(path, tmp_path / "cache")
+    assert "\n" not in str(error.value) and files_below(tmp_path) == [path.name]
+
+
+@pytest.mark.skipif(not archives.SAFE_LINKS, reason="this Python cannot tell which links are safe")
+def test_links_that_stay_inside_are_kept(tmp_path):
+    path = write(tmp_path / "pets.tgz", {"a/one.txt": b"one", "b/two.txt": "../a/one.txt"})
+    assert (unpack(path, tmp_path / "cache") / "b" / "two.txt").read_bytes() == b"one"
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar", ".tar.gz"])
+def test_a_damaged_archive_is_one_line_and_leaves_nothing(tmp_path, ending):
+    noise = random.Random(0).randbytes(50_000)
+    whole = write(tmp_path / f"pets{ending}", {"a.bin": noise, "b.bin": noise}).read_bytes()
+    middle = len(whole) // 2
+    damaged = [whole[:middle], b"", b"<html>not found</html>"]
+    if ending == ".tar":  # which has no checksums, but one in the second header
+        second = whole.index(b"b.bin")
+        damaged += [whole[:second], whole[: second + 512], whole[:second] + b"x" + whole[second + 1 :]]
+    else:
+        damaged += [whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :], whole[:-5]]
+    for content in damaged:
+        (tmp_path / f"pets{ending}").write_bytes(content)
+        with pytest.raises(DataError, match=f"pets{ending}: cannot be unpacked: ") as error:
+            unpack(tmp_path / f"pets{ending}", tmp_path / "cache")
+        assert "\n" not in str(error.value) and files_below(tmp_path / "cache") == []
+    (tmp_path / f"pets{ending}").write_bytes(whole)
+    assert len(files_below(unpack(tmp_path / f"pets{ending}", tmp_path / "cache"))) == 2
+
+
+def test_no_room_and_no_place_are_told_before_any_work(tmp_path, monkeypatch):
+    path = write(tmp_path / "pets.zip", {"zeros.bin": bytes(3_000_000)})  # much smaller packed
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage._replace(free=2_000_000))
+    with pytest.raises(DataError, match="pets.zip: 0.0 GB unpacked, but 0.0 GB are free at .*XDG_CACHE_HOME"):
+        unpack(path, tmp_path / "cache")
+    assert files_below(tmp_path / "cache") == []
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file.*: Not a directory; XDG_CACHE_HOME can name another folder"):
+        unpack(path, tmp_path / "file")
+
+
+UNPACK = "import sys, pathlib, data; print(data.unpack(sys.argv[1], pathlib.Path(sys.argv[2])))"
+
+
+def start(path, cache):
+    return subprocess.Popen(
+        [sys.executable, "-c", UNPACK, path, cache], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_processes_that_start_together_unpack_once_also_after_one_was_killed(tmp_path):
+    path = write(tmp_path / "pets.zip", {f"{index}.txt": b"" for index in range(5_000)})
+    killed = start(path, tmp_path / "cache")
+    assert killed.stderr.readline().startswith("Unpacking")
+    while len(files_below(tmp_path / "cache")) < 10:
+        time.sleep(0.01)
+    killed.kill()
+    killed.communicate()
+    assert 0 < len(files_below(tmp_path / "cache")) < 5_000
+    processes = [start(path, tmp_path / "cache") for _ in range(3)]
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert not any(process.returncode for process in processes), outputs
+    (folder,) = {stdout.strip() for stdout, _ in outputs}
+    assert sum("Unpacking" in stderr for _, stderr in outputs) == 1
+    assert len(os.listdir(folder)) == len(files_below(tmp_path / "cache")) == 5_000
+
+
+def test_every_data_set_is_built_from_an_archive(tmp_path, tiny, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    packed = {f"garments/{path.name}": path.read_bytes() for path in EMBEDDED.glob("*.gz")}
+    for name, archive in {
+        "image_folder": write(tmp_path / "pets.tgz", pets("pets/")),
+        "fashion_mnist": write(tmp_path / "garments.zip", packed),
+    }.items():
+        data = f"data={{name: {name}, root: {archive}}}"
+        sets = build_data(load_config(tiny, [data]))
+        assert len(sets[0]) == {"image_folder": 6, "fashion_mnist": 12_000}[name]
+    assert {path.name[:4] for path in (tmp_path / "cache" / "paddle-gn-dcn" / "data").iterdir()} == {"pets", "garm"}
+
+
+def test_the_command_ends_with_status_2_and_one_line(tiny, tmp_path):
+    (tmp_path / "pets.zip").write_bytes(b"PK\x03\x04 and nothing more")
+    data = f"data={{name: image_folder, root: {tmp_path}/pets.zip}}"
+    done = run_tool("train.py", "-c", tiny, "-o", data, XDG_CACHE_HOME=str(tmp_path / "cache"), NATIVE_OPS="0")
+    assert done.returncode == 2 and is_one_line(done.stderr) and "pets.zip: cannot be unpacked" in done.stderr
+    assert not (tmp_path / "output").exists() and files_below(tmp_path / "cache") == []
