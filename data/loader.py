@@ -1,8 +1,10 @@
 """The seeded loader: which images make up step s of epoch e, and how they come, in this process or from workers."""
 
+import ctypes
 import logging
 import math
 import shutil
+import signal
 import traceback
 
 import numpy as np
@@ -12,6 +14,11 @@ from data.randomness import ORDER, generator, global_state_kept
 
 PREFETCH = 2  # batches that each worker process prepares ahead
 SHARED_MEMORY = "/dev/shm"
+PR_SET_PDEATHSIG = 1
+try:
+    PRCTL = ctypes.CDLL(None).prctl  # looked up here: a process that was just forked had better load nothing
+except (OSError, TypeError, AttributeError):  # elsewhere than on Linux
+    PRCTL = None
 log = logging.getLogger("data")
 
 
@@ -57,7 +64,7 @@ class Loader:
 
         reader = paddle.io.DataLoader(
             steps, batch_size=None, num_workers=self.processes, prefetch_factor=PREFETCH, places=paddle.CPUPlace(),
-            use_shared_memory=self._shared_memory_suffices(), use_buffer_reader=False,
+            use_shared_memory=self._shared_memory_suffices(), use_buffer_reader=False, worker_init_fn=_end_with_parent,
         )
         with global_state_kept():  # Paddle draws its workers' seeds from np.random
             messages = iter(reader)
@@ -89,6 +96,16 @@ class Loader:
                 SHARED_MEMORY, free >> 20, self.processes, math.ceil(wanted / 2**20),
             )
         return free >= wanted
+
+
+def _end_with_parent(_worker):
+    """In a worker process: be killed when the process that reads is, however it ends.
+
+    Paddle's workers look whether it still lives only between one piece of work and the next, and wait for that without
+    end: their queue.get(5.0) takes the seconds for `block`. A run that was killed would leave them for ever.
+    """
+    if PRCTL:
+        PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class _Steps:

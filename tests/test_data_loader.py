@@ -5,11 +5,16 @@ import logging
 import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from data import DATASETS, DataError, Loader
@@ -198,3 +203,31 @@ def test_small_shared_memory_is_noticed_and_done_without(images, monkeypatch, ca
     assert seen == [False, False]
     warnings = [record.getMessage() for record in caplog.records if record.name == "data"]
     assert len(warnings) == 1 and warnings[0].startswith("/dev/shm has 0 MB free, 1 worker processes want 1 MB")
+
+
+PREPARES_AND_WAITS = """
+import sys, time
+sys.path[:0] = [{root!r}, {tests!r}]
+from test_data_loader import Numbers
+from data import Loader
+batches = Loader(Numbers(400, in_memory=False), 4, seed=0, train=True, processes=2).epoch(0)
+next(batches)
+time.sleep(1)  # by now the workers have done what they were given, and wait
+print("ready", flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_worker_processes_end_when_the_run_is_killed():
+    script = PREPARES_AND_WAITS.format(root=str(ROOT), tests=str(ROOT / "tests"))
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(workers) >= 2
+    process.kill()
+    try:
+        process.communicate(timeout=60)  # ends when nobody holds its output any more: the workers inherited it
+    finally:
+        for worker in filter(lambda worker: Path(f"/proc/{worker}").exists(), workers):
+            os.kill(int(worker), signal.SIGKILL)
