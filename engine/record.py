@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import sys
+import time
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -29,6 +30,36 @@ def _flat(values, at=""):
     """(a/b, value) for {a: {b: value}}. With a dot between, the dashboard's table would leave the cell empty."""
     for name, value in values.items():
         yield from _flat(value, f"{at}{name}/") if isinstance(value, dict) else [(at + name, value)]
+
+
+def _axes(config):
+    """{key: value} of what the name of a sweep's run says, such as norm=bn,seed=0; in order, as texts."""
+    parts = [part.partition("=") for part in config.name.rpartition("/")[2].split(",")]
+    return {key: value for key, equals, value in parts if equals}
+
+
+def _shown_name(config):
+    """The run's name in the dashboard, which has room for some 15 letters of it: the values first.
+
+    quick/norm=bn,images_per_worker=2 becomes "bn, 2 (norm, images_per_worker; quick; begun …)". Without the time, a run
+    and an older one that was moved aside would be one to VisualDL.
+    """
+    sweep, _, run = config.name.rpartition("/")
+    axes = _axes(config)
+    more = [", ".join(axes), sweep, time.strftime("begun %Y-%m-%d %H:%M:%S")]
+    return f"{', '.join(axes.values()) or run} ({'; '.join(filter(None, more))})"
+
+
+def _hyper_parameters(config):
+    """{key: value} for the dashboard: every value, or in a sweep, for its views are for few, those that vary."""
+    dump = config.model_dump(mode="json")
+    sections = {name: dump.pop(name) for name in SHOWN_FIRST} | dump
+    values = {
+        key: value if type(value) in (int, float) else str(value)
+        for key, value in _flat(sections) if value is not None and not key.startswith(NOT_SHOWN)
+    }
+    ends = tuple("/" + axis.replace(".", "/") for axis in _axes(config))
+    return {key: value for key, value in values.items() if f"/{key}".endswith(ends)} or values
 
 
 class RunRecord:
@@ -72,7 +103,10 @@ class RunRecord:
         return self.bar
 
     def metrics(self, kind, scalars=None, /, **values):
-        """One line of metrics.jsonl. Its floats, and `scalars` for the eye only, go to VisualDL as kind/name."""
+        """One line of metrics.jsonl. Its floats, and `scalars` for the eye only, go to VisualDL as kind/name.
+
+        What comes once an epoch stands over epochs there: over steps, runs of different batch sizes would not overlay.
+        """
         if not self.active:
             return
         # An overflow that mixed precision steps over leaves a norm that JSON has no word for.
@@ -81,7 +115,7 @@ class RunRecord:
         self._metrics.flush()  # a sweep looks on
         shown = {name: value for name, value in values.items() if isinstance(value, float)} | (scalars or {})
         for name, value in shown.items():
-            self.visualdl.add_scalar(f"{kind}/{name}", value, step=values["step"])
+            self.visualdl.add_scalar(f"{kind}/{name}", value, step=values["step" if kind == "train" else "epoch"])
 
     def position(self):
         """Flush, and say where both records end."""
@@ -92,24 +126,21 @@ class RunRecord:
         return {"metrics": self._metrics_path.stat().st_size, "visualdl": self._visualdl_path.stat().st_size}
 
     def begin(self, config: Config, text):
-        """Once a run: where it starts from, and its values for VisualDL's hyper-parameter view."""
+        """Once a run: where it starts from, and its name and values for VisualDL."""
         self.log(text)
         if not self.active:
             return
-        dump = config.model_dump(mode="json")
-        sections = {name: dump.pop(name) for name in SHOWN_FIRST} | dump
-        values = {
-            key: value if type(value) in (int, float) else str(value)
-            for key, value in _flat(sections) if value is not None and not key.startswith(NOT_SHOWN)
-        }
-        self.visualdl.add_hparams(values, ["eval/top1_error", "eval/loss", "epoch/top1_error"])
+        self.visualdl.add_meta("name", _shown_name(config))  # a tag of its own: of one tag only the first is read
+        self.visualdl.add_hparams(_hyper_parameters(config), ["eval/top1_error", "eval/loss", "epoch/top1_error"])
 
     def histograms(self, model, step):
         if self.active:
             for name, parameter in model.named_parameters():
+                # Before the slash stands a group of charts: the dashboard opens one, and is slow with hundreds at once.
+                block, *rest = f"weights.{name}".rsplit(".", 2)
                 # In float32 there is no room for bins where all values lie within a few bits of each other.
                 values = parameter.numpy().astype("float64").ravel()
-                self.visualdl.add_histogram(f"weights/{name}", values, step=step)
+                self.visualdl.add_histogram(f"{block}/{'.'.join(rest)}", values, step=step)
 
     def pictures(self, pictures, step):
         """{tag: uint8 [H, W, 3]} for VisualDL's image view."""

@@ -74,7 +74,7 @@ def test_visualdl_has_the_curves_pictures_histograms_and_values(trained):
     }
     assert scalars <= set(tags["scalar"])
     curve = reader.get_data("scalar", "eval/top1_error")
-    assert [point.id for point in curve] == [6, 12, 18]
+    assert [point.id for point in curve] == [1, 2, 3]  # epochs
     assert [point.value for point in curve] == pytest.approx([r["top1_error"] for r in read_metrics(trained, "eval")])
     assert {"eval/sample_0", "eval/sample_1"} <= set(tags["image"])
     assert "weights/fc.weight" in tags["histogram"]
