@@ -43,7 +43,8 @@ def main():
         make_folder(config, train_set.preparation)
     record = RunRecord(config.folder, rank, progress.position)
     if progress.step == 0:
-        record.begin(config, f"starting {start}")
+        sizes = f"{len(train_set):,} training and {len(validation_set):,} validation images"
+        record.begin(config, f"starting {start}; {sizes} of {len(train_set.classes)} classes")
     else:
         record.log("\n".join([f"continuing at step {progress.step}, epoch {progress.epoch + 1}", *changes]))
     try:

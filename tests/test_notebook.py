@@ -1,0 +1,102 @@
+"""Training from a notebook's cell: a command as a process that is shown, interrupted, continued, or fails in a line."""
+
+import csv
+import json
+
+import pytest
+from IPython.display import Image
+
+from engine import notebook, notebook_view
+from engine.notebook import Failed
+from tests.conftest import write_sweep
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What was displayed: (content, options) each time."""
+    calls = []
+    monkeypatch.setattr(notebook_view, "display", lambda content, **options: calls.append((content, options)))
+    monkeypatch.setattr(notebook, "SECONDS_BETWEEN_LOOKS", 0.05)
+    return calls
+
+
+def evaluations(folder):
+    records = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [record["epoch"] for record in records if record["kind"] == "eval"]
+
+
+def test_an_interrupted_cell_saves_and_the_same_cell_goes_on(tiny, shown, monkeypatch, capsys):
+    look = notebook_view.View.look
+
+    def interrupted(view):
+        look(view)
+        if view.bar.n:
+            monkeypatch.setattr(notebook_view.View, "look", look)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(notebook_view.View, "look", interrupted)
+    with pytest.raises(Failed, match="^interrupted; run the cell again to go on$"):
+        notebook.train(tiny, "schedule.epochs=12")
+    folder = tiny.parent / "output" / "tiny"
+    saved = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    assert 0 < saved < 72
+    assert (folder / "latest.pdparams").exists(), "the command was not given the time to save"
+
+    shown.clear()
+    assert notebook.train(tiny, "schedule.epochs=12") == folder
+    assert evaluations(folder) == list(range(1, 13))
+    assert "continuing at step" in (folder / "train.log").read_text()
+    assert "top-1 error" in capsys.readouterr().out
+    contents, options = zip(*shown, strict=True)
+    assert all(isinstance(content, Image) and content.data.startswith(b"\x89PNG") for content in contents)
+    assert [option["update"] for option in options] == [False] + [True] * (len(options) - 1), "not drawn in its place"
+    assert len({option["display_id"] for option in options}) == 1 < len(options)
+
+    record = (folder / "metrics.jsonl").read_bytes()
+    assert notebook.train(tiny, "schedule.epochs=12") == folder
+    assert (folder / "metrics.jsonl").read_bytes() == record, "a finished run was touched"
+
+    with pytest.raises(Failed, match=r"^error: .*its run has seed: 0, this config 1; choose -o name=\.\.\.$"):
+        notebook.train(tiny, "schedule.epochs=12", "seed=1")
+
+
+def test_a_sweep(tmp_path, shown, capsys):
+    path = write_sweep(tmp_path, "{norm: [bn, gn]}")
+    folder = notebook.sweep(path, "schedule.epochs=1")
+    assert folder == tmp_path / "output" / "small"
+    with open(folder / "results.csv", newline="") as file:
+        assert {row["run"]: row["state"] for row in csv.DictReader(file)} == {
+            "norm=bn": "finished",
+            "norm=gn": "finished",
+        }
+    assert (folder / "report.html").exists()
+    assert "top-1 error in percent" in capsys.readouterr().out
+    assert len(shown) > 1
+
+
+def test_what_the_config_gets_wrong_is_one_line_before_anything_starts(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook.subprocess, "Popen", None)
+    for call, words in (
+        (lambda: notebook.train(tiny, "model.nrom=bn"), "did you mean norm?"),
+        (lambda: notebook.train(tmp_path / "none.yaml"), "none.yaml: no such file"),
+        (lambda: notebook.train(tiny, "data.classes=0"), "classes is 0"),
+        (lambda: notebook.sweep(write_sweep(tmp_path), "model.norm=gn"), "is an axis of this sweep"),
+    ):
+        with pytest.raises(Failed) as raised:
+            call()
+        (line,) = raised.value._render_traceback_()
+        assert line.startswith("error: ") and words in line and "\n" not in line
+
+
+def test_any_command(tmp_path, capfd):
+    tool = tmp_path / "tool.py"
+    tool.write_text("import sys\nprint(sys.argv[1:])\nsys.exit(sys.argv[1] == 'bad' and 'error: too bad')\n")
+    notebook.run(tool, "-c", tmp_path)
+    assert capfd.readouterr().out == f"['-c', '{tmp_path}']\n"
+    with pytest.raises(Failed, match="^error: too bad$"):
+        notebook.run(tool, "bad")
+    assert capfd.readouterr().out == "['bad']\n", "the error is to be shown once"
+    tool.write_text("print('before')\n1 / 0\n")
+    with pytest.raises(Failed, match="ended with status 1"):
+        notebook.run(tool)
+    assert "ZeroDivisionError" in capfd.readouterr().out, "a bug keeps its traceback"
