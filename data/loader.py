@@ -1,6 +1,7 @@
 """The seeded loader: which images make up step s of epoch e, and how they come, in this process or from workers."""
 
 import ctypes
+import gc
 import logging
 import math
 import shutil
@@ -64,7 +65,7 @@ class Loader:
 
         reader = paddle.io.DataLoader(
             steps, batch_size=None, num_workers=self.processes, prefetch_factor=PREFETCH, places=paddle.CPUPlace(),
-            use_shared_memory=self._shared_memory_suffices(), use_buffer_reader=False, worker_init_fn=_end_with_parent,
+            use_shared_memory=self._shared_memory_suffices(), use_buffer_reader=False, worker_init_fn=_begin_worker,
         )
         with global_state_kept():  # Paddle draws its workers' seeds from np.random
             messages = iter(reader)
@@ -98,12 +99,14 @@ class Loader:
         return free >= wanted
 
 
-def _end_with_parent(_worker):
-    """In a worker process: be killed when the process that reads is, however it ends.
+def _begin_worker(_worker):
+    """What a worker process does first: keep its hands off what it inherited, and be killed with the one that reads.
 
-    Paddle's workers look whether it still lives only between one piece of work and the next, and wait for that without
-    end: their queue.get(5.0) takes the seconds for `block`. A run that was killed would leave them for ever.
+    Collecting an earlier epoch's iterator here would wait for ever: its queue waits for threads of the parent's.
+    And Paddle's workers look whether the parent still lives only between one piece of work and the next, and wait for
+    that without end (their queue.get(5.0) takes the seconds for `block`): a killed run would leave them.
     """
+    gc.freeze()
     if PRCTL:
         PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -205,6 +205,26 @@ def test_small_shared_memory_is_noticed_and_done_without(images, monkeypatch, ca
     assert len(warnings) == 1 and warnings[0].startswith("/dev/shm has 0 MB free, 1 worker processes want 1 MB")
 
 
+def test_worker_processes_leave_alone_what_they_inherited(tmp_path):
+    """Such as an earlier epoch's iterator, whose queue waits for threads that a forked process has not."""
+
+    class Inherited:
+        def __init__(self):
+            self.own = self  # only the garbage collector will find it
+            self.born_in = os.getpid()
+
+        def __del__(self):
+            if os.getpid() != self.born_in:
+                (tmp_path / "collected").touch()
+
+    dataset = Numbers(8, in_memory=False)
+    prepare = dataset.batch
+    dataset.batch = lambda indices, **rest: (gc.collect(), prepare(indices, **rest))[1]
+    Inherited()
+    assert len(list(Loader(dataset, 4, seed=0, train=True, processes=1).epoch(0))) == 2
+    assert not (tmp_path / "collected").exists()
+
+
 PREPARES_AND_WAITS = """
 import sys, time
 sys.path[:0] = [{root!r}, {tests!r}]
