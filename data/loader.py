@@ -65,10 +65,16 @@ class Loader:
 
         reader = paddle.io.DataLoader(
             steps, batch_size=None, num_workers=self.processes, prefetch_factor=PREFETCH, places=paddle.CPUPlace(),
-            use_shared_memory=self._shared_memory_suffices(), use_buffer_reader=False, worker_init_fn=_begin_worker,
+            use_shared_memory=self._shared_memory_suffices(), use_buffer_reader=False, worker_init_fn=_end_with_parent,
         )
-        with global_state_kept():  # Paddle draws its workers' seeds from np.random
-            messages = iter(reader)
+        # What lies about here is not for the workers to collect: an earlier epoch's iterator would wait for ever in
+        # them, for its queue waits for threads that a forked process has not.
+        gc.freeze()
+        try:
+            with global_state_kept():  # Paddle draws its workers' seeds from np.random
+                messages = iter(reader)
+        finally:
+            gc.unfreeze()
         try:
             for message in messages:
                 if message["error"]:
@@ -99,14 +105,12 @@ class Loader:
         return free >= wanted
 
 
-def _begin_worker(_worker):
-    """What a worker process does first: keep its hands off what it inherited, and be killed with the one that reads.
+def _end_with_parent(_worker):
+    """In a worker process: be killed when the process that reads is, however it ends.
 
-    Collecting an earlier epoch's iterator here would wait for ever: its queue waits for threads of the parent's.
-    And Paddle's workers look whether the parent still lives only between one piece of work and the next, and wait for
-    that without end (their queue.get(5.0) takes the seconds for `block`): a killed run would leave them.
+    Paddle's workers look whether it still lives only between one piece of work and the next, and wait for that without
+    end: their queue.get(5.0) takes the seconds for `block`. A run that was killed would leave them for ever.
     """
-    gc.freeze()
     if PRCTL:
         PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
 

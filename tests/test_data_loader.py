@@ -220,8 +220,12 @@ def test_worker_processes_leave_alone_what_they_inherited(tmp_path):
     dataset = Numbers(8, in_memory=False)
     prepare = dataset.batch
     dataset.batch = lambda indices, **rest: (gc.collect(), prepare(indices, **rest))[1]
-    Inherited()
-    assert len(list(Loader(dataset, 4, seed=0, train=True, processes=1).epoch(0))) == 2
+    gc.disable()  # or it would be gone before the worker is there
+    try:
+        Inherited()
+        assert len(list(Loader(dataset, 4, seed=0, train=True, processes=1).epoch(0))) == 2
+    finally:
+        gc.enable()
     assert not (tmp_path / "collected").exists()
 
 
