@@ -11,8 +11,7 @@ PLAIN = "plain"
 
 def figure_convolutions(sweep: SweepResults):
     """A row for each kind of convolution, a dot for each seed, a panel for each other setting -> (Figure, caption)."""
-    panels = _panels(sweep)
-    kinds = list(dict.fromkeys(kind for panel in panels.values() for kind in panel))
+    panels, kinds = _panels(sweep)
     figure, sheets = sheet(
         "Validation error by kind of convolution", subtitle(sweep, sweep.settings, statistic=True), list(panels),
         left=0.25 + LETTER * max(map(len, kinds)), sharex=False,
@@ -44,8 +43,7 @@ def figure_convolutions(sweep: SweepResults):
 
 def table_convolutions(sweep: SweepResults):
     """Each kind with what it costs, and its error beside the plain one's -> ([table], caption)."""
-    panels = _panels(sweep)
-    kinds = list(dict.fromkeys(kind for panel in panels.values() for kind in panel))
+    panels, kinds = _panels(sweep)
     errors = [heading for name in panels for heading in (f"{name}, %", f"− {PLAIN}")]
     rows = [["", "parameters", "multiply-adds", "ms a step", *errors]]
     for kind in kinds:
@@ -63,13 +61,13 @@ def table_convolutions(sweep: SweepResults):
     )
 
 
-def _panels(sweep) -> dict[str, dict[str, Setting]]:
-    """By what a setting is besides its convolutions, in words: kind of convolution -> setting."""
+def _panels(sweep) -> tuple[dict[str, dict[str, Setting]], list[str]]:
+    """({what a setting is besides its convolutions, in words: {kind: setting}}, all kinds, plain first)."""
     without = [*CONVOLUTION, *([] if sweep.varied(NORM) else [NORM])]
     panels = {}
     for setting in sorted(sweep.settings, key=lambda setting: sweep.convolution(setting) != PLAIN):
         panels.setdefault(sweep.label(setting, without) or "error", {})[sweep.convolution(setting)] = setting
-    return panels
+    return panels, list(dict.fromkeys(kind for panel in panels.values() for kind in panel))
 
 
 def _millions(runs, column):

@@ -130,7 +130,8 @@ def recipe(sweep: SweepResults) -> str:
     }
     falls = [kinds[name] for name in _values(sweep, "schedule.name") if name in kinds]
     rate += f" and {listed(falls, 'or')}" if falls else ""
-    branches = bool(_values(sweep, "optimizer.offset_lr_multiplier")) and set(sweep.values(DEFORMABLE)) - {"[]"}
+    deformable = any(stages not in (None, [], "[]") for stages in sweep.values(DEFORMABLE))
+    branches = deformable and _values(sweep, "optimizer.offset_lr_multiplier")
     offsets = f"Offset branches learn at {said('optimizer.offset_lr_multiplier')} of the rate" if branches else ""
     clipped = f"Gradients are clipped to a norm of {said('optimizer.clip_norm')}" if has("optimizer.clip_norm") else ""
     counts = _column(sweep.runs, "norm_groups")

@@ -340,6 +340,15 @@ def test_values_keep_their_types(make_sweep):
     assert "(8 workers, rate in proportion to the step or the same rate for all)" in text
 
 
+@pytest.mark.parametrize("stages, said", [(["c5"], True), ([], False)])
+def test_the_recipe_tells_the_rate_of_offset_branches_where_there_are_some(make_sweep, stages, said):
+    config = CONFIG | {"model": CONFIG["model"] | {"deformable_stages": stages},
+                       "optimizer": CONFIG["optimizer"] | {"offset_lr_multiplier": 0.1}}
+    folder = make_sweep({NORM: ["bn", "gn"]}, ["table_1"], config=config)
+    write_report(folder)
+    assert ("Offset branches learn at 0.1 of the rate." in (folder / "report.md").read_text()) == said
+
+
 def test_table_1(make_sweep):
     errors = {"bn": 0.1, "ln": 0.12, "in": 0.15, "gn": 0.11}
     folder = make_sweep({NORM: ["gn", "in", "ln", "bn"]}, error=lambda values: errors[values[NORM]])
