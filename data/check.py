@@ -20,8 +20,6 @@ from data.warped import WarpedDataset
 
 BLOCK = 256  # pictures that are given to the threads at a time
 LEVELS = np.arange(256) / 255
-ORIENTATION, TURNED = 0x0112, range(2, 9)  # of EXIF; 1 is upright, 0 is found where nothing is known
-WIDE = ("I;16", "I;16B", "I;16L", "I", "F")  # Pillow's modes of more than 8 bits a channel
 OTHER_PICTURES = (".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".tif", ".tiff")  # which image_folder passes over
 
 
@@ -31,8 +29,7 @@ class Survey:
 
     indices int64 [M]; fingerprints uint64 [M], the same for the same size and pixels as training reads them, whatever
     the file's format; sizes int32 [M, 2], width and height; mean and deviation [C] in units of the full range, each
-    picture counting the same; modes, how many by Pillow's mode of the file. Lists of indices: turned, by an EXIF
-    orientation other than upright, and wide, of more than 8 bits a channel. broken, (index, path and what is wrong).
+    picture counting the same; modes, how many by Pillow's mode of the file; broken, (index, path and what is wrong).
     """
 
     opened: int
@@ -42,8 +39,6 @@ class Survey:
     mean: np.ndarray
     deviation: np.ndarray
     modes: Counter = field(default_factory=Counter)
-    turned: list = field(default_factory=list)
-    wide: list = field(default_factory=list)
     broken: list = field(default_factory=list)
 
 
@@ -70,8 +65,6 @@ def survey(dataset, *, limit: int | None = None, threads=1, advance: Callable | 
                     continue
                 result.indices[done], result.fingerprints[done], result.sizes[done] = index, look.fingerprint, look.size
                 result.modes[look.mode] += 1
-                result.turned += [int(index)] * look.turned
-                result.wide += [int(index)] * (look.mode in WIDE)
                 means += look.mean
                 squares += look.mean**2
                 variances += look.variance
@@ -135,7 +128,6 @@ class _Look(NamedTuple):
     mean: np.ndarray
     variance: np.ndarray
     mode: str
-    turned: bool
 
 
 def _look(dataset, index):
@@ -150,15 +142,10 @@ def _look(dataset, index):
     mean = shares @ LEVELS
     variance = (shares * (LEVELS - mean[:, None]) ** 2).sum(axis=1)
     path = path_of(dataset, index)
-    mode, turned = _file_kind(path) if path else (picture.mode, False)
-    return _Look(int.from_bytes(pixels.digest(), "little"), picture.size, mean, variance, mode, turned)
+    mode = _file_mode(path) if path else picture.mode
+    return _Look(int.from_bytes(pixels.digest(), "little"), picture.size, mean, variance, mode)
 
 
-def _file_kind(path):
-    """Pillow's mode of a file that can be read, and whether EXIF says that it is to be turned."""
+def _file_mode(path):
     with Image.open(path) as file:  # the header only
-        try:
-            turned = "exif" in file.info and file.getexif().get(ORIENTATION) in TURNED
-        except Exception:  # damaged EXIF ends in errors of many kinds, and the picture is none the worse
-            turned = False
-        return file.mode, turned
+        return file.mode

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data.errors import DataError
 from data.normalise import normalise
@@ -50,12 +50,27 @@ class Preparation:
 
 
 def read_picture(path):
-    """Decode an image file into an RGB PIL picture; DataError with the path where that cannot be done."""
+    """Decode an image file into an upright RGB PIL picture; DataError with the path where that cannot be done."""
     try:
         with Image.open(path) as picture:
+            picture = _upright(picture)
+            if picture.mode.startswith("I"):  # 16 bits of grey: convert() would make all above 255 white
+                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
             return picture.convert("RGB")
     except FileNotFoundError:
         raise DataError(f"{path}: no such image") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: cannot be read as an image") from None
     except Exception as error:  # Pillow's decoders fail on damaged files with errors of many kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: cannot be read as an image: {reason}") from error
+
+
+def _upright(picture):
+    """As its EXIF orientation says, which phones and cameras write instead of turning the pixels."""
+    if "exif" not in picture.info:
+        return picture
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # damaged EXIF ends in errors of many kinds, and the picture is none the worse
+        return picture

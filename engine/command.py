@@ -1,6 +1,8 @@
 """What all commands share: -c and -o, and how a command ends."""
 
 import argparse
+import os
+import select
 import signal
 import sys
 
@@ -24,10 +26,17 @@ def config_parser(description, *, weights=False):
 def command(main):
     """Run a command's `main` and turn the ends that are no bugs into one line and a status.
 
-    Bad input is 2, a diverged training 1, SIGTERM 143, Ctrl-C 130; a bug keeps its traceback.
+    Bad input is 2, a diverged training 1, SIGTERM 143, Ctrl-C 130, nobody left to read what is printed (`| head`)
+    141; a bug keeps its traceback.
     """
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if _is_read(sys.stdout):  # it was another pipe
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at the end
+        sys.exit(128 + signal.SIGPIPE)
     except (InputError, DataError, NativeError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -40,3 +49,9 @@ def command(main):
     except KeyboardInterrupt:
         print("stopped by SIGINT", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+
+
+def _is_read(stream):
+    poll = select.poll()
+    poll.register(stream, 0)  # errors are told unasked
+    return not poll.poll(0)

@@ -40,9 +40,6 @@ def _unreadable(config, datasets, surveys):
         skipped = config.data.on_corrupt_image == "skip"  # only files break
         text = "skipped in training" if skipped else "training would stop: delete them, or data.on_corrupt_image=skip"
         yield Finding("note" if skipped else "problem", f"{_many(len(broken), 'broken file')}; {text}", broken)
-    if wide := _names(datasets, [each.wide for each in surveys]):
-        text = f"{_many(len(wide), 'file')} with more than 8 bits a channel, whose values above 255 are read as white"
-        yield Finding("problem", f"{text}; store them with 8", wide)
 
 
 def _doubled(datasets, surveys):
@@ -85,9 +82,6 @@ def _peculiar(datasets, surveys):
     if resize_short and (huge := int((short_sides > HUGE * resize_short).sum())):
         text = f"over {HUGE} times as large as data.resize_short ({resize_short}); smaller copies are read much faster"
         yield Finding("note", f"{_many(huge, 'picture')} {text}")
-    if turned := _names(datasets, [each.turned for each in surveys]):
-        text = "with an EXIF orientation, which is not followed; turn the pixels where it matters"
-        yield Finding("note", f"{_many(len(turned), 'picture')} {text}", turned)
     if alpha := sum(each.modes[mode] for each in surveys for mode in ALPHA):
         text = "with an alpha channel, which is dropped: what was transparent shows the colour stored under it"
         yield Finding("note", f"{_many(alpha, 'picture')} {text}")
@@ -99,14 +93,6 @@ def _peculiar(datasets, surveys):
     if opened < images:
         text = "pictures were opened; among the others some can be broken or doubled"
         yield Finding("note", f"{opened:,} of {images:,} {text}")
-
-
-def _names(datasets, indices):
-    """Of the samples `indices` of each part."""
-    return tuple(
-        _sample_name(dataset, part, index)
-        for dataset, part, own in zip(datasets, PARTS, indices, strict=True) for index in own
-    )
 
 
 def _sample_name(dataset, part, index):

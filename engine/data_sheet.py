@@ -8,23 +8,17 @@ import numpy as np
 
 from data.check import stored_picture
 from engine.offset_figures import shown
-from engine.sheet import GREY, drawing_style, save_figure
+from engine.sheet import GREY, drawing_style, fonts_for_names, save_figure
 
 ROWS, EPOCHS = 8, 6
 WIDTH, LEFT, RIGHT, ABOVE, BELOW = 7.4, 1.1, 0.1, 0.8, 0.1  # inches
 GAP = 0.06  # between pictures, in widths of a picture
 LETTERS = 14  # of a class name on a line
-# Class names may be in any script; matplotlib's own font, which comes first, has no Chinese, Japanese or Korean.
-FONTS = (
-    "DejaVu Sans", "Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "SimHei",
-    "Microsoft YaHei", "PingFang SC", "Hiragino Sans GB", "Noto Sans CJK JP", "Droid Sans Fallback", "Arial Unicode MS",
-)
 
 
 def write_data_sheet(dataset, indices, seed, path: Path) -> Path:
     """Draw a few of the samples `indices`, evenly over the classes, into a PNG; returns its path."""
     from matplotlib.figure import Figure
-    from matplotlib.font_manager import fontManager
 
     chosen = choose_samples(dataset.labels, indices)
     _, height, width = dataset.image_shape
@@ -42,7 +36,6 @@ def write_data_sheet(dataset, indices, seed, path: Path) -> Path:
     tall = (WIDTH - LEFT - RIGHT) * mosaic.shape[0] / mosaic.shape[1]
     total = ABOVE + tall + BELOW
     said = "Left without augmentation, then as training shows them to the network in its first epochs."
-    fonts = [FONTS[0], *sorted({font.name for font in fontManager.ttflist}.intersection(FONTS[1:]), key=FONTS.index)]
     with drawing_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the label's number stands beside the name
         figure = Figure(figsize=(WIDTH, total))
@@ -51,7 +44,7 @@ def write_data_sheet(dataset, indices, seed, path: Path) -> Path:
         axis = figure.add_axes([LEFT / WIDTH, BELOW / total, 1 - (LEFT + RIGHT) / WIDTH, tall / total])
         axis.imshow(mosaic, aspect="auto")
         axis.set_xticks(lefts + width / 2, ["unchanged", *(f"epoch {n + 1}" for n in range(EPOCHS))], fontsize=8)
-        axis.set_yticks(tops + height / 2, names, fontsize=8, fontfamily=fonts)
+        axis.set_yticks(tops + height / 2, names, fontsize=8, fontfamily=fonts_for_names())
         axis.tick_params(length=0, labelbottom=False, labeltop=True)
         axis.grid(False)
         axis.spines[:].set_visible(False)

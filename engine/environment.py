@@ -82,6 +82,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="No ccache found")
     import paddle
 os.environ["OMP_NUM_THREADS"] = _threads
+warnings.filterwarnings("ignore", message="IProgress not found")  # without ipywidgets a notebook's bar is of letters
 
 from engine.errors import InputError  # noqa: E402
 from ops import native  # noqa: E402

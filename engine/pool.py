@@ -1,7 +1,6 @@
 """The runs of a sweep as processes of tools/train.py, some at a time, each on its own GPUs or CPU threads."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import paddle
 from engine.environment import ROOT, cores, on_gpu
 from engine.errors import InputError, Stopped
 from engine.folder import write_text
+from engine.lifeline import end_with_parent
 from engine.locks import hold, is_claimed
 from engine.sweep import Run, Sweep
 from engine.sweep_folder import CONSOLE_FILE, material_changes, state
@@ -191,7 +191,7 @@ class Pool:
                 command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
                 env={**os.environ, **job.slot.environment},
                 start_new_session=True,  # Ctrl-C is for the runner, which then stops its runs
-                preexec_fn=_end_with_parent if _libc else None,
+                preexec_fn=end_with_parent,
             )
 
     def _stop(self):
@@ -202,22 +202,6 @@ class Pool:
         for job in running:
             job.process.wait()
             self._let_go(job)
-
-
-def _find_libc():
-    try:
-        return ctypes.CDLL(None) if sys.platform == "linux" else None
-    except OSError:
-        return None
-
-
-_libc = _find_libc()
-
-
-def _end_with_parent():
-    """In the new process: be sent SIGTERM, which saves, if the runner is killed."""
-    pr_set_pdeathsig = 1
-    _libc.prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,21 @@ STYLE = {
     "axes.titlesize": 9, "axes.titleweight": "bold", "svg.hashsalt": "group normalization", "savefig.dpi": 200,
 }
 
+# Class names may be in any script; matplotlib's own font, which comes first, has no Chinese, Japanese or Korean.
+FONTS = (
+    STYLE["font.family"], "Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei",
+    "SimHei", "Microsoft YaHei", "PingFang SC", "Hiragino Sans GB", "Noto Sans CJK JP", "Droid Sans Fallback",
+    "Arial Unicode MS",
+)
+
+
+def fonts_for_names() -> list[str]:
+    """Families for the names of classes, in the order of choice: those of FONTS that are on this machine."""
+    from matplotlib.font_manager import fontManager
+
+    here = {font.name for font in fontManager.ttflist}
+    return [name for name in FONTS if name in here]
+
 
 @contextlib.contextmanager
 def drawing_style():

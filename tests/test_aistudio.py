@@ -209,6 +209,32 @@ def test_what_is_missing_goes_into_venv_and_never_before_the_numpy_of_the_paddle
     assert {path.name for path in home.iterdir()} == {"project"}
 
 
+def test_a_notebook_installs_what_is_missing_where_it_outlives_a_restart(bare, tmp_path):
+    home, python, project = bare
+    pip = importlib.util.find_spec("pip")
+    if pip is None:
+        pytest.skip("this Python has no pip")
+    (site,) = python.parent.parent.glob("lib/python*/site-packages")
+    (site / "pip").symlink_to(Path(pip.origin).parent)
+    wheel(tmp_path / "wheels", "rich", "98")
+    wheel(tmp_path / "wheels", "rich", "99", requires=["numpy>=2", "protobuf>=4"])
+    wheel(tmp_path / "wheels", "numpy", "2.1")
+    wheel(tmp_path / "wheels", "protobuf", "7.0")
+    (project / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks" / "aistudio.py", project / "notebooks")
+    external = home / "external-libraries"
+    before = state(python.parent.parent)
+    cell = f"from aistudio import keep_packages; keep_packages({str(home)!r}); import rich; print(rich.__file__)"
+    for wheels in ("wheels", "none the second time"):
+        env = environment(home, python, PIP_FIND_LINKS=str(tmp_path / wheels))
+        done = subprocess.run(
+            [python, "-c", cell], cwd=project / "notebooks", env=env, capture_output=True, text=True
+        )
+        assert done.stdout.strip() == str(external / "rich.py"), done.stderr
+    assert (external / "rich-98.dist-info").exists() and not (external / "numpy.py").exists()
+    assert state(python.parent.parent) == before
+
+
 def test_packages_in_external_libraries_serve_when_they_are_on_the_path(bare):
     home, python, project = bare
     for name, text in {"rich.py": "", **distribution("rich", "99")}.items():

@@ -1,4 +1,4 @@
-"""Image files: class folders, split or not, and lists, the paper's augmentation, the centre crop, corrupt images."""
+"""Image files: class folders, split or not, and lists, the paper's augmentation, corrupt images."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import DATASETS, DataError, Preparation
+from data import DATASETS, DataError
 from data.randomness import global_state_seeded
 from data.transforms import EIGENVALUES, EIGENVECTORS, MEAN, STD, TrainingTransform
 
@@ -216,27 +216,6 @@ def test_settings_out_of_range_are_named(tmp_path, setting, value):
         builder(class_folders(tmp_path), **{setting: value})
 
 
-def centre_crop(image_size, resize_short):
-    return Preparation(("a", "b"), (3, image_size, image_size), MEAN, STD, resize_short, "bicubic")
-
-
-def test_centre_crop_against_a_hand_made_picture():
-    # 40 x 20, resized by nothing (the short side is 20 already): a crop of 10 is columns 15-24, rows 5-14.
-    pixels = np.arange(20 * 40 * 3).reshape(20, 40, 3).astype(np.uint8)
-    image = centre_crop(10, resize_short=20)(Image.fromarray(pixels))
-    expected = pixels[5:15, 15:25].transpose(2, 0, 1) / 255
-    np.testing.assert_allclose(denormalised(image), expected, atol=1e-6)
-
-
-def test_validation_scales_the_short_side():
-    image = denormalised(centre_crop(16, resize_short=32)(picture(width=128, height=64)))
-    # 128 x 64 becomes 64 x 32; the crop of 16 covers x from 24 to 40 of 64 and y from 8 to 24 of 32.
-    for channel, axis, low, high in ((0, 1, 24 / 64, 40 / 64), (1, 0, 8 / 32, 24 / 32)):
-        line = image[channel].mean(axis=1 - axis)
-        step = 1 / (64 if axis else 32)
-        np.testing.assert_allclose(line[[0, -1]], [low + step / 2, high - step / 2], atol=0.01)
-
-
 def test_random_crop_keeps_to_area_and_aspect_and_mirrors():
     transform = TrainingTransform(32, min_area=0.08, flip=True, color_jitter=0.0, lighting=0.0)
     source = picture(width=120, height=90)
@@ -317,7 +296,7 @@ def test_truncated_jpeg_text_and_missing_file_are_named(tmp_path):
     picture(64, 64).save(tmp_path / "cut.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:-200])
     (tmp_path / "text.jpg").write_text("no image")
-    for name, complaint in (("cut", "truncated"), ("text", "cannot identify"), ("gone", "no such image")):
+    for name, complaint in (("cut", "truncated"), ("text", "cannot be read as an image"), ("gone", "no such image")):
         (tmp_path / "list.txt").write_text(f"{name}.jpg 0\n")
         train, _ = builder(tmp_path, train="list.txt", validation="list.txt")
         with pytest.raises(DataError, match=f"{name}.jpg.*{complaint}"):

@@ -12,7 +12,6 @@ from data.warped import Geometry, WarpedDataset, draw, random_geometry
 from engine.build import build_data
 from engine.config import load_config
 from engine.errors import InputError
-from engine.figures import annotated
 
 NO_WAVES = {"waves": np.zeros((1, 2)), "phases": np.zeros(1), "pushes": np.zeros((1, 2))}
 
@@ -200,9 +199,6 @@ def test_a_saved_picture_is_prepared_as_validation_sees_it():
     batch = validation.batch(np.array([11]), seed=0, epoch=0)
     picture = Image.fromarray(pixels_of(batch)[0, 0])
     np.testing.assert_array_equal(validation.preparation(picture), batch["image"][0])
-    probabilities = np.eye(10)[batch["label"][0]]
-    sheets = annotated([(batch["image"][0], batch["label"][0], probabilities)], validation)
-    assert sheets["eval/sample_0"].shape == (190, 160, 3)
 
 
 @pytest.mark.parametrize(

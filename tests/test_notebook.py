@@ -2,13 +2,17 @@
 
 import csv
 import json
+import subprocess
+import sys
+import time
 
 import pytest
+from conftest import ROOT, write_sweep
 from IPython.display import Image
 
 from engine import notebook, notebook_view
+from engine.locks import is_claimed
 from engine.notebook import Failed
-from tests.conftest import write_sweep
 
 
 @pytest.fixture
@@ -58,6 +62,24 @@ def test_an_interrupted_cell_saves_and_the_same_cell_goes_on(tiny, shown, monkey
 
     with pytest.raises(Failed, match=r"^error: .*its run has seed: 0, this config 1; choose -o name=\.\.\.$"):
         notebook.train(tiny, "schedule.epochs=12", "seed=1")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing tells a process there that its parent is gone")
+def test_a_killed_kernel_leaves_no_training_behind(tiny):
+    code = f"from engine import notebook; notebook.train({str(tiny)!r}, 'schedule.epochs=500')"
+    kernel = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
+    folder, until = tiny.parent / "output" / "tiny", time.monotonic() + 60
+    try:
+        while not (folder / "latest.pdstates").exists():
+            assert kernel.poll() is None and time.monotonic() < until
+            time.sleep(0.05)
+        assert is_claimed(folder)
+    finally:
+        kernel.kill()
+        kernel.wait()
+    while is_claimed(folder):
+        assert time.monotonic() < until, "it trains on"
+        time.sleep(0.05)
 
 
 def test_a_sweep(tmp_path, shown, capsys):

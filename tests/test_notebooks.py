@@ -11,8 +11,7 @@ from pathlib import Path
 import nbclient
 import nbformat
 import pytest
-
-from tests.conftest import ROOT
+from conftest import ROOT
 
 NOTEBOOKS = ["group_norm", "deformable_convolution"]
 SECONDS_FOR_A_CELL = 1200  # on a busy machine; each notebook takes two minutes on two quiet cores

@@ -1,0 +1,33 @@
+"""How a command ends; the statuses of bad input and signals are in the tests of the tools."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+COMMAND = """
+import os, sys
+from engine.command import command
+
+def main():
+    {body}
+
+command(main)
+"""
+
+
+@pytest.mark.parametrize("body", ["print('a line')", "print('many lines\\n' * 10**6)"])
+def test_nobody_is_left_to_read(body):
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND.format(body=body)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+
+
+def test_another_broken_pipe_is_a_bug():
+    body = "read, write = os.pipe(); os.close(read); os.write(write, b'x')"
+    done = subprocess.run([sys.executable, "-c", COMMAND.format(body=body)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "BrokenPipeError" in done.stderr and "Traceback" in done.stderr
