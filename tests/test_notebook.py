@@ -66,7 +66,7 @@ def test_an_interrupted_cell_saves_and_the_same_cell_goes_on(tiny, shown, monkey
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nothing tells a process there that its parent is gone")
 def test_a_killed_kernel_leaves_no_training_behind(tiny):
-    code = f"from engine import notebook; notebook.train({str(tiny)!r}, 'schedule.epochs=500')"
+    code = f"from engine import notebook; notebook.train({str(tiny)!r}, 'schedule.epochs=5000')"
     kernel = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
     folder, until = tiny.parent / "output" / "tiny", time.monotonic() + 60
     try:
