@@ -112,7 +112,8 @@ class View:
         """How many runs are done, and how long the rest takes."""
         done = sum(job.state in ("finished", "failed") for job in self.jobs)
         left = self.seconds_left()
-        return f"{done} of {len(self.jobs)}" + ("" if left is None else f", about {duration(left)} left")
+        done_of = f"{done} of {len(self.jobs)}"
+        return done_of if left is None or done == len(self.jobs) else f"{done_of}, about {duration(left)} left"
 
     def seconds_left(self):
         """By the work done since the beginning and that to come; None where there is no telling yet."""
