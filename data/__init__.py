@@ -18,6 +18,7 @@ from data.cifar import cifar10, cifar100
 from data.errors import DataError
 from data.idx import fashion_mnist
 from data.image_folder import image_folder
+from data.layout import picture_files
 from data.loader import Loader
 from data.pickles import read_pickle
 from data.preparation import PICTURE_ENDINGS, Preparation, read_picture
@@ -34,6 +35,6 @@ DATASETS = {
 }
 
 __all__ = [
-    "DATASETS", "PICTURE_ENDINGS", "DataError", "Loader", "Preparation", "find_archives", "read_pickle", "read_picture",
-    "unpack",
+    "DATASETS", "PICTURE_ENDINGS", "DataError", "Loader", "Preparation", "find_archives", "picture_files",
+    "read_pickle", "read_picture", "unpack",
 ]

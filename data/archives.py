@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import os
 import shutil
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from tqdm.auto import tqdm
 
 from data.errors import DataError
-from data.layout import is_visible
+from data.layout import VALIDATION, is_visible
 from data.preparation import PICTURE_ENDINGS
 from data.sources import SOURCES
 
@@ -21,6 +22,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+SPLITS = ("train", "test", *VALIDATION)
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 # What its reader takes as it is: cifar-10-python.tar.gz, train-images-idx3-ubyte.gz …
 PUBLISHED = {address.rsplit("/", 1)[1] for files in SOURCES.values() for address, _ in files}
@@ -57,7 +59,7 @@ def unpack(root, cache: Path) -> Path:
     archives = find_archives(root)
     files = list(filter(Path.is_file, _visible(root))) if root.is_dir() else archives
     place = cache / f"{root.name}-{_digest(root)}"
-    folder = place / _digest([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+    folder = place / _digest([(file.name, _version(file) if file in archives else None) for file in files])
     try:
         place.mkdir(parents=True, exist_ok=True)
         if not folder.exists():
@@ -83,15 +85,23 @@ def _is_archive(path):
     return path.name.lower().endswith(ENDINGS) and path.is_file()
 
 
+def _version(file):
+    return file.stat().st_size, file.stat().st_mtime_ns
+
+
 def _digest(value):
     return hashlib.sha256(repr(value).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def _with_the_data(folder):
     """The folder, or that in it in which all lies."""
-    while len(entries := _visible(folder)) == 1 and entries[0].is_dir():
+    while len(entries := [path for path in _visible(folder) if not _is_about(path)]) == 1 and entries[0].is_dir():
         (folder,) = entries
     return folder
+
+
+def _is_about(path):
+    return path.is_file() and path.name.lower().startswith(("readme", "license", "desktop.ini", "thumbs.db"))
 
 
 def _wait_for_turn(lock, root):
@@ -115,9 +125,11 @@ def _fill(folder, archives, others):
     try:
         _check_room(archives, unfinished)
         print(f"Unpacking {', '.join(map(str, archives))} into {folder}", file=sys.stderr, flush=True)
+        alone = len(archives) == 1
+        tops = {path: set() if alone else _tops(path) for path in archives}
+        _check_apart(tops, [file for file in others if not _is_about(file)])
         for path in archives:
-            alone = len(archives) == 1
-            into = unfinished if alone or _has_one_top(path) else unfinished / _stem(path)
+            into = unfinished if alone or len(tops[path]) == 1 else unfinished / _stem(path)
             _extract(path, into, overwrite=alone)
         for file in others:
             if not (unfinished / file.name).exists():
@@ -143,10 +155,21 @@ def _unpacked_bytes(path):
     return path.stat().st_size  # how much a compressed tar holds is known at its end only; pictures hardly shrink
 
 
-def _has_one_top(path):
+def _tops(path):
     with _opened(path) as archive:
         names = archive.namelist() if isinstance(archive, zipfile.ZipFile) else archive.getnames()
-    return len({top for name in names for top in PurePosixPath(name).parts[:1] if is_visible(top)}) == 1
+    return {top for name in names for top in PurePosixPath(name).parts[:1] if is_visible(top)}
+
+
+def _check_apart(tops, others):
+    """Parts of one folder come together, but not those of train and test; where there are lists, they tell."""
+    splits = [path for path in tops if _stem(path).lower() in SPLITS and len(tops[path]) == 1]
+    for first, second in itertools.combinations(splits, 2):
+        if tops[first] == tops[second] and not others:
+            raise DataError(
+                f"{first}: and {second.name} both hold the folder {min(tops[first])}, in which they would be mixed; "
+                f"unpack them by hand, or data.root={first} holds out a share of it"
+            )
 
 
 def _stem(path):

@@ -90,7 +90,7 @@ def _sets(layout, root, train_images, validation_images, crop_padding, flip):
 
 def _read(layout, root):
     """Path of the archive or folder, and file name -> what its pickle holds."""
-    root = Path(root or DOWNLOADS / layout.name)
+    root = Path(root or DOWNLOADS / layout.name).expanduser()
     advice = f"wanted {layout.packed} or {layout.unpacked}; `python tools/fetch_data.py {layout.name}` fetches it"
     path = next((path for path in (root / layout.unpacked, root / layout.packed, root) if path.exists()), None)
     if path is None:

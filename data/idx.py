@@ -94,7 +94,7 @@ def _folder(root):
     if root is None:
         return EMBEDDED
     if root != "full":
-        return Path(root)
+        return Path(root).expanduser()
     places = [DOWNLOADS / "fashion_mnist", DEBIAN]
     for place in places:
         if all(_find(place, name) for split in ("train", "t10k") for name in _names(split)):

@@ -53,7 +53,10 @@ def image_folder(
     _check_settings(validation_share, image_size, resize_short, min_area, color_jitter, lighting)
     from data.transforms import INTERPOLATION, MEAN, STD, TrainingTransform  # here, for it loads Paddle
 
-    classes, *parts = find_parts(root, train, validation, validation_share, split_seed)
+    try:
+        classes, *parts = find_parts(root, train, validation, validation_share, split_seed)
+    except OSError as error:  # a folder that may not be read, lost+found for one
+        raise DataError(f"{error.filename}: {error.strerror}") from error
     preparation = Preparation(classes, (3, image_size, image_size), MEAN, STD, resize_short, INTERPOLATION)
     augmentation = TrainingTransform(image_size, min_area, flip, color_jitter, lighting)
     train_part, validation_part = parts

@@ -99,6 +99,10 @@ def _class_names(root, train):
         names = _visible_folders(root / train)
         if not names:
             raise DataError(f"{root / train}: holds no class folders; wanted one folder of images for each class")
+        if len(names) == 1:
+            inner = f"{train}/{names[0]}"
+            advice = f"; try data.train={inner} and data.validation likewise" if _visible_folders(root / inner) else ""
+            raise DataError(f"{root / train}: holds one class folder only, {names[0]}; wanted two or more{advice}")
         return names
     if (root / "classes.txt").is_file():
         return [line.strip() for _, line in _lines(root / "classes.txt")]
@@ -135,7 +139,7 @@ def _files_and_labels(root, split, classes):
         )
     files, labels = [], []
     for label, name in enumerate(classes):
-        found = _image_files(path / name)
+        found = picture_files(path / name)
         if not found:
             raise DataError(f"{path / name}: empty class folder; wanted images ({' '.join(PICTURE_ENDINGS)})")
         files += found
@@ -144,12 +148,21 @@ def _files_and_labels(root, split, classes):
 
 
 def _visible_folders(path):
-    return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and is_visible(entry.name))
+    names = sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and is_visible(entry.name))
+    for name in names:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are no UTF-8: no file could hold it
+            raise DataError(f"{path}: folder {os.fsencode(name)!r}: its name is no UTF-8 text; rename it (convmv, say)")
+    return names
 
 
-def _image_files(folder):
+def picture_files(folder) -> list[str]:
+    """Paths of the pictures below a folder, sorted; what is hidden is passed over, what may not be read is a DataError."""
+
+    def refuse(error):
+        raise DataError(f"{error.filename}: {error.strerror}") from error
+
     found = []
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = filter(is_visible, folders)
         found += [os.path.join(parent, name) for name in filter(_is_picture, names)]
     return sorted(found)
@@ -182,7 +195,7 @@ def _read_list(path):
 def _lines(path):
     """(number from 1, text) of the lines of a text file that are not blank."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows puts a mark before it
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; wanted a folder of class folders or a list of `path label`") from error
     except (OSError, UnicodeDecodeError) as error:

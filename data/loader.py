@@ -4,6 +4,8 @@ import ctypes
 import gc
 import logging
 import math
+import multiprocessing
+import os
 import shutil
 import signal
 import traceback
@@ -113,6 +115,8 @@ def _end_with_parent(_worker):
     """
     if PRCTL:
         PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != multiprocessing.parent_process().pid:  # it was killed before this was asked for
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Steps:

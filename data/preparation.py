@@ -53,6 +53,7 @@ def read_picture(path):
     """Decode an image file into an upright RGB PIL picture; DataError with the path where that cannot be done."""
     try:
         with Image.open(path) as picture:
+            picture.load()  # here: _upright forgives, and what is damaged decodes at a second try
             picture = _upright(picture)
             if picture.mode.startswith("I"):  # 16 bits of grey: convert() would make all above 255 white
                 picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))

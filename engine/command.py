@@ -29,6 +29,7 @@ def command(main):
     Bad input is 2, a diverged training 1, SIGTERM 143, Ctrl-C 130, nobody left to read what is printed (`| head`)
     141; a bug keeps its traceback.
     """
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files and classes may be in any script, or in none
     try:
         main()
         sys.stdout.flush()

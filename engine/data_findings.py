@@ -24,7 +24,7 @@ class Finding(NamedTuple):
 
 
 def findings(config: Config, datasets, surveys) -> Iterator[Finding]:
-    """All that there is to say of (training, validation) and the Survey of each, problems first."""
+    """All that there is to say of (training, validation) and the Survey of each, the gravest first."""
     yield from _unreadable(config, datasets, surveys)
     yield from _doubled(datasets, surveys)
     images, step = len(datasets[0]), config.batch.images_per_step

@@ -57,8 +57,16 @@ def describe_data(config: Config, datasets, surveys) -> dict:
                 constants.std, strict=True,
             )
         ],
-        "findings": [{**found._asdict(), "items": list(found.items)} for found in findings(config, datasets, surveys)],
+        "findings": [
+            {"kind": found.kind, "text": found.text, "items": [_written(item) for item in found.items]}
+            for found in findings(config, datasets, surveys)
+        ],
     }
+
+
+def _written(item):
+    """A file's name may be bytes that are no UTF-8, GBK for one."""
+    return item.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def report_text(report: dict, longest: int | None = None, where="") -> str:

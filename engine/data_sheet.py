@@ -31,7 +31,9 @@ def write_data_sheet(dataset, indices, seed, path: Path) -> Path:
         for image, left in zip(images, lefts, strict=True):
             mosaic[top : top + height, left : left + width] = shown(image, dataset.preparation)
         label = int(dataset.labels[index])
-        names.append(textwrap.fill(f"{label} {dataset.classes[label]}", LETTERS).replace("$", r"\$"))
+        name = f"{label} {dataset.classes[label]}"
+        letters = LETTERS if name.isascii() else LETTERS // 2  # Chinese ones are twice as wide
+        names.append(textwrap.fill(name, letters).replace("$", r"\$"))
 
     tall = (WIDTH - LEFT - RIGHT) * mosaic.shape[0] / mosaic.shape[1]
     total = ABOVE + tall + BELOW

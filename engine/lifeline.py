@@ -1,7 +1,9 @@
 """Started processes that do not outlive the one that started them."""
 
 import ctypes
+import os
 import signal
+from collections.abc import Callable
 
 PR_SET_PDEATHSIG = 1
 try:
@@ -10,7 +12,14 @@ except (OSError, TypeError, AttributeError):  # elsewhere than on Linux
     PRCTL = None
 
 
-def end_with_parent():
-    """For `preexec_fn`: have the new process sent SIGTERM, at which a run saves, when its parent is killed."""
-    if PRCTL:
-        PRCTL(PR_SET_PDEATHSIG, signal.SIGTERM)
+def lifeline() -> Callable[[], None]:
+    """What to give as `preexec_fn`: the new process is sent SIGTERM, at which a run saves, when this one is killed."""
+    parent = os.getpid()
+
+    def hold():
+        if PRCTL:
+            PRCTL(PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:  # it was killed before this was asked for
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    return hold

@@ -14,7 +14,7 @@ import paddle
 from engine.environment import ROOT, cores, on_gpu
 from engine.errors import InputError, Stopped
 from engine.folder import write_text
-from engine.lifeline import end_with_parent
+from engine.lifeline import lifeline
 from engine.locks import hold, is_claimed
 from engine.sweep import Run, Sweep
 from engine.sweep_folder import CONSOLE_FILE, material_changes, state
@@ -191,7 +191,7 @@ class Pool:
                 command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
                 env={**os.environ, **job.slot.environment},
                 start_new_session=True,  # Ctrl-C is for the runner, which then stops its runs
-                preexec_fn=end_with_parent,
+                preexec_fn=lifeline(),
             )
 
     def _stop(self):

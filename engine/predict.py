@@ -6,7 +6,7 @@ import numpy as np
 import paddle
 from paddle.nn import functional as F
 
-from data import PICTURE_ENDINGS, read_picture
+from data import PICTURE_ENDINGS, picture_files, read_picture
 from engine.errors import InputError
 
 
@@ -15,7 +15,7 @@ def find_pictures(paths):
     found = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURE_ENDINGS)
+            inside = [Path(file) for file in picture_files(path)]
             if not inside:
                 raise InputError(f"{path}: no pictures in this folder; looked for {', '.join(sorted(PICTURE_ENDINGS))}")
             found += inside

@@ -34,7 +34,8 @@ def keep_packages(home: str | Path) -> None:
         constraints = external / "constraints.txt"  # pip -t copies dependencies even where they are there already
         constraints.write_text("".join(_same_major(name) for name in ("numpy", "protobuf")), encoding="utf-8")
         pip = [sys.executable, "-m", "pip", "install", "-q", "--upgrade", "-t", external, "-c", constraints]
-        subprocess.run([*pip, *missing], check=True)
+        environment = {**os.environ, "PIP_USER": "0"}  # --user, where a pip.conf asks for it, and -t exclude each other
+        subprocess.run([*pip, *missing], check=True, env=environment)
         importlib.invalidate_caches()
 
 

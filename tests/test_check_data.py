@@ -188,7 +188,7 @@ def test_samples_come_from_all_classes():
     assert len(set(many[choose_samples(many, np.arange(200))])) == 8
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error:Glyph")
 @pytest.mark.parametrize("name", ["synthetic", "warped_fashion_mnist", "image_folder"])
 def test_the_sheet_shows_what_the_network_sees(tmp_path, name, monkeypatch):
     settings = {

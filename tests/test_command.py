@@ -23,7 +23,7 @@ def test_nobody_is_left_to_read(body):
         [sys.executable, "-c", COMMAND.format(body=body)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     process.stdout.close()
-    assert process.stderr.read() == b""
+    assert b"BrokenPipe" not in process.stderr.read()  # Paddle may have words of its own
     assert process.wait() == 141
 
 

@@ -115,6 +115,24 @@ def test_several_archives_and_a_list_beside_them(tmp_path):
     assert files_below(tmp_path / "cache") == []
 
 
+def test_pictures_of_train_and_test_are_not_mixed(tmp_path):
+    for split in ("train", "test"):
+        write(tmp_path / "data" / f"{split}.zip", {f"pets/cat/{split}.png": b"", f"pets/dog/{split}.png": b""})
+    with pytest.raises(DataError, match="test.zip: and train.zip both hold the folder pets, .* mixed"):
+        unpack(tmp_path / "data", tmp_path / "cache")
+    (tmp_path / "data" / "train_list.txt").write_text("pets/cat/train.png 0\n")  # which tells them apart
+    assert len(files_below(unpack(tmp_path / "data", tmp_path / "cache") / "pets")) == 4
+
+
+def test_what_lies_beside_the_data(tmp_path):
+    path = write(tmp_path / "data" / "pets.zip", pets("pets/") | {"README.txt": b"", "LICENSE": b""})
+    assert unpack(path, tmp_path / "cache").name == "pets"
+    (tmp_path / "data" / "train.log").write_text("one line")
+    folder = unpack(path.parent, tmp_path / "cache")
+    (tmp_path / "data" / "train.log").write_text("one line more")
+    assert unpack(path.parent, tmp_path / "cache") == folder  # somebody may be reading it
+
+
 class Foreign(zipfile.ZipInfo):
     """A member whose name is written as it is, with no flag that says what encoding that is."""
 

@@ -76,7 +76,7 @@ def test_lists_with_spaces_tabs_and_names(tmp_path):
         "tench, Tinca tinca",
         "goldfish",
     )
-    (tmp_path / "classes.txt").write_text("one\ntwo\nthree\n")
+    (tmp_path / "classes.txt").write_text("one\ntwo\nthree\n", encoding="utf-8-sig")  # as Windows' Notepad does
     assert builder(tmp_path, train="train_list.txt", validation="val_list.txt")[0].classes == ("one", "two", "three")
 
 
@@ -120,6 +120,35 @@ def test_wrong_folders_are_named(tmp_path):
     (tmp_path / "val" / "horse").rmdir()
     picture(30, 30).save(tmp_path / "train" / "horse" / "0.png")
     with pytest.raises(DataError, match="val: lacks a folder for class 'horse'"):
+        builder(tmp_path)
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    def scandir(path, scan=os.scandir):
+        if Path(path).name == "dog":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    class_folders(tmp_path)
+    with pytest.raises(DataError, match="dog: Permission denied"):
+        builder(tmp_path)
+
+
+def test_one_class_is_no_task(tmp_path):
+    class_folders(tmp_path / "a", names=("cat",))
+    with pytest.raises(DataError, match="train: holds one class folder only, cat; wanted two or more$"):
+        builder(tmp_path / "a")
+    for split in ("train", "val"):
+        class_folders(tmp_path / "b" / split / "images").rename(tmp_path / "b" / split / "there")
+    with pytest.raises(DataError, match="only, there; .*; try data.train=train/there and data.validation likewise"):
+        builder(tmp_path / "b")
+
+
+def test_a_class_name_that_is_no_text_is_one_line(tmp_path):
+    class_folders(tmp_path)
+    os.rename(tmp_path / "train" / "cat", os.fsencode(tmp_path / "train") + "/狗".encode("gbk"))
+    with pytest.raises(DataError, match=r"train: folder b'.*': its name is no UTF-8 text"):
         builder(tmp_path)
 
 

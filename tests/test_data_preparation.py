@@ -62,6 +62,17 @@ def test_damaged_exif_does_no_harm(tmp_path):
     np.testing.assert_array_equal(*(read_picture(tmp_path / name) for name in ("with.jpg", "without.jpg")))
 
 
+def test_damage_is_found_where_there_is_exif_too(tmp_path):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    picture(30, 20).save(tmp_path / "phone.png", exif=exif)
+    content = bytearray((tmp_path / "phone.png").read_bytes())
+    content[content.index(b"IDAT") + 20] ^= 255
+    (tmp_path / "phone.png").write_bytes(content)
+    with pytest.raises(DataError, match="phone.png: cannot be read as an image"):
+        read_picture(tmp_path / "phone.png")
+
+
 def test_sixteen_bits_of_grey_keep_their_shades(tmp_path):
     shades = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
     Image.fromarray(shades).save(tmp_path / "scan.png")

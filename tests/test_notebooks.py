@@ -51,6 +51,10 @@ def test_committed_with_the_outputs_of_a_real_run(path):
     assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
     assert not [output for cell in cells for output in cell.outputs if output.get("name") == "stderr"]
     assert len(pictures(notebook)) >= 5
+    for cell in cells:
+        for name in re.findall(r'print\(Path\("([^"]+)"\)\.read_text', cell.source):
+            printed = "".join(output.get("text", "") for output in cell.outputs)
+            assert (ROOT / name).read_text(encoding="utf-8") in printed, f"{name} has changed since"
     said = "\n".join(texts(notebook))
     assert "top-1 error" in said, "nothing was trained"
     places = map(re.escape, [str(ROOT), str(Path.home()), sys.prefix, tempfile.gettempdir() + "/"])

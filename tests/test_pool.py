@@ -236,7 +236,7 @@ def test_killed_again_and_again_it_ends_with_the_same_results(swept, tmp_path):
         process.communicate(timeout=60)
     assert kills_in_training >= 2
     done = run_tool("sweep.py", "-c", path, "--jobs", "2")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     undisturbed, folder = swept[0] / "output" / "small", tmp_path / "output" / "small"
     assert without_times(folder) == without_times(undisturbed)
     for row in results(folder):
