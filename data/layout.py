@@ -156,7 +156,7 @@ def _visible_folders(path):
 
 
 def picture_files(folder) -> list[str]:
-    """Paths of the pictures below a folder, sorted; what is hidden is passed over, what may not be read is a DataError."""
+    """Paths of the pictures below a folder, sorted, but for hidden ones. Raises DataError where one may not look."""
 
     def refuse(error):
         raise DataError(f"{error.filename}: {error.strerror}") from error

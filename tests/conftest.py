@@ -75,7 +75,7 @@ def start_tool(tool, *arguments, **environment):
     """A command of tools/ as a process of its own."""
     environment = {**os.environ, **environment}
     if shutil.which("nvidia-smi") is None:
-        environment.pop("CUDA_VISIBLE_DEVICES", None)  # where it names no GPU, the launcher of Paddle 2.6 for GPUs fails
+        environment.pop("CUDA_VISIBLE_DEVICES", None)  # if it is empty, the launcher of Paddle 2.6 for GPUs fails
     return subprocess.Popen(
         [sys.executable, ROOT / "tools" / tool, *map(str, arguments)], text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
