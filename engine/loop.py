@@ -4,7 +4,7 @@ import contextlib
 import math
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import paddle
 from paddle import nn
@@ -30,6 +30,7 @@ class Learner:
     schedule: Callable[[int], float]  # step -> learning rate
     scaler: paddle.amp.GradScaler
     ema: Ema | None
+    restored: dict = field(default_factory=dict)  # the optimizer's state, as a checkpoint had it
 
 
 def make_learner(config: Config, model, optimizer, schedule) -> Learner:

@@ -40,7 +40,8 @@ def save(folder: Path, learner, progress: Progress, record) -> None:
         return
     contents = {
         ".pdparams": learner.model.state_dict(),
-        ".pdopt": learner.optimizer.state_dict(),
+        # Until its first step after a restoration Paddle 2.6's optimizer gives nothing of what was restored.
+        ".pdopt": {**learner.restored, **learner.optimizer.state_dict()},
         ".pdstates": {
             **dataclasses.asdict(progress),
             "optimizer": type(learner.optimizer).__name__,
@@ -163,3 +164,4 @@ def _set_optimizer(learner, contents, stem):
         if not parameter.stop_gradient and not any(name.startswith(parameter.name) for name in state):
             raise InputError(f"{stem}.pdopt: lacks the state of {parameter.name}; expected one of the same model")
     learner.optimizer.set_state_dict(state)
+    learner.restored = state

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 from conftest import run_tool, start_tool
@@ -12,7 +13,11 @@ from visualdl import LogReader
 
 from data import DataError
 from engine import checkpoint
+from engine.build import build_data, build_model, build_optimizer, build_schedule
+from engine.config import load_config
 from engine.errors import InputError
+from engine.loop import make_learner
+from engine.progress import restore, save
 
 # Everything that carries state: momentum, running statistics of workers, averaged weights, clipping, passes,
 # augmentation, a window and an evaluation that the kills fall between; and a checkpoint after almost every step.
@@ -82,6 +87,18 @@ def test_killed_at_random_steps_and_resumed_gives_the_same_bits(tiny, tmp_path):
     assert scalars(killed) == scalars(whole)  # one file, no point twice, none missing
     again = run_tool("train.py", "-c", tiny, *OPTIONS, "name=killed", "-r", "auto")
     assert again.returncode == 0 and "top-1 error" in again.stdout  # a finished run says so once more
+
+
+def test_a_checkpoint_before_the_first_step_holds_what_was_restored(trained, tmp_path):
+    """As when a run was stopped after the last step of an epoch, and again after that epoch's evaluation."""
+    config = load_config(trained / "config.yaml", [f"output={tmp_path}"])
+    model = build_model(config, build_data(config)[0])
+    learner = make_learner(config, model, build_optimizer(config, model), build_schedule(config, 6))
+    progress = restore(str(trained / "epoch_2"), config, learner, 6)
+    save(tmp_path, learner, progress, SimpleNamespace(active=True, position=lambda: None))
+    restored = checkpoint.load(trained / "epoch_2")[".pdopt"]
+    assert len(restored) > 10
+    assert_same(checkpoint.load(tmp_path / "latest")[".pdopt"], restored)
 
 
 def test_sigterm_saves_and_exits(tiny, tmp_path):
