@@ -10,8 +10,10 @@ environment variables.
 import ctypes
 import os
 import platform
+import signal
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -69,6 +71,12 @@ def _cpuinfo():
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
 
 
+def _keep_sigterm():
+    """Take SIGTERM back from Paddle, whose handler allocates memory: amid an allocation it would wait for ever."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
+
+
 _use_all_cores()
 _name_instructions_to_mkl()
 _freed_memory = _keep_freed_memory()
@@ -82,6 +90,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="No ccache found")
     import paddle
 os.environ["OMP_NUM_THREADS"] = _threads
+_keep_sigterm()
 warnings.filterwarnings("ignore", message="IProgress not found")  # without ipywidgets a notebook's bar is of letters
 
 from engine.errors import InputError  # noqa: E402
