@@ -51,9 +51,9 @@ def unpack(root, cache: Path) -> Path:
     Other files beside them, lists for one, are linked. Where all lies in one folder in the end, that is returned.
 
     Nothing is written to `root`. The files go to a temporary folder, which is renamed when all is there; of processes
-    that start together one does it and the others wait. It is done again only where path, size or time of what lies in
-    root have changed; what came of it before is removed then. Raises DataError: an archive that is damaged, encrypted
-    or leads out of its folder, no room on the disk, no place to write.
+    that start together one does it and the others wait. It is done again only where the names of what lies in root, or
+    an archive's size or time, have changed; what came of it before is removed then. Raises DataError: an archive that
+    is damaged, encrypted or leads out of its folder, no room on the disk, no place to write.
     """
     root = Path(os.path.abspath(Path(root).expanduser()))
     archives = find_archives(root)

@@ -31,7 +31,7 @@ def image_folder(
     """Image files below `root` -> (train, validation), decoded when they are needed, with the paper's augmentation.
 
     `train` and `validation` each name, below root, a folder of class folders or a list file. Without a folder val,
-    one called valid or validation serves.
+    one called valid or validation serves. Pictures are turned upright, as their EXIF orientation says.
 
     Class folders: the classes are the sub-folders of `train` in sorted order; files end in .jpg, .jpeg, .png, .bmp or
     .webp, at any depth; names that begin with a dot, and __MACOSX, are passed over. `validation` must have the same

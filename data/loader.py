@@ -1,11 +1,9 @@
 """The seeded loader: which images make up step s of epoch e, and how they come, in this process or from workers."""
 
-import ctypes
 import gc
 import logging
 import math
 import multiprocessing
-import os
 import shutil
 import signal
 import traceback
@@ -13,15 +11,11 @@ import traceback
 import numpy as np
 
 from data.errors import DataError
+from data.orphans import end_with_parent
 from data.randomness import ORDER, generator, global_state_kept
 
 PREFETCH = 2  # batches that each worker process prepares ahead
 SHARED_MEMORY = "/dev/shm"
-PR_SET_PDEATHSIG = 1
-try:
-    PRCTL = ctypes.CDLL(None).prctl  # looked up here: a process that was just forked had better load nothing
-except (OSError, TypeError, AttributeError):  # elsewhere than on Linux
-    PRCTL = None
 log = logging.getLogger("data")
 
 
@@ -67,7 +61,7 @@ class Loader:
 
         reader = paddle.io.DataLoader(
             steps, batch_size=None, num_workers=self.processes, prefetch_factor=PREFETCH, places=paddle.CPUPlace(),
-            use_shared_memory=self._shared_memory_suffices(), use_buffer_reader=False, worker_init_fn=_end_with_parent,
+            use_shared_memory=self._shared_memory_suffices(), use_buffer_reader=False, worker_init_fn=_end_with_reader,
         )
         # What lies about here is not for the workers to collect: an earlier epoch's iterator would wait for ever in
         # them, for its queue waits for threads that a forked process has not.
@@ -107,16 +101,13 @@ class Loader:
         return free >= wanted
 
 
-def _end_with_parent(_worker):
+def _end_with_reader(_worker):
     """In a worker process: be killed when the process that reads is, however it ends.
 
     Paddle's workers look whether it still lives only between one piece of work and the next, and wait for that without
     end: their queue.get(5.0) takes the seconds for `block`. A run that was killed would leave them for ever.
     """
-    if PRCTL:
-        PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != multiprocessing.parent_process().pid:  # it was killed before this was asked for
-            os.kill(os.getpid(), signal.SIGKILL)
+    end_with_parent(multiprocessing.parent_process().pid, signal.SIGKILL)
 
 
 class _Steps:

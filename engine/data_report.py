@@ -1,7 +1,6 @@
 """What a user should know of the data before training on them: counts, sizes, brightness, findings."""
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from tqdm.auto import tqdm
 from data.check import survey
 from engine.config import Config
 from engine.data_findings import PARTS, findings
-from engine.environment import cores
+from engine.environment import cores, is_watched
 from engine.errors import InputError
 from engine.folder import write_text
 from engine.tables import plain_table
@@ -21,11 +20,10 @@ CHANNELS = {1: ("grey",), 3: ("R", "G", "B")}
 
 def survey_sets(datasets, limit: int | None = None):
     """A Survey of each of (training, validation), with a progress bar where there is somebody to see it."""
-    shown = sys.stderr.isatty() or "ipykernel" in sys.modules
     surveys = []
     for part, dataset in zip(PARTS, datasets, strict=True):
         total = min(limit or len(dataset), len(dataset))
-        with tqdm(total=total, desc=part, unit="picture", leave=False, disable=not shown) as bar:
+        with tqdm(total=total, desc=part, unit="picture", leave=False, disable=not is_watched()) as bar:
             surveys.append(survey(dataset, limit=limit, threads=cores(), advance=bar.update))
     return surveys
 

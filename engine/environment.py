@@ -122,6 +122,11 @@ def start(device="auto", deterministic=False):
     return paddle.distributed.get_rank(), paddle.distributed.get_world_size()
 
 
+def is_watched() -> bool:
+    """Whether somebody can see a progress bar: in a terminal or a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
 def on_gpu():
     return paddle.get_device().startswith("gpu")
 

@@ -11,16 +11,18 @@ runs, "output" unless set).
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from data import DataError
+from data.orphans import end_with_parent
 from engine.build import build_data, build_loaders
 from engine.config import load_config
 from engine.errors import InputError
-from engine.lifeline import lifeline
 from engine.notebook_view import View, WatchedRun
 from engine.report import results_text
 from engine.result import result_text
@@ -104,7 +106,7 @@ def _process(tool, arguments, stdout):
         stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.STDOUT,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},  # its lines come as they are printed
         start_new_session=True,  # Jupyter interrupts whole process groups; a command is to hear of it once
-        preexec_fn=lifeline(),  # and a killed kernel leaves none behind
+        preexec_fn=partial(end_with_parent, os.getpid(), signal.SIGTERM),  # and a killed kernel leaves none behind
     )
     try:
         yield process

@@ -8,13 +8,14 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import paddle
 
+from data.orphans import end_with_parent
 from engine.environment import ROOT, cores, on_gpu
 from engine.errors import InputError, Stopped
 from engine.folder import write_text
-from engine.lifeline import lifeline
 from engine.locks import hold, is_claimed
 from engine.sweep import Run, Sweep
 from engine.sweep_folder import CONSOLE_FILE, material_changes, state
@@ -191,7 +192,7 @@ class Pool:
                 command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
                 env={**os.environ, **job.slot.environment},
                 start_new_session=True,  # Ctrl-C is for the runner, which then stops its runs
-                preexec_fn=lifeline(),
+                preexec_fn=partial(end_with_parent, os.getpid(), signal.SIGTERM),  # at which it saves
             )
 
     def _stop(self):

@@ -18,10 +18,9 @@ from tqdm.auto import tqdm
 from visualdl import LogWriter
 
 from engine.config import Config
+from engine.environment import is_watched
 
 VISUALDL_FILE = "vdlrecords.train.log"  # one name for ever: VisualDL shows only the newest file of a folder
-
-
 SHOWN_FIRST = ("batch", "model", "seed", "optimizer", "schedule")  # of the hyper-parameter view's columns
 NOT_SHOWN = ("name", "output", "record", "checkpoint", "reading", "expect")
 
@@ -98,7 +97,7 @@ class RunRecord:
 
     def progress(self, total, done, text):
         """A bar where there is a terminal or a notebook; elsewhere the log lines are enough."""
-        shown = self.active and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        shown = self.active and is_watched()
         self.bar = tqdm(total=total, initial=done, desc=text, unit="step", leave=False, disable=not shown)
         return self.bar
 

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import engine  # noqa: F401  first of all: it sets the environment before Paddle is imported
+from data.transforms import MEAN, STD
 from ops import native
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +67,18 @@ def write_sweep(folder, axes=AXES, more="", name="small.yaml"):
     path = folder / name
     path.write_text(f"_BASE_: tiny.yaml\nsweep:\n  axes: {axes}\n{more}")
     return path
+
+
+def picture(width, height, shift=0):
+    """A PIL picture whose red grows with x and green with y: a crop's place and size can be read from its colours."""
+    x = np.linspace(0, 255, width)[None].repeat(height, axis=0)
+    y = np.linspace(0, 255, height)[:, None].repeat(width, axis=1)
+    return Image.fromarray(np.stack([x, y, np.full_like(x, shift)], axis=2).astype(np.uint8))
+
+
+def denormalised(image):
+    """[3, H, W] as a network sees it -> values from 0 to 1."""
+    return np.asarray(image) * np.array(STD)[:, None, None] + np.array(MEAN)[:, None, None]
 
 
 def is_one_line(stderr):

@@ -12,20 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import denormalised, picture
 from PIL import Image
 
 from data import DATASETS, DataError
 from data.randomness import global_state_seeded
-from data.transforms import EIGENVALUES, EIGENVECTORS, MEAN, STD, TrainingTransform
+from data.transforms import EIGENVALUES, EIGENVECTORS, TrainingTransform
 
 SMALL = {"image_size": 16, "resize_short": 20}
-
-
-def picture(width, height, shift=0):
-    """Red grows with x, green with y: a crop's place and size can be read from its colours."""
-    x = np.linspace(0, 255, width)[None].repeat(height, axis=0)
-    y = np.linspace(0, 255, height)[:, None].repeat(width, axis=1)
-    return Image.fromarray(np.stack([x, y, np.full_like(x, shift)], axis=2).astype(np.uint8))
 
 
 def class_folders(root, names=("cat", "dog"), train=3, validation=2):
@@ -39,10 +33,6 @@ def class_folders(root, names=("cat", "dog"), train=3, validation=2):
 
 def builder(root, **settings):
     return DATASETS["image_folder"](root=str(root), **{**SMALL, **settings})
-
-
-def denormalised(image):
-    return np.asarray(image) * np.array(STD)[:, None, None] + np.array(MEAN)[:, None, None]
 
 
 def test_class_folders_in_sorted_order(tmp_path):

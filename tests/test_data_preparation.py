@@ -2,23 +2,13 @@
 
 import numpy as np
 import pytest
+from conftest import denormalised, picture
 from PIL import Image
 
 from data import DataError, Preparation, read_picture
 from data.transforms import MEAN, STD
 
 ORIENTATION = 0x0112  # of EXIF
-
-
-def picture(width, height):
-    """Red grows with x, green with y: a crop's place and size can be read from its colours."""
-    x = np.linspace(0, 255, width)[None].repeat(height, axis=0)
-    y = np.linspace(0, 255, height)[:, None].repeat(width, axis=1)
-    return Image.fromarray(np.stack([x, y, np.zeros_like(x)], axis=2).astype(np.uint8))
-
-
-def denormalised(image):
-    return np.asarray(image) * np.array(STD)[:, None, None] + np.array(MEAN)[:, None, None]
 
 
 def centre_crop(image_size, resize_short):

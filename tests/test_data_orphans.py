@@ -12,17 +12,15 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing tells a
 ORPHAN = """
 import multiprocessing, os, time
 
-from data.loader import _end_with_parent
-from engine.lifeline import lifeline
+from data.orphans import end_with_parent
 
-started = {started}
 parent = os.getpid()
 
 def child():
     print(os.getpid(), flush=True)
     while os.getppid() == parent:
         time.sleep(0.01)
-    {asks}
+    end_with_parent(parent, {number})
     print("lives on", flush=True)
 
 process = multiprocessing.get_context("fork").Process(target=child)
@@ -31,11 +29,9 @@ process.join()
 """
 
 
-@pytest.mark.parametrize(
-    "started, asks", [("lifeline()", "started()"), ("_end_with_parent", "started(0)")], ids=["commands", "workers"]
-)
-def test_killed_before_its_child_asks(started, asks):
-    code = ORPHAN.format(started=started, asks=asks)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_killed_before_its_child_asks(number):
+    code = ORPHAN.format(number=int(number))
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     process.stdout.readline()
     process.send_signal(signal.SIGKILL)
