@@ -9,10 +9,10 @@ import yaml
 
 from data import Preparation
 from engine.config import Config, load_config
+from engine.config.yaml_text import read_yaml
 from engine.environment import describe
 from engine.errors import InputError
 from engine.locks import claim
-from engine.yaml_text import read_yaml
 
 PREPARATION_FILE = "preparation.json"  # class names and how a picture becomes an input
 # What a run cannot change on its way,

@@ -22,9 +22,9 @@ import yaml
 from pydantic import BeforeValidator, PositiveInt
 
 from engine.config import Config, Section, config_keys, make_config, merge_values, read_values
+from engine.config.yaml_text import parse_value
 from engine.drawings import check_figures
 from engine.errors import InputError
-from engine.yaml_text import parse_value
 
 SEPARATE = ("name", "output", "device")  # keys that are the runner's business, not an axis
 

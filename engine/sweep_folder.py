@@ -9,12 +9,12 @@ import functools
 import io
 import json
 
+from engine.config.yaml_text import read_yaml, write_yaml
 from engine.errors import InputError
 from engine.folder import changes_since, differences, write_text
 from engine.locks import alone, is_claimed, share
 from engine.sweep import Run, Sweep
 from engine.sweep_results import FAILED_FILE, RESULTS_FILE, SESSIONS_FILE, SWEEP_FILE
-from engine.yaml_text import read_yaml, write_yaml
 
 CONSOLE_FILE = "console.log"  # in a run's folder: what its processes printed
 TAIL_BYTES = 16384  # of metrics.jsonl: more than the last line of any kind, of which there is one a window

@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple
 
 import pydantic
 
+from engine.config.yaml_text import read_yaml
 from engine.errors import InputError
 from engine.result import read_metrics
-from engine.yaml_text import read_yaml
 
 SWEEP_FILE, RESULTS_FILE, SESSIONS_FILE = "sweep.yaml", "results.csv", "sessions.jsonl"  # in a sweep's folder
 FAILED_FILE = "failed.txt"  # in a run's folder: the last lines of a run that failed

@@ -3,9 +3,9 @@
 import pytest
 from conftest import is_one_line, run_tool, write_sweep
 
+from engine.config.yaml_text import write_yaml
 from engine.errors import InputError
 from engine.sweep import load_sweep
-from engine.yaml_text import write_yaml
 
 
 def test_a_run_for_each_point_of_the_grid(small):
