@@ -14,6 +14,7 @@ from engine.environment import cores, is_watched
 from engine.errors import InputError
 from engine.folder import write_text
 from engine.tables import plain_table
+from engine.terminal import printable
 
 CHANNELS = {1: ("grey",), 3: ("R", "G", "B")}
 
@@ -72,7 +73,7 @@ def report_text(report: dict, longest: int | None = None, where="") -> str:
 
     def section(heading, lines):
         more = [f"… {len(lines) - longest:,} more in {where}"] if longest and len(lines) > longest else []
-        return "\n  ".join([heading, *(lines[:longest] if more else lines), *more])
+        return "\n  ".join(map(printable, [heading, *(lines[:longest] if more else lines), *more]))
 
     parts = []
     for part in PARTS:

@@ -28,6 +28,7 @@ from engine.report import results_text
 from engine.result import result_text
 from engine.sweep import load_sweep
 from engine.sweep_plan import make_plans
+from engine.terminal import one_line
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -123,7 +124,7 @@ def _in_one_line():
     try:
         yield
     except (InputError, DataError) as error:
-        raise Failed(f"error: {error}") from None
+        raise Failed(f"error: {one_line(error)}") from None
 
 
 def _check(process, printed):

@@ -19,6 +19,7 @@ from visualdl import LogWriter
 
 from engine.config import Config
 from engine.environment import is_watched
+from engine.terminal import printable
 
 VISUALDL_FILE = "vdlrecords.train.log"  # one name for ever: VisualDL shows only the newest file of a folder
 SHOWN_FIRST = ("batch", "model", "seed", "optimizer", "schedule")  # of the hyper-parameter view's columns
@@ -90,6 +91,7 @@ class RunRecord:
     def log(self, text, *, screen=True):
         """A line for train.log and, unless a progress bar says the same, for the screen."""
         if self.active:
+            text = printable(text)
             self._log.info(text)
             if screen or self.bar is None or self.bar.disable:
                 tqdm.write(text, file=sys.stdout)

@@ -8,6 +8,7 @@ from engine.config import Config
 from engine.cost import multiply_adds
 from engine.errors import InputError
 from engine.folder import write_text
+from engine.terminal import printable
 
 
 def read_metrics(folder: Path, kind: str) -> list[dict]:
@@ -63,8 +64,8 @@ def result_text(config: Config, result: dict, *, check=False) -> str:
         f"{100 * result['top1_error_median_last_5']:.2f} % in the median of the last 5 evaluations, "
         f"{100 * result['top1_error_best']:.2f} % at best (epoch {result['best_epoch']})",
         f"training     {result['epochs']} epochs, {seconds // 60}:{seconds % 60:02} minutes",
-        f"folder       {config.folder}",
-        f"dashboard    visualdl --logdir {config.output}",
+        f"folder       {printable(config.folder)}",
+        f"dashboard    visualdl --logdir {printable(config.output)}",
     ]
     if check and "as_expected" in result:
         verdict = "as expected, below" if result["as_expected"] else "NOT as expected, below"

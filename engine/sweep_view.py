@@ -10,6 +10,7 @@ from rich.table import Table
 from engine.sweep import Sweep
 from engine.sweep_folder import progress
 from engine.sweep_words import duration
+from engine.terminal import printable
 
 WIDE = 200  # columns where there is no terminal to fold lines
 ORDER = ("running", "elsewhere", "failed", "finished", "stopped", "waiting")
@@ -38,7 +39,7 @@ def show_plan(sweep: Sweep, runs, plans, states, processes) -> None:
     screen = console()
     screen.print(table)
     screen.print(
-        f"{len(runs)} runs in {sweep.folder}, {processes} at a time; what is left takes about "
+        f"{len(runs)} runs in {printable(sweep.folder)}, {processes} at a time; what is left takes about "
         f"{duration(left / processes)} (a few steps were timed here)", soft_wrap=True, highlight=False, markup=False,
     )
 
@@ -77,6 +78,7 @@ class View:
 
     def line(self, text):
         """A line for sweep.log, and for the screen above the table or instead of it."""
+        text = printable(text)  # it may tell of folders that somebody else has put there
         print(time.strftime("[%Y-%m-%d %H:%M:%S]"), text, file=self._log, flush=True)
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 

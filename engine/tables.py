@@ -3,6 +3,8 @@
 What is set in *asterisks* is somebody else's, such as a paper's number.
 """
 
+from engine.terminal import printable
+
 Table = list[list[str]]
 
 
@@ -16,7 +18,7 @@ def markdown_table(table: Table, texts=1) -> str:
 
 def plain_table(table: Table) -> str:
     """The same for the terminal."""
-    rows = [[cell.strip("*") for cell in row] for row in table]
+    rows = [[printable(cell.strip("*")) for cell in row] for row in table]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.rjust(width) if number else cell.ljust(width)

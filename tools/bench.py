@@ -4,9 +4,9 @@ All that is compared is measured in this run, in turns. PyTorch and torchvision 
 OMP_NUM_THREADS=n chooses the threads.
 """
 
-import argparse
 import datetime
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a 
 from engine import environment
 from engine.bench import ops, step
 from engine.bench.view import section_text
-from engine.command import command
+from engine.command import Parser, command, typed_path
 from engine.errors import InputError
 from engine.folder import write_text
 
@@ -32,14 +32,14 @@ def main():
         print(section_text(section), flush=True)
         report["sections"].append(section)
     if arguments.json:
-        write_text(arguments.json, json.dumps(report, indent=2) + "\n")
+        write_text(Path(arguments.json), json.dumps(report, indent=2) + "\n")
         print(f"all figures: {arguments.json}")
 
 
 def parse_arguments():
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("what", choices=BENCHES, help="what is timed")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--json", type=typed_path, metavar="FILE", help="write all figures there")
     parser.add_argument("--only", type=lambda text: text.split(","), metavar="A,B", help="a part: " + "; ".join(
         f"{what}: {','.join(bench.NAMES)}" for what, bench in BENCHES.items()
     ))
@@ -49,14 +49,9 @@ def parse_arguments():
     for name in arguments.only or []:
         if name not in names:
             raise InputError(f"--only {name}: expected some of {','.join(names)}")
-    if arguments.json and (arguments.json.is_dir() or not arguments.json.parent.is_dir()):
+    if arguments.json and (os.path.isdir(arguments.json) or not os.path.isdir(os.path.dirname(arguments.json) or ".")):
         raise InputError(f"--json {arguments.json}: expected a file in a folder that exists")
     return arguments
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise InputError(message)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,18 @@ Counts per class, broken files, pictures that are there twice, sizes, mean and d
 samples. Works for the data of every config. Ends with status 1 where something should be mended first.
 """
 
-import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
 from engine.build import build_data
-from engine.command import command, config_parser
+from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.data_report import describe_data, has_problems, report_text, survey_sets, write_data_report
 from engine.data_sheet import write_data_sheet
 from engine.errors import InputError
+from engine.terminal import json_text, printable
 
 LONGEST = 30  # lines of a list on the screen
 
@@ -33,15 +33,17 @@ def main():
     if len(surveys[0].indices):
         files.append(write_data_sheet(datasets[0], surveys[0].indices, config.seed, folder / "samples.png"))
     if arguments.json:
-        print(json.dumps(report, indent=2, ensure_ascii=False))
+        print(json_text(report, indent=2))
     else:
-        print(report_text(report, LONGEST, files[0]), "", *files, sep="\n")
+        print(report_text(report, LONGEST, files[0]), "", *map(printable, files), sep="\n")
     sys.exit(1 if has_problems(report) else 0)
 
 
 def parse_arguments():
     parser = config_parser(__doc__)
-    parser.add_argument("--output", metavar="DIR", help="where report and sheet go (the run's folder, then data/)")
+    parser.add_argument(
+        "--output", type=typed_path, metavar="DIR", help="where report and sheet go (the run's folder, then data/)"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="open N pictures of each part, evenly spaced (all)")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     return parser.parse_args()

@@ -10,10 +10,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
 from engine import environment
-from engine.command import command, config_parser
+from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.export import export
 from engine.folder import run_folder
+from engine.terminal import printable
 from engine.trained import load_trained
 
 
@@ -25,12 +26,13 @@ def main():
     model, preparation = load_trained(config, folder, arguments.weights)
     target = Path(arguments.save_dir or folder / "export")
     difference = export(model, preparation, target)
-    print(f"exported to {target}/inference.*; loaded again, its probabilities differ by at most {difference:.1e}")
+    where = printable(target / "inference.*")
+    print(f"exported to {where}; loaded again, its probabilities differ by at most {difference:.1e}")
 
 
 def parse_arguments():
     parser = config_parser(__doc__, weights=True)
-    parser.add_argument("--save-dir", metavar="FOLDER", help="where to (the run's folder /export)")
+    parser.add_argument("--save-dir", type=typed_path, metavar="DIR", help="where to (the run's folder, export/)")
     return parser.parse_args()
 
 

@@ -13,12 +13,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root, so tha
 
 from data.errors import DataError
 from data.sources import DOWNLOADS, SOURCES, fetch
+from data.user_path import user_path
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=SOURCES)
-    parser.add_argument("--to", type=Path, help="folder to put the files in (default: data/downloads/NAME)")
+    parser.add_argument("--to", type=user_path, help="folder to put the files in (default: data/downloads/NAME)")
     arguments = parser.parse_args()
     try:
         for address, sha256 in SOURCES[arguments.name]:

@@ -1,17 +1,17 @@
 """Name what is on pictures:  python tools/infer.py -c output/quickstart/config.yaml PICTURE_OR_FOLDER ... [--json]"""
 
-import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
 from engine import environment
-from engine.command import command, config_parser
+from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.errors import InputError
 from engine.folder import run_folder
 from engine.predict import find_pictures, predict
+from engine.terminal import json_text, printable
 from engine.trained import load_trained
 
 
@@ -25,16 +25,18 @@ def main():
     model, preparation = load_trained(config, run_folder(arguments.config, config), arguments.weights)
     predictions = predict(model, preparation, pictures, top=arguments.top)
     if arguments.json:
-        print(json.dumps(list(predictions), indent=2, ensure_ascii=False))
+        print(json_text(list(predictions), indent=2))
         return
     for prediction in predictions:
         shown = ", ".join(f"{guess['class']} {100 * guess['probability']:.1f} %" for guess in prediction["top"])
-        print(f"{prediction['file']}: {shown}")
+        print(printable(f"{prediction['file']}: {shown}"))
 
 
 def parse_arguments():
     parser = config_parser(__doc__, weights=True)
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="picture files, or folders of them")
+    parser.add_argument(
+        "pictures", nargs="+", type=typed_path, metavar="PICTURE", help="picture files, or folders of them"
+    )
     parser.add_argument("--top", type=int, default=3, metavar="N", help="how many classes to name (3)")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
     return parser.parse_args()

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a 
 from data import read_picture
 from engine import environment
 from engine.build import build_data, build_validation_loader
-from engine.command import command, config_parser
+from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.dilation import ON_BLACK, dilation_caption, dilation_table, dilations, on_black, write_dilations
 from engine.errors import InputError
@@ -23,6 +23,7 @@ from engine.offset_figures import write_offset_figures
 from engine.offsets import choose_layers
 from engine.predict import find_pictures
 from engine.tables import plain_table
+from engine.terminal import printable
 from engine.trained import load_trained
 
 
@@ -46,12 +47,12 @@ def main():
         batch = validation_set.batch([number], seed=config.seed, epoch=0)  # empty where it is corrupt and may be
         images += [(f"validation image {number}", image) for image in batch["image"]]
     for file in write_offset_figures(model, preparation, images, layers, positions, output):
-        print(file)
+        print(printable(file))
     if arguments.effective_dilation:
         foreground = partial(on_black, preparation=preparation) if config.data.name in ON_BLACK else None
         found = dilations(model, build_validation_loader(config, validation_set), foreground=foreground)
         print(plain_table(dilation_table(found)), dilation_caption(found), sep="\n")
-        print(*write_dilations(found, output), sep="\n")
+        print(*map(printable, write_dilations(found, output)), sep="\n")
 
 
 def parse_position(text):
@@ -63,12 +64,12 @@ def parse_position(text):
 
 def parse_arguments():
     parser = config_parser(__doc__, weights=True)
-    parser.add_argument("--image", nargs="+", default=[], metavar="FILE", help="picture files, or folders of them")
+    parser.add_argument("--image", nargs="+", type=typed_path, default=[], metavar="FILE", help="or folders of them")
     parser.add_argument("--sample", nargs="+", type=int, default=[], metavar="N", help="numbers of validation images")
     parser.add_argument("--position", nargs="+", default=[], metavar="y,x", help="of the last layer's output")
     parser.add_argument("--layers", nargs="+", default=[], metavar="NAME", help="up to three, or c5: the last of c5")
     parser.add_argument("--effective-dilation", action="store_true", help="a table over the validation set")
-    parser.add_argument("--output", metavar="DIR", help="where the files go (the run's folder, then offsets/)")
+    parser.add_argument("--output", type=typed_path, metavar="DIR", help="where to (the run's folder, then offsets/)")
     arguments = parser.parse_args()
     if not (arguments.image or arguments.sample or arguments.effective_dilation):
         parser.error("nothing to show; give --image FILE, --sample N or --effective-dilation")

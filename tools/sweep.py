@@ -18,6 +18,7 @@ from engine.sweep import load_sweep
 from engine.sweep_folder import check_sweep_folder, material_changes, open_sweep_folder, state, write_results
 from engine.sweep_plan import make_plans
 from engine.sweep_view import View, show_plan
+from engine.terminal import printable
 
 
 def main():
@@ -49,10 +50,10 @@ def main():
             write_results(sweep, pool.session())
     print(results_text(sweep.folder))
     if any(state(run) == "finished" for run in sweep.runs):
-        print("\n".join(map(str, write_report(sweep.folder))))
+        print("\n".join(map(printable, write_report(sweep.folder))))
     failed = [job for job in pool.jobs if job.state == "failed"]
     for job in failed:
-        print(f"\nfailed: {job.run.name}; its last lines:\n{job.last_lines}")
+        print(f"\nfailed: {job.run.name}; its last lines:", *map(printable, job.last_lines.splitlines()), sep="\n")
     sys.exit(1 if failed else 0)
 
 

@@ -15,7 +15,7 @@ from engine.build import (
     check_device,
     load_pretrained,
 )
-from engine.command import command, config_parser
+from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.folder import check_folder, make_folder
 from engine.loop import make_learner, train
@@ -46,7 +46,8 @@ def main():
         sizes = f"{len(train_set):,} training and {len(validation_set):,} validation images"
         record.begin(config, f"starting {start}; {sizes} of {len(train_set.classes)} classes")
     else:
-        record.log("\n".join([f"continuing at step {progress.step}, epoch {progress.epoch + 1}", *changes]))
+        for line in [f"continuing at step {progress.step}, epoch {progress.epoch + 1}", *changes]:
+            record.log(line)
     try:
         train(config, learner, train_loader, validation_loader, progress, record)
     finally:
@@ -59,7 +60,7 @@ def main():
 
 def parse_arguments():
     parser = config_parser(__doc__)
-    parser.add_argument("-r", "--resume", metavar="auto|PATH", help="continue the run's newest, or a named, checkpoint")
+    parser.add_argument("-r", "--resume", type=typed_path, metavar="auto|PATH", help="go on from latest, or from there")
     parser.add_argument("--check", action="store_true", help="fail where the result is not what the config expects")
     return parser.parse_args()
 
