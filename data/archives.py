@@ -36,7 +36,7 @@ def find_archives(root) -> list[Path]:
     There are none where nothing is, nor in a folder that holds data: a folder, a picture, or a file that its reader
     takes as it is, such as cifar-10-python.tar.gz.
     """
-    root = Path(root).expanduser()
+    root = Path(root)
     try:
         entries = _visible(root) if root.is_dir() else [root]
         return [] if any(map(_is_data, entries)) else list(filter(_is_archive, entries))
@@ -55,7 +55,7 @@ def unpack(root, cache: Path) -> Path:
     an archive's size or time, have changed; what came of it before is removed then. Raises DataError: an archive that
     is damaged, encrypted or leads out of its folder, no room on the disk, no place to write.
     """
-    root = Path(os.path.abspath(Path(root).expanduser()))
+    root = Path(os.path.abspath(root))
     archives = find_archives(root)
     files = list(filter(Path.is_file, _visible(root))) if root.is_dir() else archives
     place = cache / f"{root.name}-{_digest(root)}"

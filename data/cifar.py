@@ -10,6 +10,7 @@ from data.arrays import ArrayDataset, balanced_part
 from data.errors import DataError
 from data.pickles import read_pickle
 from data.sources import DOWNLOADS
+from data.user_path import UserPath
 
 
 class Layout(NamedTuple):
@@ -39,7 +40,7 @@ CIFAR100 = Layout(
 
 
 def cifar10(
-    root: str | None = None,
+    root: UserPath | None = None,
     train_images: int | None = None,
     validation_images: int | None = None,
     crop_padding: int = 4,
@@ -56,7 +57,7 @@ def cifar10(
 
 
 def cifar100(
-    root: str | None = None,
+    root: UserPath | None = None,
     train_images: int | None = None,
     validation_images: int | None = None,
     crop_padding: int = 4,
@@ -90,7 +91,7 @@ def _sets(layout, root, train_images, validation_images, crop_padding, flip):
 
 def _read(layout, root):
     """Path of the archive or folder, and file name -> what its pickle holds."""
-    root = Path(root or DOWNLOADS / layout.name).expanduser()
+    root = Path(root or DOWNLOADS / layout.name)
     advice = f"wanted {layout.packed} or {layout.unpacked}; `python tools/fetch_data.py {layout.name}` fetches it"
     path = next((path for path in (root / layout.unpacked, root / layout.packed, root) if path.exists()), None)
     if path is None:

@@ -11,6 +11,7 @@ import numpy as np
 from data.arrays import ArrayDataset, balanced_part
 from data.errors import DataError
 from data.sources import DOWNLOADS
+from data.user_path import UserPath
 
 EMBEDDED = Path(__file__).parent / "fashion_mnist"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where the package dataset-fashion-mnist puts the full set
@@ -22,7 +23,7 @@ MEAN, STD = (0.2860,), (0.3530,)  # over the pixels of the 60,000 training image
 
 
 def fashion_mnist(
-    root: str | None = None,
+    root: UserPath | None = None,
     train_images: int | None = None,
     validation_images: int | None = None,
     crop_padding: int = 2,
@@ -94,7 +95,7 @@ def _folder(root):
     if root is None:
         return EMBEDDED
     if root != "full":
-        return Path(root).expanduser()
+        return Path(root)
     places = [DOWNLOADS / "fashion_mnist", DEBIAN]
     for place in places:
         if all(_find(place, name) for split in ("train", "t10k") for name in _names(split)):

@@ -10,14 +10,15 @@ from data.errors import DataError
 from data.layout import Part, find_parts
 from data.preparation import Preparation, read_picture
 from data.randomness import AUGMENTATION, global_state_seeded
+from data.user_path import UserPath
 
 log = logging.getLogger("data")
 
 
 def image_folder(
-    root: str,
-    train: str = "train",
-    validation: str = "val",
+    root: UserPath,
+    train: UserPath = "train",
+    validation: UserPath = "val",
     validation_share: float = 0.2,
     split_seed: int = 0,
     image_size: int = 224,

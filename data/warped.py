@@ -10,6 +10,7 @@ from data.idx import fashion_mnist
 from data.normalise import normalise
 from data.preparation import Preparation
 from data.randomness import AUGMENTATION, FIXED_GEOMETRY, generator
+from data.user_path import UserPath
 
 GARMENT = 28  # pixels of a side
 STRONGEST = 2.0
@@ -24,7 +25,7 @@ STRAIN = 0.25  # the steepest slope of one wave; where all together reached 1, t
 
 
 def warped_fashion_mnist(
-    root: str | None = None,
+    root: UserPath | None = None,
     train_images: int | None = None,
     validation_images: int | None = None,
     image_size: int = 64,

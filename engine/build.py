@@ -12,7 +12,7 @@ from engine.config import Config, arguments
 from engine.environment import on_gpu
 from engine.errors import InputError
 from engine.schedule import learning_rate
-from models import Classifier, from_paddle_names, load_weights, resnet
+from models import MODELS, from_paddle_names, load_weights
 from ops import DeformConv2D
 from ops.native import cache_folder
 
@@ -60,15 +60,16 @@ def build_model(config: Config, dataset) -> nn.Layer:
     """The network of `config.model` for a data set's image channels and classes, initialised from the seed."""
     paddle.seed(config.seed)
     section = config.model
+    build_backbone, build_head = MODELS[section.name]
     try:
         # Optimizer states are kept by parameter name: the names must be the same in every process and every test.
         with paddle.utils.unique_name.guard():
-            backbone = resnet(
-                **arguments(section, resnet),
+            backbone = build_backbone(
+                **arguments(section, build_backbone),
                 in_channels=dataset.image_shape[0],
                 bn_images_per_worker=config.batch.images_per_worker,
             )
-            return Classifier(backbone, len(dataset.classes), **arguments(section, Classifier))
+            return build_head(backbone, len(dataset.classes), **arguments(section, build_head))
     except ValueError as error:
         raise InputError(f"model: {error}") from None
 

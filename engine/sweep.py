@@ -11,6 +11,7 @@ import copy
 import difflib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class SweepSection(Section):
     title: str | None = None
     statistic: Literal["median_last_5", "last"] = "median_last_5"  # of a run's evaluations; the paper's is the median
     devices_per_run: PositiveInt = 1  # more: paddle.distributed.launch starts a process for each
+    max_runs: PositiveInt = 1000  # of the grids, their holes included: with more, one key too many is likelier
 
 
 class SweepFile(Section):
@@ -91,10 +93,10 @@ class Sweep:
                 raise InputError(f"--only {condition}: expected axis=value, for example --only norm=gn")
             axis = _full_key(key, list(self.axis_values), f"--only {condition}", "axis of this sweep")
             there = [_text_of(value) for value in self.axis_values[axis]]
-            wanted = [choice if choice in there else _as_written(choice) for choice in choices.split(",")]
-            if strange := [choice for choice in wanted if choice not in there]:
+            wanted = {choice: _as_in_name(choice, there) for choice in choices.split(",")}
+            if strange := [choice for choice, value in wanted.items() if value not in there]:
                 raise InputError(f"--only {condition}: {axis} is never {strange[0]}; expected {', '.join(there)}")
-            runs = [run for run in runs if axis in run.values and _text_of(run.values[axis]) in wanted]
+            runs = [run for run in runs if axis in run.values and _text_of(run.values[axis]) in wanted.values()]
         if not runs:
             raise InputError(f"--only {' '.join(conditions)}: no run of this sweep meets all of it")
         return runs
@@ -102,13 +104,13 @@ class Sweep:
 
 def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
     """Read a sweep's file and make the config of every run. Raises InputError, one line, before anything is done."""
-    values, origins = read_values(path, overrides)
+    values, origins = read_values(path, overrides, (Config, SweepFile))
     if "sweep" not in values:
         raise InputError(f"{path}: has no section `sweep`, which says what varies; a single run is for tools/train.py")
     section = make_config(values, origins, path, SweepFile).sweep
     where = f"{path}: sweep.axes"
     grids = [_with_full_keys(grid, where) for grid in section.axes]
-    _check_grids(grids, where)
+    _check_grids(grids, section.max_runs, where)
     axes = list(dict.fromkeys(axis for grid in grids for axis in grid))
     for override in overrides:
         key = override.partition("=")[0]
@@ -160,8 +162,10 @@ def _text_of(value) -> str:
     return re.sub(r"[^\w.+-]", "_", str(value))
 
 
-def _as_written(text):
-    """How a value that was typed, such as 1e-2, stands in a folder's name."""
+def _as_in_name(text, there):
+    """How a value that was typed, as a text or as a number such as 1e-2, stands in a folder's name."""
+    if (as_text := _text_of(text)) in there:
+        return as_text
     try:
         return _text_of(parse_value(text))
     except yaml.YAMLError:
@@ -179,13 +183,16 @@ def _with_full_keys(grid, where):
     return full
 
 
-def _check_grids(grids, where):
+def _check_grids(grids, max_runs, where):
     if not all(grids) or not grids:
         raise InputError(f"{where}: empty; expected config keys with lists of values")
+    if empty := [axis for grid in grids for axis, choices in grid.items() if not choices]:
+        raise InputError(f"{where}: {empty[0]}: empty; expected a list of one value or more")
+    runs = sum(math.prod(map(len, grid.values())) for grid in grids)
+    if runs > max_runs:
+        raise InputError(f"{where}: make {runs:,} runs; sweep.max_runs ({max_runs:,}) must be raised for so many")
     for grid in grids:
         for axis, choices in grid.items():
-            if not choices:
-                raise InputError(f"{where}: {axis}: empty; expected a list of one value or more")
             if twice := [choice for number, choice in enumerate(choices) if choice in choices[:number]]:
                 raise InputError(f"{where}: {axis}: has {twice[0]} twice")
 

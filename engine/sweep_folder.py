@@ -102,7 +102,7 @@ def _matters(key, was, is_now):
 
 def description(sweep: Sweep) -> dict:
     """What sweep.yaml says: with results.csv, all that a report needs."""
-    plain = json.loads(sweep.section.model_dump_json(exclude={"axes"}))
+    plain = json.loads(sweep.section.model_dump_json(exclude={"axes", "max_runs"}))
     return {"name": sweep.name, "file": sweep.file, "axes": sweep.grids, **plain, "config": sweep.shared}
 
 

@@ -1,7 +1,16 @@
-"""Networks made of ops: plain keyword arguments in, nothing of configs known."""
+"""Networks made of ops: plain keyword arguments in, nothing of configs known.
+
+MODELS has, by the name that a config gives, a backbone's builder and the network's head. Their signatures are the
+schema of the `model:` section, less what the program derives: a backbone is given `in_channels` and
+`bn_images_per_worker`, a head the backbone and `num_classes`.
+"""
 
 from models.classifier import Classifier
 from models.resnet import ResNet, from_paddle_names, resnet
 from models.weights import WeightsReport, load_weights
 
-__all__ = ["Classifier", "ResNet", "WeightsReport", "from_paddle_names", "load_weights", "resnet"]
+MODELS = {
+    "resnet": (resnet, Classifier),
+}
+
+__all__ = ["MODELS", "Classifier", "ResNet", "WeightsReport", "from_paddle_names", "load_weights", "resnet"]

@@ -120,7 +120,7 @@ def test_what_is_written_is_read_as_the_same(base, tmp_path):
         ("name=''", ["name"]),
         ("name=../x", ["name", "'../x'"]),
         ("seed=99999999999999999999999", ["seed"]),
-        ("pretrained=!!set {a}", ["no number, text, list or mapping"]),
+        ("seed=!!set {a}", ["no number, text, list or mapping"]),
     ],
 )
 def test_bad_values_are_one_line_that_names_them(base, override, words):

@@ -221,12 +221,6 @@ def test_a_folder_that_is_no_split_and_no_class_folders(tmp_path):
         builder(tmp_path / "flowers.txt")
 
 
-def test_the_home_folder_is_found(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    class_folders(tmp_path / "photos")
-    assert len(builder("~/photos")[0]) == 6
-
-
 @pytest.mark.parametrize(
     ("setting", "value"), [("resize_short", 15), ("min_area", 0.0), ("color_jitter", -0.1), ("validation_share", 1.0)]
 )

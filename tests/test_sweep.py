@@ -1,11 +1,14 @@
 """What a sweep's file stands for, and what is refused."""
 
+import time
+
 import pytest
 from conftest import is_one_line, run_tool, write_sweep
 
 from engine.config.yaml_text import write_yaml
 from engine.errors import InputError
 from engine.sweep import load_sweep
+from engine.sweep_folder import description
 
 
 def test_a_run_for_each_point_of_the_grid(small):
@@ -142,3 +145,35 @@ def test_bad_commands_touch_nothing(small, tmp_path):
         assert done.returncode == 2 and words in done.stderr, (arguments, done.stderr)
         assert is_one_line(done.stderr) and not done.stdout
     assert not (tmp_path / "output").exists()
+
+
+def test_a_million_runs_are_refused_before_they_are_made(tmp_path):
+    numbers = list(range(1000))
+    axes = f"{{seed: {numbers}, epochs: {numbers}}}"
+    began = time.process_time()
+    with pytest.raises(InputError, match="sweep.axes: make 1,000,000 runs; sweep.max_runs .1,000. must be raised"):
+        load_sweep(write_sweep(tmp_path, axes))
+    assert time.process_time() - began < 2
+    four = write_sweep(tmp_path, "[{seed: [0, 1]}, {norm: [bn, gn]}]")
+    with pytest.raises(InputError, match="make 4 runs; sweep.max_runs .3."):
+        load_sweep(four, ["sweep.max_runs=3"])
+    assert "max_runs" not in description(load_sweep(four, ["sweep.max_runs=4"]))  # of no influence on a run
+
+
+def test_texts_of_a_sweep_are_taken_as_they_are_typed(tmp_path):
+    path = write_sweep(tmp_path, "{pretrained: ['1e3', 'my weights #1', null], base_lr: [0.1, 0.010]}")
+    sweep = load_sweep(path, ["sweep.title=runs #1", "name=2024"])
+    assert (sweep.section.title, sweep.name) == ("runs #1", "2024")
+    for typed, name in [("1e3", "1e3"), ("my weights #1", "my_weights__1"), ("null", "null")]:
+        assert {run.name.partition(",")[0] for run in sweep.only([f"pretrained={typed}"])} == {f"pretrained={name}"}
+    assert len(sweep.only(["base_lr=1e-2"])) == 3
+    with pytest.raises(InputError, match="pretrained is never my weights; expected"):
+        sweep.only(["pretrained=my weights"])
+    with pytest.raises(InputError, match="sweep.axes: pretrained: should be a valid string, got 1000; .* wants quotes"):
+        load_sweep(write_sweep(tmp_path, "{pretrained: [1000]}"))
+
+
+def test_a_name_that_no_folder_can_have(tmp_path):
+    path = write_sweep(tmp_path, f"{{pretrained: [{'x' * 300}]}}")
+    with pytest.raises(InputError, match="name: small/pretrained=xxx.*too long"):
+        load_sweep(path)

@@ -1,20 +1,24 @@
 """What a config may say: one typed, frozen Config of sections.
 
-The schema lives where the values are used: the `model` section is the signature of `models.resnet` (and of the
-classifier on top), the `data` section that of the data set's builder. The other sections stand here.
+The schema lives where the values are used: the `model` section is the signatures of a model's builders in
+`models.MODELS`, the `data` section that of a data set's in `data.DATASETS`. The other sections stand here.
 """
 
 import inspect
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pydantic
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from data import DATASETS
+from data.user_path import UserPath, check_length
 from engine.config.yaml_text import write_yaml
-from models import Classifier, resnet
+from engine.terminal import printable
+from models import MODELS
 
+LONGEST_NAME = 900  # bytes of a run's name; a path below it is to stay below 4,096
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -133,7 +137,7 @@ def arguments(section: Section, builder) -> dict:
 
 
 DERIVED = ("backbone", "num_classes", "in_channels", "bn_images_per_worker")
-MODEL_SECTIONS = {"resnet": _section("resnet", resnet, Classifier, derived=DERIVED)}
+MODEL_SECTIONS = {name: _section(name, *builders, derived=DERIVED) for name, builders in MODELS.items()}
 DATA_SECTIONS = {name: _section(name, builder) for name, builder in DATASETS.items()}
 
 
@@ -143,13 +147,23 @@ def _one_of(sections):
     return Annotated[Union[tuple(sections.values())], Field(discriminator="name")]  # noqa: UP007
 
 
+def _folder_name(name):
+    check_length(name, LONGEST_NAME)
+    if any(part != part.strip() or part != printable(part) for part in name.split("/")):
+        raise ValueError(f"{name!r}: has blanks at an end, or characters that do not show; it becomes a folder's name")
+    return name
+
+
+FolderName = Annotated[str, Field(pattern=r"^[^/.][^/]*(/[^/.][^/]*)*$"), AfterValidator(_folder_name)]
+
+
 class Config(Section):
-    name: Annotated[str, Field(pattern=r"^[^/.][^/]*(/[^/.][^/]*)*$")]  # of the run; None in a file: the file's own
-    output: str = "output"  # the run's folder is output/name
+    name: FolderName  # of the run; None in a file: the file's own
+    output: UserPath = "output"  # the run's folder is output/name
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "gpu"] = "auto"
     deterministic: bool = False  # on a GPU: slower algorithms that give the same bits each time
-    pretrained: str | None = None  # a .pdparams file to start from; what does not fit is reported and left out
+    pretrained: UserPath | None = None  # a .pdparams file to start from; what does not fit is reported and left out
     model: _one_of(MODEL_SECTIONS) = MODEL_SECTIONS["resnet"]()
     data: _one_of(DATA_SECTIONS)
     batch: Batch = Batch()
@@ -168,7 +182,7 @@ class Config(Section):
     @classmethod
     def _offsets_are_there(cls, record, info):
         model = info.data.get("model")  # None where it is wrong itself
-        if record.offsets and model and not model.deformable_stages:
+        if record.offsets and model and not getattr(model, "deformable_stages", ()):
             raise ValueError(f"offsets: {record.offsets} pictures want deformable layers; set model.deformable_stages")
         return record
 
@@ -187,14 +201,33 @@ class Config(Section):
         return write_yaml(self.model_dump(mode="json"))
 
 
+def sections_at(section: type[Section], key: str) -> list[type[Section]]:
+    """The sections that may stand at a key: several where a name chooses among them, none where a value stands."""
+    kinds = section.model_fields[key].annotation if key in section.model_fields else None
+    return [kind for kind in (kinds, *get_args(kinds)) if hasattr(kind, "model_fields")]
+
+
+def default_name(section: type[Section], key: str) -> str | None:
+    """The name of the section that stands at a key where none is named."""
+    return getattr(section.model_fields[key].default, "name", None)
+
+
+def is_text(annotation: Any) -> bool:
+    """Whether a key takes any text, or nothing but text and null."""
+    kinds = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return is_text(kinds[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return all(kind is NoneType or is_text(kind) for kind in kinds)
+    return annotation is str
+
+
 def config_keys() -> list[str]:
-    """Every dotted key that a config may have, whatever its data set."""
+    """Every dotted key that a config may have, whatever its model and its data set."""
 
     def walk(section, at):
-        for name, field in section.model_fields.items():
-            kinds = (field.annotation, *get_args(field.annotation))
-            kinds = DATA_SECTIONS.values() if (*at, name) == ("data",) else kinds
-            inner = [kind for kind in kinds if hasattr(kind, "model_fields")]
+        for name in section.model_fields:
+            inner = sections_at(section, name)
             for kind in inner:
                 yield from walk(kind, (*at, name))
             if not inner:
