@@ -1,6 +1,7 @@
 """What all commands share: -c and -o, and how a command ends."""
 
 import argparse
+import json
 import os
 import select
 import signal
@@ -24,15 +25,16 @@ def config_parser(description, *, weights=False):
 
 
 def command(main):
-    """Run a command's `main` and turn the ends that are no bugs into one line and a status.
+    """Run a command's `main`, which may return a status, and turn the ends that are no bugs into one line and a status.
 
     Bad input is 2, a diverged training 1, SIGTERM 143, Ctrl-C 130, nobody left to read what is printed (`| head`)
     141; a bug keeps its traceback.
     """
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files and classes may be in any script, or in none
     try:
-        main()
+        status = main()
         sys.stdout.flush()
+        sys.exit(status)
     except BrokenPipeError:
         if _is_read(sys.stdout):  # it was another pipe
             raise
@@ -50,6 +52,16 @@ def command(main):
     except KeyboardInterrupt:
         print("stopped by SIGINT", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+
+
+def print_json(value, indent: int | None = 2) -> None:
+    """Print one JSON document, valid in every locale: where it lacks a letter, all are escaped as JSON does."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=indent)
+    print(text)
 
 
 def _is_read(stream):

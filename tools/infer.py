@@ -1,17 +1,20 @@
-"""Name what is on pictures:  python tools/infer.py -c output/quickstart/config.yaml PICTURE_OR_FOLDER ... [--json]"""
+"""Name what is on pictures:  python tools/infer.py -c output/quickstart/config.yaml PICTURE_OR_FOLDER ... [--json]
 
-import json
+Folders are searched to any depth for .jpg, .jpeg, .png, .bmp and .webp, hidden files apart. A picture that cannot be
+read does not stop the others: it is named at the end, and the status is 1.
+"""
+
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
 from engine import environment
-from engine.command import command, config_parser
+from engine.command import command, config_parser, print_json
 from engine.config import load_config
 from engine.errors import InputError
 from engine.folder import run_folder
-from engine.predict import find_pictures, predict
+from engine.predict import find_pictures, in_words, predict
 from engine.trained import load_trained
 
 
@@ -23,20 +26,25 @@ def main():
     environment.start(config.device)
     pictures = find_pictures(arguments.pictures)
     model, preparation = load_trained(config, run_folder(arguments.config, config), arguments.weights)
-    predictions = predict(model, preparation, pictures, top=arguments.top)
+    predictions = []
+    for prediction in predict(model, preparation, pictures, top=arguments.top):
+        predictions.append(prediction)
+        if not arguments.json and "top" in prediction:
+            print(in_words(prediction))
     if arguments.json:
-        print(json.dumps(list(predictions), indent=2, ensure_ascii=False))
-        return
-    for prediction in predictions:
-        shown = ", ".join(f"{guess['class']} {100 * guess['probability']:.1f} %" for guess in prediction["top"])
-        print(f"{prediction['file']}: {shown}")
+        print_json(predictions)
+    broken = [prediction["error"] for prediction in predictions if "error" in prediction]
+    if broken:
+        said = f"error: {len(broken)} of {len(predictions)} pictures cannot be read:"
+        print(said, *broken, sep="\n  ", file=sys.stderr)
+    return 1 if broken else 0
 
 
 def parse_arguments():
     parser = config_parser(__doc__, weights=True)
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="picture files, or folders of them")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="how many classes to name (3)")
-    parser.add_argument("--json", action="store_true", help="print a JSON list")
+    parser.add_argument("--json", action="store_true", help='print a JSON list; a broken picture has "error" for "top"')
     return parser.parse_args()
 
 
