@@ -34,9 +34,9 @@ def build_data(config: Config):
 def build_labelled(config: Config, preparation: Preparation, root: str):
     """The pictures of a labelled folder, list or archive, whole and as a trained model's `preparation` says.
 
-    Nothing of the config's own data is asked for.
+    Nothing of the data that the config names is asked for. Broken pictures: as it says, else they are skipped.
     """
-    on_corrupt_image = getattr(config.data, "on_corrupt_image", "stop")
+    on_corrupt_image = getattr(config.data, "on_corrupt_image", "skip")
     return labelled_pictures(_unpacked(root), preparation, on_corrupt_image)
 
 

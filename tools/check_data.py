@@ -35,7 +35,7 @@ def main():
         print_json(report)
     else:
         print(report_text(report, LONGEST, files[0]), "", *files, sep="\n")
-    sys.exit(1 if has_problems(report) else 0)
+    return 1 if has_problems(report) else 0
 
 
 def parse_arguments():

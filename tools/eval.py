@@ -50,7 +50,7 @@ def main():
 
 def build_dataset(config, preparation, folder):
     """What to evaluate on: a folder, or where there is none the validation images of the config."""
-    if folder:
+    if folder is not None:
         return build_labelled(config, preparation, folder)
     _, dataset = build_data(config)
     if dataset.preparation != preparation:
