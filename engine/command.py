@@ -1,7 +1,6 @@
 """What all commands share: -c and -o, and how a command ends."""
 
 import argparse
-import json
 import os
 import select
 import signal
@@ -52,16 +51,6 @@ def command(main):
     except KeyboardInterrupt:
         print("stopped by SIGINT", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
-
-
-def print_json(value, indent: int | None = 2) -> None:
-    """Print one JSON document, valid in every locale: where it lacks a letter, all are escaped as JSON does."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
-    try:
-        text.encode(sys.stdout.encoding)
-    except UnicodeEncodeError:
-        text = json.dumps(value, indent=indent)
-    print(text)
 
 
 def _is_read(stream):

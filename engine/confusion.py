@@ -3,6 +3,8 @@
 import numpy as np
 import paddle
 
+from engine.terminal import printable
+
 
 class Confusion:
     """What a classifier said of each image of a set, beside what it is.
@@ -66,13 +68,13 @@ def by_class_text(confusion: Confusion, longest: int) -> str:
     there.sort(key=lambda each: (-each["top1_error"], -each["images"], each["label"]))
     lines = ["  error   wrong  images  class"]
     for each in there[:longest]:
-        line = f"{100 * each['top1_error']:6.2f} %{each['wrong']:7,} {each['images']:7,}  {each['class']}"
+        line = f"{100 * each['top1_error']:6.2f} %{each['wrong']:7,} {each['images']:7,}  {printable(each['class'])}"
         if mistaken := confusion.taken_for(each["label"]):
-            line += f", most often taken for {confusion.classes[mistaken[0]]} ({mistaken[1]:,})"
+            line += f", most often taken for {printable(confusion.classes[mistaken[0]])} ({mistaken[1]:,})"
         lines.append(line)
     if len(there) > longest:
         lines.append(f"… {len(there) - longest:,} more classes, all of them with --json")
-    if missing := [each["class"] for each in by_class if not each["images"]]:
+    if missing := [printable(each["class"]) for each in by_class if not each["images"]]:
         more = f" and {len(missing) - longest:,} more" if len(missing) > longest else ""
         lines.append(f"no images of {', '.join(missing[:longest])}{more}")
     return "\n".join(lines)

@@ -9,6 +9,7 @@ import numpy as np
 from engine.confusion import Confusion
 from engine.errors import InputError
 from engine.sheet import BLACK, BLUE, GREY, VERMILLION, drawing_style, fonts_for_names, heading, save_figure
+from engine.terminal import printable
 
 LARGEST = 100  # classes that are drawn each; of more
 SHOWN = 60  # those with the most mistakes, and the others as one
@@ -17,8 +18,9 @@ LETTERS = 22  # of a name
 CELL, PANEL, NARROWEST = 0.125, 4.6, 5.6  # inches: smallest cell, usual matrix, narrowest figure
 
 
-def check_target(path: Path) -> None:
-    """Raise InputError where no figure can be written to `path`; its folder is made."""
+def check_target(path: str | Path) -> Path:
+    """The path of a figure to be written, whose folder is made. Raises InputError where that cannot be."""
+    path = Path(path)
     if path.suffix not in (".png", ".svg"):
         raise InputError(f"{path}: expected a file that ends in .png or .svg")
     try:
@@ -27,6 +29,7 @@ def check_target(path: Path) -> None:
         raise InputError(f"{path.parent}: cannot be made ({error.strerror})") from None
     if path.is_dir():
         raise InputError(f"{path}: is a folder; expected a file")
+    return path
 
 
 def write_confusion_figure(confusion: Confusion, path: Path) -> Path:
@@ -114,6 +117,6 @@ def _colours(matrix, images):
 
 
 def _shown(name):
-    """A class name as a label: on one line, not too long, and no formula."""
-    name = " ".join(name.encode("utf-8", "backslashreplace").decode().split())
-    return (name if len(name) <= LETTERS else name[: LETTERS - 1] + "…").replace("$", r"\$")
+    """A class name as a label: on one line and not too long."""
+    name = printable(name)
+    return name if len(name) <= LETTERS else name[: LETTERS - 1] + "…"

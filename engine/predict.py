@@ -8,6 +8,7 @@ from paddle.nn import functional as F
 
 from data import PICTURE_ENDINGS, DataError, picture_files, read_picture
 from engine.errors import InputError
+from engine.terminal import printable
 
 
 def find_pictures(paths):
@@ -52,7 +53,7 @@ def predict(model, preparation, files, *, top=3, batch=32):
 def in_words(prediction: dict) -> str:
     """What `predict` gave for a picture that could be read, as a line."""
     guesses = (f"{guess['class']} {100 * guess['probability']:.1f} %" for guess in prediction["top"])
-    return f"{prediction['file']}: {', '.join(guesses)}"
+    return printable(f"{prediction['file']}: {', '.join(guesses)}")
 
 
 def _prepared(preparation, file):

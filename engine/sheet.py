@@ -21,6 +21,7 @@ STYLE = {
     "axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e4e4e4", "grid.linewidth": 0.7, "axes.axisbelow": True,
     "lines.linewidth": 1.7, "lines.markersize": 5.5, "legend.frameon": False, "legend.fontsize": 8.5,
     "axes.titlesize": 9, "axes.titleweight": "bold", "svg.hashsalt": "group normalization", "savefig.dpi": 200,
+    "text.parse_math": False,  # a $ in somebody's name is a $
 }
 
 # Class names may be in any script; matplotlib's own font, which comes first, has no Chinese, Japanese or Korean.

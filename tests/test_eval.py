@@ -1,9 +1,7 @@
 """The commands that use a trained model, on other pictures and with pieces of its run missing or damaged."""
 
-import io
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from PIL import Image
 from data import Preparation
 from data.idx import CLASSES
 from data.transforms import MEAN, STD
-from engine.command import print_json
 
 PETS = ("cat", "dog", "owl")
 FOLDER = "{name: image_folder, root: /nowhere, image_size: 16, resize_short: 16}"
@@ -138,16 +135,6 @@ def test_infer_where_nothing_can_be_read(run_here, pets, tmp_path):
     assert told.keys() == {"file", "error"} and "x.png: cannot be read" in told["error"]
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "gbk", "utf-8"])
-def test_json_is_valid_in_every_locale(monkeypatch, encoding):
-    value = {"class": "café 外套 \U0001f600 \udcff"}
-    printed = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace")
-    monkeypatch.setattr(sys, "stdout", printed)
-    print_json(value)
-    printed.seek(0)
-    assert json.load(printed) == value
-
-
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -169,6 +156,18 @@ def test_a_run_with_pieces_missing_or_damaged_is_one_line(run_here, new, tmp_pat
         done = run_here(tool, "-c", config, *arguments)
         assert done.returncode == 2 and is_one_line(done.stderr) and words in done.stderr, (tool, done.stderr)
         assert not done.stdout and not (tmp_path / "pets" / "export").exists()
+
+
+def test_names_steer_no_terminal(run_here, new, tmp_path):
+    preparation = Preparation(("cat", "\x1b[2Kno problems found\n", "owl"), (3, 16, 16), MEAN, STD, 16)
+    config = write_run(tmp_path / "pets", preparation, FOLDER)
+    (tmp_path / "a\x1b[31m.png").write_text("no picture")
+    picture(20, 20).save(tmp_path / "b\x9b.png")
+    for done in (
+        run_here("eval.py", "-c", config, "--data", new, "--confusion", tmp_path / "x.png"),
+        run_here("infer.py", "-c", config, *tmp_path.glob("*.png")),
+    ):
+        assert "no problems found\\n" in done.stdout and not {"\x1b", "\x9b"} & {*done.stdout, *done.stderr}
 
 
 def test_weights_of_another_name_are_answered_with_those_that_are_there(run_here, pets, new):

@@ -4,13 +4,14 @@ Counts per class, broken files, pictures that are there twice, sizes, mean and d
 samples. Works for the data of every config. Ends with status 1 where something should be mended first.
 """
 
+import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
 from engine.build import build_data
-from engine.command import command, config_parser, print_json
+from engine.command import command, config_parser
 from engine.config import load_config
 from engine.data_report import describe_data, has_problems, report_text, survey_sets, write_data_report
 from engine.data_sheet import write_data_sheet
@@ -32,7 +33,7 @@ def main():
     if len(surveys[0].indices):
         files.append(write_data_sheet(datasets[0], surveys[0].indices, config.seed, folder / "samples.png"))
     if arguments.json:
-        print_json(report)
+        print(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         print(report_text(report, LONGEST, files[0]), "", *files, sep="\n")
     return 1 if has_problems(report) else 0

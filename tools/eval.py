@@ -11,13 +11,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a 
 
 from engine import environment
 from engine.build import build_data, build_labelled, build_validation_loader
-from engine.command import command, config_parser, print_json
+from engine.command import command, config_parser
 from engine.config import load_config
 from engine.confusion import Confusion, by_class_text
 from engine.confusion_figure import check_target, write_confusion_figure
 from engine.errors import InputError
 from engine.evaluate import evaluate
 from engine.folder import run_folder
+from engine.terminal import json_text
 from engine.trained import load_trained
 
 LONGEST = 20  # classes on the screen
@@ -25,8 +26,7 @@ LONGEST = 20  # classes on the screen
 
 def main():
     arguments = parse_arguments()
-    if arguments.confusion:
-        check_target(arguments.confusion)
+    picture = arguments.confusion and check_target(arguments.confusion)
     config = load_config(arguments.config, arguments.override)
     rank, ranks = environment.start(config.device, config.deterministic)
     model, preparation = load_trained(config, run_folder(arguments.config, config), arguments.weights)
@@ -39,13 +39,13 @@ def main():
     counts = {"images": confusion.images, "skipped": len(dataset) - confusion.images}
     if arguments.json:
         by_class = {"classes": confusion.by_class(), "confusion": confusion.matrix().tolist()}
-        print_json({**counts, **errors, **by_class}, indent=None)
+        print(json_text({**counts, **errors, **by_class}))
     else:
         shown = ", ".join(f"{name}: {value:.5f}" for name, value in errors.items())
         skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
         print(f"[Eval] {shown} ({counts['images']} images{skipped})", by_class_text(confusion, LONGEST), sep="\n")
-    if arguments.confusion:
-        write_confusion_figure(confusion, arguments.confusion)
+    if picture:
+        write_confusion_figure(confusion, picture)
 
 
 def build_dataset(config, preparation, folder):
@@ -64,7 +64,7 @@ def build_dataset(config, preparation, folder):
 def parse_arguments():
     parser = config_parser(__doc__, weights=True)
     parser.add_argument("--data", metavar="FOLDER", help="all pictures of these class folders (validation images)")
-    parser.add_argument("--confusion", type=Path, metavar="FILE", help="draw which is taken for which: a .png or .svg")
+    parser.add_argument("--confusion", metavar="FILE", help="draw which is taken for which: a .png or .svg")
     parser.add_argument("--json", action="store_true", help="print one JSON object; confusion is [true][predicted]")
     return parser.parse_args()
 

@@ -10,11 +10,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
 from engine import environment
-from engine.command import command, config_parser, print_json
+from engine.command import command, config_parser
 from engine.config import load_config
 from engine.errors import InputError
 from engine.folder import run_folder
 from engine.predict import find_pictures, in_words, predict
+from engine.terminal import json_text, one_line
 from engine.trained import load_trained
 
 
@@ -32,8 +33,8 @@ def main():
         if not arguments.json and "top" in prediction:
             print(in_words(prediction))
     if arguments.json:
-        print_json(predictions)
-    broken = [prediction["error"] for prediction in predictions if "error" in prediction]
+        print(json_text(predictions, indent=2))
+    broken = [one_line(prediction["error"]) for prediction in predictions if "error" in prediction]
     if broken:
         said = f"error: {len(broken)} of {len(predictions)} pictures cannot be read:"
         print(said, *broken, sep="\n  ", file=sys.stderr)
