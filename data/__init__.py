@@ -10,7 +10,8 @@ A builder's signature is the schema of the `data:` section of a config; it retur
     len(set), set.batch(indices, seed=, epoch=)
 
 and ArrayDataset (arrays.py), WarpedDataset (warped.py) and ImageDataset (image_folder.py) are the kinds of it. Archives
-in the place of folders are unpacked by archives.py; check.py tells what the stored pictures are like.
+in the place of folders are unpacked by archives.py; check.py tells what the stored pictures are like; labelled.py reads
+new pictures for a model that is there.
 """
 
 from data.archives import find_archives, unpack
@@ -18,6 +19,7 @@ from data.cifar import cifar10, cifar100
 from data.errors import DataError
 from data.idx import fashion_mnist
 from data.image_folder import image_folder
+from data.labelled import labelled_pictures
 from data.layout import picture_files
 from data.loader import Loader
 from data.pickles import read_pickle
@@ -35,6 +37,6 @@ DATASETS = {
 }
 
 __all__ = [
-    "DATASETS", "PICTURE_ENDINGS", "DataError", "Loader", "Preparation", "find_archives", "picture_files",
-    "read_pickle", "read_picture", "unpack",
+    "DATASETS", "PICTURE_ENDINGS", "DataError", "Loader", "Preparation", "find_archives", "labelled_pictures",
+    "picture_files", "read_pickle", "read_picture", "unpack",
 ]

@@ -6,7 +6,7 @@ from functools import partial
 import paddle
 from paddle import nn
 
-from data import DATASETS, DataError, Loader, find_archives, unpack
+from data import DATASETS, DataError, Loader, Preparation, find_archives, labelled_pictures, unpack
 from engine.checkpoint import read_weights
 from engine.config import Config, arguments
 from engine.environment import on_gpu
@@ -22,13 +22,26 @@ def build_data(config: Config):
     builder = DATASETS[config.data.name]
     values = arguments(config.data, builder)
     try:
-        if values.get("root") and find_archives(values["root"]):
-            values["root"] = str(unpack(values["root"], cache_folder() / "data"))
+        if values.get("root"):
+            values["root"] = _unpacked(values["root"])
         return builder(**values)
     except DataError:
         raise
     except ValueError as error:
         raise InputError(f"data: {error}") from None
+
+
+def build_labelled(config: Config, preparation: Preparation, root: str):
+    """The pictures of a labelled folder, list or archive, whole and as a trained model's `preparation` says.
+
+    Nothing of the data that the config names is asked for. Broken pictures: as it says, else they are skipped.
+    """
+    on_corrupt_image = getattr(config.data, "on_corrupt_image", "skip")
+    return labelled_pictures(_unpacked(root), preparation, on_corrupt_image)
+
+
+def _unpacked(root):
+    return str(unpack(root, cache_folder() / "data")) if find_archives(root) else root
 
 
 def build_loaders(config: Config, train_set, validation_set, rank=0, ranks=1):

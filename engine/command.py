@@ -49,7 +49,7 @@ def typed_path(text: str) -> str:
 
 
 def command(main):
-    """Run a command's `main` and turn the ends that are no bugs into one line and a status.
+    """Run a command's `main`, which may return a status, and turn the ends that are no bugs into one line and a status.
 
     Bad input is 2, a diverged training 1, SIGTERM 143, Ctrl-C 130, nobody left to read what is printed (`| head`)
     141; a bug keeps its traceback.
@@ -57,8 +57,9 @@ def command(main):
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files and classes may be in any script, or in none
     logging.lastResort.setFormatter(_OneLine())  # what data and ops have to say
     try:
-        main()
+        status = main()
         sys.stdout.flush()
+        sys.exit(status)
     except BrokenPipeError:
         if _is_read(sys.stdout):  # it was another pipe
             raise

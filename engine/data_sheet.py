@@ -8,7 +8,7 @@ import numpy as np
 
 from data.check import stored_picture
 from engine.offset_figures import shown
-from engine.sheet import GREY, drawing_style, fonts_for_names, save_figure
+from engine.sheet import drawing_style, fonts_for_names, heading, save_figure
 
 ROWS, EPOCHS = 8, 6
 WIDTH, LEFT, RIGHT, ABOVE, BELOW = 7.4, 1.1, 0.1, 0.8, 0.1  # inches
@@ -33,7 +33,7 @@ def write_data_sheet(dataset, indices, seed, path: Path) -> Path:
         label = int(dataset.labels[index])
         name = f"{label} {dataset.classes[label]}"
         letters = LETTERS if name.isascii() else LETTERS // 2  # Chinese ones are twice as wide
-        names.append(textwrap.fill(name, letters).replace("$", r"\$"))
+        names.append(textwrap.fill(name, letters))
 
     tall = (WIDTH - LEFT - RIGHT) * mosaic.shape[0] / mosaic.shape[1]
     total = ABOVE + tall + BELOW
@@ -41,8 +41,7 @@ def write_data_sheet(dataset, indices, seed, path: Path) -> Path:
     with drawing_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the label's number stands beside the name
         figure = Figure(figsize=(WIDTH, total))
-        figure.text(0.1 / WIDTH, 1 - 0.1 / total, "Training samples", fontsize=11, fontweight="bold", va="top")
-        figure.text(0.1 / WIDTH, 1 - 0.34 / total, said, fontsize=7.5, color=GREY, va="top")
+        heading(figure, "Training samples", said)
         axis = figure.add_axes([LEFT / WIDTH, BELOW / total, 1 - (LEFT + RIGHT) / WIDTH, tall / total])
         axis.imshow(mosaic, aspect="auto")
         axis.set_xticks(lefts + width / 2, ["unchanged", *(f"epoch {n + 1}" for n in range(EPOCHS))], fontsize=8)

@@ -8,11 +8,12 @@ from data import DataError
 
 
 @paddle.no_grad()
-def evaluate(model, loader, *, samples=0):
+def evaluate(model, loader, *, samples=0, told=None):
     """Mean cross entropy, top-1 and (with more than five classes) top-5 error over a loader's images.
 
     Errors are fractions. Over several devices every rank evaluates its share and gets the whole result.
     Returns (errors, samples): the first `samples` images of this rank with their labels and probabilities.
+    `told` is called with the labels and the most probable ones, int64 [N], of each batch of this rank.
     """
     was_training = model.training
     model.eval()
@@ -24,8 +25,10 @@ def evaluate(model, loader, *, samples=0):
         label = paddle.to_tensor(batch["label"])
         logits = model({"image": paddle.to_tensor(batch["image"])})
         loss = F.cross_entropy(logits, label, reduction="none").numpy().astype(np.float64)
-        ranked = logits.argsort(axis=1, descending=True)[:, :5] == label.unsqueeze(1)
-        hit = ranked.numpy()
+        ranked = logits.argsort(axis=1, descending=True)[:, :5].numpy()
+        hit = ranked == batch["label"][:, None]
+        if told:
+            told(batch["label"], ranked[:, 0])
         sums += (len(hit), loss.sum(), (~hit[:, 0]).sum(), (~hit.any(axis=1)).sum())
         if len(kept) < samples:
             probabilities = F.softmax(logits, axis=1).numpy()

@@ -12,7 +12,7 @@ import paddle
 
 from engine.errors import InputError
 from engine.offsets import View, choose_layers, collect, look, object_pixels, short
-from engine.sheet import BLACK, BLUE, GREY, VERMILLION, drawing_style, save_figure
+from engine.sheet import BLACK, BLUE, GREY, VERMILLION, drawing_style, heading, save_figure
 
 WIDTH, LEFT, GAP = 7.4, 0.24, 0.08  # inches
 ABOVE, LINE, BELOW = 0.56, 0.14, 0.1  # above the panels, and for each line of text there
@@ -42,8 +42,7 @@ def offset_figure(view: View, preparation, title):
     above = ABOVE + LINE * (1 + text.count("\n"))
     height = above + rows * side + (rows - 1) * GAP + BELOW
     figure = Figure(figsize=(WIDTH, height))
-    figure.text(0.1 / WIDTH, 1 - 0.1 / height, title, fontsize=11, fontweight="bold", va="top")
-    figure.text(0.1 / WIDTH, 1 - 0.34 / height, text, fontsize=7.5, color=GREY, va="top", linespacing=1.35)
+    heading(figure, title, text)
     axes = figure.subplots(rows, 4, squeeze=False)
     figure.subplots_adjust(
         left=LEFT / WIDTH, right=1 - 0.1 / WIDTH, bottom=BELOW / height, top=1 - above / height,
@@ -54,8 +53,8 @@ def offset_figure(view: View, preparation, title):
     there, what = object_pixels(view.image), "object"
     if not there.any():
         there, what = np.ones_like(there), "picture"
-    for axis, (heading, *_) in zip(axes[0], COLUMNS, strict=True):
-        axis.set_title(heading, loc="left", fontsize=8.5, pad=4)
+    for axis, (words, *_) in zip(axes[0], COLUMNS, strict=True):
+        axis.set_title(words, loc="left", fontsize=8.5, pad=4)
     if _is_modulated(view):
         _key(figure)
     for panels, position in zip(axes, view.positions, strict=True):

@@ -6,12 +6,17 @@ import numpy as np
 import paddle
 from paddle.nn import functional as F
 
-from data import PICTURE_ENDINGS, picture_files, read_picture
+from data import PICTURE_ENDINGS, DataError, picture_files, read_picture
 from engine.errors import InputError
+from engine.terminal import printable
 
 
 def find_pictures(paths):
-    """The picture files among paths, folders searched through, in order. Raises InputError where there is none."""
+    """The picture files among paths, in order. Raises InputError where there is none.
+
+    A folder is searched to any depth for files with the endings of pictures, hidden ones apart; a file is taken
+    whatever its ending.
+    """
     found = []
     for path in map(Path, paths):
         if path.is_dir():
@@ -26,17 +31,39 @@ def find_pictures(paths):
     return found
 
 
-@paddle.no_grad()
 def predict(model, preparation, files, *, top=3, batch=32):
     """Yield {"file", "top": [{"class", "probability"}, ...]} for each picture file, the most probable class first.
 
-    Raises DataError, naming the file, where a picture cannot be read.
+    A picture that cannot be read gives {"file", "error"} in its place, with the path and the reason.
     """
     for start in range(0, len(files), batch):
         part = files[start : start + batch]
-        image = np.stack([preparation(read_picture(file)) for file in part])
-        probabilities = F.softmax(model({"image": paddle.to_tensor(image)}), axis=1).numpy()
-        for file, row in zip(part, probabilities, strict=True):
+        prepared = [_prepared(preparation, file) for file in part]
+        rows = iter(_probabilities(model, [image for image in prepared if not isinstance(image, DataError)]))
+        for file, image in zip(part, prepared, strict=True):
+            if isinstance(image, DataError):
+                yield {"file": str(file), "error": str(image)}
+                continue
+            row = next(rows)
             best = np.argsort(-row)[:top]
             guesses = [{"class": preparation.classes[index], "probability": float(row[index])} for index in best]
             yield {"file": str(file), "top": guesses}
+
+
+def in_words(prediction: dict) -> str:
+    """What `predict` gave for a picture that could be read, as a line."""
+    guesses = (f"{guess['class']} {100 * guess['probability']:.1f} %" for guess in prediction["top"])
+    return printable(f"{prediction['file']}: {', '.join(guesses)}")
+
+
+def _prepared(preparation, file):
+    try:
+        return preparation(read_picture(file))
+    except DataError as error:
+        return error
+
+
+@paddle.no_grad()
+def _probabilities(model, images):
+    """float32 [N, classes] of N prepared images; N may be 0."""
+    return F.softmax(model({"image": paddle.to_tensor(np.stack(images))}), axis=1).numpy() if images else []

@@ -21,6 +21,7 @@ STYLE = {
     "axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e4e4e4", "grid.linewidth": 0.7, "axes.axisbelow": True,
     "lines.linewidth": 1.7, "lines.markersize": 5.5, "legend.frameon": False, "legend.fontsize": 8.5,
     "axes.titlesize": 9, "axes.titleweight": "bold", "svg.hashsalt": "group normalization", "savefig.dpi": 200,
+    "text.parse_math": False,  # a $ in somebody's name is a $
 }
 
 # Class names may be in any script; matplotlib's own font, which comes first, has no Chinese, Japanese or Korean.
@@ -59,6 +60,13 @@ def save_figure(figure, path: Path) -> None:
     os.replace(part, path)
 
 
+def heading(figure, title, text):
+    """Title and smaller text at the upper left of a figure."""
+    width, height = figure.get_size_inches()
+    figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=11, fontweight="bold", va="top")
+    figure.text(0.1 / width, 1 - 0.34 / height, text, fontsize=7.5, color=GREY, va="top", linespacing=1.35)
+
+
 def sheet(title, lines, titles=("",), *, labels=(), legend=(), left=0.62, sharex=True):
     """A figure with title and lines of text above a panel for each of `titles`, and room for labels or a legend.
 
@@ -80,8 +88,7 @@ def sheet(title, lines, titles=("",), *, labels=(), legend=(), left=0.62, sharex
     panel_height = {1: 3.3, 2: 2.9}.get(columns, 2.3)
     height = above + rows * panel_height + (rows - 1) * between + below
     figure = Figure(figsize=(width, height))
-    figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=11, fontweight="bold", va="top")
-    figure.text(0.1 / width, 1 - 0.34 / height, text, fontsize=7.5, color=GREY, va="top", linespacing=1.35)
+    heading(figure, title, text)
     axes = figure.subplots(rows, columns, sharex=sharex, sharey=True, squeeze=False).ravel()
     figure.subplots_adjust(
         left=left / width, right=1 - right / width, bottom=below / height, top=1 - above / height,

@@ -19,7 +19,11 @@ def load_trained(config: Config, folder: Path, weights=None):
     preparation = read_preparation(folder)
     candidates = [Path(weights), folder / weights] if weights else [folder / "best", folder / "latest"]
     stems = [stem_of(candidate) for candidate in candidates]
-    stem = next((stem for stem in stems if Path(f"{stem}.pdparams").exists()), stems[-1])
+    stem = next((stem for stem in stems if Path(f"{stem}.pdparams").exists()), None)
+    if stem is None:
+        wanted = f"{stems[-1]}.pdparams: no such file" if weights else f"{folder}: has neither best.pdparams nor latest"
+        there = sorted(file.stem for file in folder.glob("*.pdparams"))
+        raise InputError(f"{wanted}; " + (f"there are {', '.join(there)}" if there else "no checkpoint is there"))
     model = build_model(config, preparation)
     state = read_weights(stem)
     try:

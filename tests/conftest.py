@@ -1,6 +1,7 @@
 """Fixtures: a tiny config, and the commands run as a user runs them."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,10 @@ from PIL import Image
 
 import engine  # noqa: F401  first of all: it sets the environment before Paddle is imported
 from data.transforms import MEAN, STD
+from engine import checkpoint
+from engine.build import build_model
+from engine.config import load_config
+from engine.folder import write_preparation
 from ops import native
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,3 +107,36 @@ def run_tool(tool, *arguments, **environment):
     process = start_tool(tool, *arguments, **environment)
     stdout, stderr = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+@pytest.fixture
+def run_here(capsys, monkeypatch):
+    """`run_tool` in this process, for commands that leave nothing behind in it: no start of Paddle to wait for."""
+
+    def run(tool, *arguments):
+        path = str(ROOT / "tools" / tool)
+        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+        monkeypatch.setattr(sys, "path", sys.path[:])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(path, run_name="__main__")
+        stdout, stderr = capsys.readouterr()
+        return subprocess.CompletedProcess(sys.argv, ended.value.code or 0, stdout, stderr)
+
+    return run
+
+
+def write_run(folder, preparation, data):
+    """The folder of a run of the tiny config as if trained, with weights that tell pictures apart; its config."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(TINY)
+    config = load_config(folder / "config.yaml", [f"data={data}", f"output={folder.parent}", f"name={folder.name}"])
+    (folder / "config.yaml").write_text(config.to_yaml())
+    write_preparation(folder, preparation)
+    model = build_model(config, preparation)
+    model.eval()
+    noise = native.paddle.to_tensor(np.random.default_rng(0).normal(size=(16, *preparation.image_shape)), "float32")
+    model.fc.weight.set_value(100 * model.fc.weight)
+    model.fc.bias.set_value(-model({"image": noise}).mean(axis=0))
+    checkpoint.save(folder / "best", {".pdparams": model.state_dict(), ".pdopt": {}, ".pdstates": {}})
+    return folder / "config.yaml"

@@ -22,7 +22,7 @@ command(main)
 """
 
 
-@pytest.mark.parametrize("body", ["print('a line')", "print('many lines\\n' * 10**6)"])
+@pytest.mark.parametrize("body", ["print('a line')", "print('a line'); return 1", "print('many lines\\n' * 10**6)"])
 def test_nobody_is_left_to_read(body):
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND.format(body=body)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE

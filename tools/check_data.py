@@ -36,7 +36,7 @@ def main():
         print(json_text(report, indent=2))
     else:
         print(report_text(report, LONGEST, files[0]), "", *map(printable, files), sep="\n")
-    sys.exit(1 if has_problems(report) else 0)
+    return 1 if has_problems(report) else 0
 
 
 def parse_arguments():

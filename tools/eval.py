@@ -1,42 +1,71 @@
-"""Evaluate a trained model:  python tools/eval.py -c output/quickstart/config.yaml [-w best] [-o key=value ...]"""
+"""Evaluate a trained model:  python tools/eval.py -c output/quickstart/config.yaml [-w best] [--data FOLDER]
 
-import json
+On the validation images of its config, or on all pictures of another FOLDER/CLASS/*.jpg (an archive of it, or a list of
+`path label`), prepared as in the run; its classes are found by their names. Prints the errors, of all and by class.
+"""
+
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
 from engine import environment
-from engine.build import build_data, build_validation_loader
+from engine.build import build_data, build_labelled, build_validation_loader
 from engine.command import command, config_parser
 from engine.config import load_config
+from engine.confusion import Confusion, by_class_text
+from engine.confusion_figure import check_target, write_confusion_figure
 from engine.errors import InputError
 from engine.evaluate import evaluate
 from engine.folder import run_folder
+from engine.terminal import json_text
 from engine.trained import load_trained
+
+LONGEST = 20  # classes on the screen
 
 
 def main():
     arguments = parse_arguments()
+    picture = arguments.confusion and check_target(arguments.confusion)
     config = load_config(arguments.config, arguments.override)
     rank, ranks = environment.start(config.device, config.deterministic)
     model, preparation = load_trained(config, run_folder(arguments.config, config), arguments.weights)
-    _, validation_set = build_data(config)
-    if validation_set.preparation != preparation:
-        raise InputError("data: its classes, image size or normalisation are not those that the model was trained with")
-    loader = build_validation_loader(config, validation_set, rank, ranks)
-    errors, _ = evaluate(model, loader)
-    if rank == 0:
-        if arguments.json:
-            print(json.dumps({"images": len(validation_set), **errors}))
-        else:
-            shown = ", ".join(f"{name}: {value:.5f}" for name, value in errors.items())
-            print(f"[Eval] {shown} ({len(validation_set)} images)")
+    dataset = build_dataset(config, preparation, arguments.data)
+    confusion = Confusion(preparation.classes)
+    errors, _ = evaluate(model, build_validation_loader(config, dataset, rank, ranks), told=confusion.add)
+    confusion.gather()
+    if rank != 0:
+        return
+    counts = {"images": confusion.images, "skipped": len(dataset) - confusion.images}
+    if arguments.json:
+        by_class = {"classes": confusion.by_class(), "confusion": confusion.matrix().tolist()}
+        print(json_text({**counts, **errors, **by_class}))
+    else:
+        shown = ", ".join(f"{name}: {value:.5f}" for name, value in errors.items())
+        skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
+        print(f"[Eval] {shown} ({counts['images']} images{skipped})", by_class_text(confusion, LONGEST), sep="\n")
+    if picture:
+        write_confusion_figure(confusion, picture)
+
+
+def build_dataset(config, preparation, folder):
+    """What to evaluate on: a folder, or where there is none the validation images of the config."""
+    if folder is not None:
+        return build_labelled(config, preparation, folder)
+    _, dataset = build_data(config)
+    if dataset.preparation != preparation:
+        raise InputError(
+            "data: its classes, image size or normalisation are not those that the model was trained with; "
+            "--data FOLDER takes other pictures as the model wants them"
+        )
+    return dataset
 
 
 def parse_arguments():
     parser = config_parser(__doc__, weights=True)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--data", metavar="FOLDER", help="all pictures of these class folders (validation images)")
+    parser.add_argument("--confusion", metavar="FILE", help="draw which is taken for which: a .png or .svg")
+    parser.add_argument("--json", action="store_true", help="print one JSON object; confusion is [true][predicted]")
     return parser.parse_args()
 
 

@@ -1,4 +1,8 @@
-"""Name what is on pictures:  python tools/infer.py -c output/quickstart/config.yaml PICTURE_OR_FOLDER ... [--json]"""
+"""Name what is on pictures:  python tools/infer.py -c output/quickstart/config.yaml PICTURE_OR_FOLDER ... [--json]
+
+Folders are searched to any depth for .jpg, .jpeg, .png, .bmp and .webp, hidden files apart. A picture that cannot be
+read does not stop the others: it is named at the end, and the status is 1.
+"""
 
 import sys
 from pathlib import Path
@@ -10,8 +14,8 @@ from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.errors import InputError
 from engine.folder import run_folder
-from engine.predict import find_pictures, predict
-from engine.terminal import json_text, printable
+from engine.predict import find_pictures, in_words, predict
+from engine.terminal import json_text, one_line
 from engine.trained import load_trained
 
 
@@ -23,13 +27,18 @@ def main():
     environment.start(config.device)
     pictures = find_pictures(arguments.pictures)
     model, preparation = load_trained(config, run_folder(arguments.config, config), arguments.weights)
-    predictions = predict(model, preparation, pictures, top=arguments.top)
+    predictions = []
+    for prediction in predict(model, preparation, pictures, top=arguments.top):
+        predictions.append(prediction)
+        if not arguments.json and "top" in prediction:
+            print(in_words(prediction))
     if arguments.json:
-        print(json_text(list(predictions), indent=2))
-        return
-    for prediction in predictions:
-        shown = ", ".join(f"{guess['class']} {100 * guess['probability']:.1f} %" for guess in prediction["top"])
-        print(printable(f"{prediction['file']}: {shown}"))
+        print(json_text(predictions, indent=2))
+    broken = [one_line(prediction["error"]) for prediction in predictions if "error" in prediction]
+    if broken:
+        said = f"error: {len(broken)} of {len(predictions)} pictures cannot be read:"
+        print(said, *broken, sep="\n  ", file=sys.stderr)
+    return 1 if broken else 0
 
 
 def parse_arguments():
@@ -38,7 +47,7 @@ def parse_arguments():
         "pictures", nargs="+", type=typed_path, metavar="PICTURE", help="picture files, or folders of them"
     )
     parser.add_argument("--top", type=int, default=3, metavar="N", help="how many classes to name (3)")
-    parser.add_argument("--json", action="store_true", help="print a JSON list")
+    parser.add_argument("--json", action="store_true", help='print a JSON list; a broken picture has "error" for "top"')
     return parser.parse_args()
 
 
