@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a 
 
 from engine import environment
 from engine.build import build_data, build_labelled, build_validation_loader
-from engine.command import command, config_parser
+from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.confusion import Confusion, by_class_text
 from engine.confusion_figure import check_target, write_confusion_figure
@@ -63,8 +63,8 @@ def build_dataset(config, preparation, folder):
 
 def parse_arguments():
     parser = config_parser(__doc__, weights=True)
-    parser.add_argument("--data", metavar="FOLDER", help="all pictures of these class folders (validation images)")
-    parser.add_argument("--confusion", metavar="FILE", help="draw which is taken for which: a .png or .svg")
+    parser.add_argument("--data", type=typed_path, metavar="FOLDER", help="all pictures of these class folders (validation images)")
+    parser.add_argument("--confusion", type=typed_path, metavar="FILE", help="draw which is taken for which: a .png or .svg")
     parser.add_argument("--json", action="store_true", help="print one JSON object; confusion is [true][predicted]")
     return parser.parse_args()
 
