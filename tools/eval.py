@@ -63,8 +63,12 @@ def build_dataset(config, preparation, folder):
 
 def parse_arguments():
     parser = config_parser(__doc__, weights=True)
-    parser.add_argument("--data", type=typed_path, metavar="FOLDER", help="all pictures of these class folders (validation images)")
-    parser.add_argument("--confusion", type=typed_path, metavar="FILE", help="draw which is taken for which: a .png or .svg")
+    parser.add_argument(
+        "--data", type=typed_path, metavar="FOLDER", help="all pictures of these class folders (validation images)"
+    )
+    parser.add_argument(
+        "--confusion", type=typed_path, metavar="FILE", help="draw which is taken for which: a .png or .svg"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object; confusion is [true][predicted]")
     return parser.parse_args()
 
