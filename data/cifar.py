@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from the python archive, whose pickles are read as data, never run."""
 
+import os
 import tarfile
 from pathlib import Path
 from typing import NamedTuple
@@ -90,7 +91,7 @@ def _sets(layout, root, train_images, validation_images, crop_padding, flip):
 
 def _read(layout, root):
     """Path of the archive or folder, and file name -> what its pickle holds."""
-    root = Path(root or DOWNLOADS / layout.name).expanduser()
+    root = Path(os.path.expanduser(root or DOWNLOADS / layout.name))
     advice = f"wanted {layout.packed} or {layout.unpacked}; `python tools/fetch_data.py {layout.name}` fetches it"
     path = next((path for path in (root / layout.unpacked, root / layout.packed, root) if path.exists()), None)
     if path is None:

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -94,7 +95,7 @@ def _folder(root):
     if root is None:
         return EMBEDDED
     if root != "full":
-        return Path(root).expanduser()
+        return Path(os.path.expanduser(root))
     places = [DOWNLOADS / "fashion_mnist", DEBIAN]
     for place in places:
         if all(_find(place, name) for split in ("train", "t10k") for name in _names(split)):

@@ -24,7 +24,7 @@ class Part(NamedTuple):
 
 def find_parts(root, train, validation, validation_share, split_seed):
     """(class names, training Part, validation Part) of a folder, as `image_folder` says. Raises DataError."""
-    root = Path(root).expanduser()
+    root = Path(os.path.expanduser(root))
     if not root.is_dir():
         came = "is a file" if root.exists() else "no such folder"
         raise DataError(f"data.root {root}: {came}; wanted a folder of class folders, or of {train} and {validation}")

@@ -23,10 +23,13 @@ def build_data(config: Config):
     values = arguments(config.data, builder)
     try:
         if values.get("root") and find_archives(values["root"]):
-            values["root"] = str(unpack(values["root"], cache_folder() / "data"))
+            bounds = config.reading.max_unpacked_gb, config.reading.max_unpacked_files
+            values["root"] = str(unpack(values["root"], cache_folder() / "data", *bounds))
         return builder(**values)
     except DataError:
         raise
+    except OSError as error:  # a folder that may not be read, lost+found for one
+        raise InputError(f"{error.filename}: {error.strerror}") from None
     except ValueError as error:
         raise InputError(f"data: {error}") from None
 
