@@ -18,11 +18,11 @@ from data.cifar import cifar10, cifar100
 from data.errors import DataError
 from data.idx import fashion_mnist
 from data.image_folder import image_folder
-from data.layout import picture_files
 from data.loader import Loader
 from data.pickles import read_pickle
 from data.preparation import PICTURE_ENDINGS, Preparation, read_picture
 from data.synthetic import synthetic
+from data.walk import picture_files
 from data.warped import warped_fashion_mnist
 
 DATASETS = {

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from data.errors import DataError, escaped
 from data.extraction import Budget, extract
-from data.layout import VALIDATION, is_visible
+from data.layout import VALIDATION
 from data.members import members
 from data.preparation import PICTURE_ENDINGS
 from data.sources import SOURCES
+from data.walk import is_visible
 
 try:
     import fcntl

@@ -137,14 +137,15 @@ def _tar_members(path, file, check):
             elif member.issym() or member.islnk():
                 yield _named(path, name, "link", link=member.linkname, from_top=member.islnk())
             elif member.isreg():
-                yield _named(path, name, "file", member.size, _tar_pieces(archive, member))
+                yield _named(path, name, "file", member.size, tar_pieces(archive, member))
             else:
                 raise DataError(f"{path}: is not unpacked, for {quoted(name)} is no file, folder or link")
         while archive.fileobj.read(PIECE):  # to the checksum behind the end, which tarfile leaves unread
             pass
 
 
-def _tar_pieces(archive, member):
+def tar_pieces(archive, member) -> Iterator[bytes]:
+    """The content of the file that is the archive's current member."""
     file = archive.extractfile(member)
     while piece := file.read(PIECE):
         yield piece
