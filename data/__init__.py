@@ -20,11 +20,11 @@ from data.errors import DataError
 from data.idx import fashion_mnist
 from data.image_folder import image_folder
 from data.labelled import labelled_pictures
-from data.layout import picture_files
 from data.loader import Loader
 from data.pickles import read_pickle
-from data.preparation import PICTURE_ENDINGS, Preparation, read_picture
+from data.preparation import MAX_PIXELS, PICTURE_ENDINGS, Preparation, read_picture
 from data.synthetic import synthetic
+from data.walk import picture_files
 from data.warped import warped_fashion_mnist
 
 DATASETS = {
@@ -37,6 +37,6 @@ DATASETS = {
 }
 
 __all__ = [
-    "DATASETS", "PICTURE_ENDINGS", "DataError", "Loader", "Preparation", "find_archives", "labelled_pictures",
-    "picture_files", "read_pickle", "read_picture", "unpack",
+    "DATASETS", "MAX_PIXELS", "PICTURE_ENDINGS", "DataError", "Loader", "Preparation", "find_archives",
+    "labelled_pictures", "picture_files", "read_pickle", "read_picture", "unpack",
 ]

@@ -14,13 +14,12 @@ from PIL import Image
 
 from data.errors import DataError
 from data.image_folder import ImageDataset
-from data.layout import is_visible
-from data.preparation import read_picture
+from data.preparation import open_picture
 from data.warped import WarpedDataset
 
 BLOCK = 256  # pictures that are given to the threads at a time
 LEVELS = np.arange(256) / 255
-OTHER_PICTURES = (".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".tif", ".tiff")  # which image_folder passes over
+DARK = 16  # of 255: where nothing is brighter, little is to be seen; 12 bits in three channels of 16 come to that
 
 
 @dataclass
@@ -29,7 +28,8 @@ class Survey:
 
     indices int64 [M]; fingerprints uint64 [M], the same for the same size and pixels as training reads them, whatever
     the file's format; sizes int32 [M, 2], width and height; mean and deviation [C] in units of the full range, each
-    picture counting the same; modes, how many by Pillow's mode of the file; broken, (index, path and what is wrong).
+    picture counting the same; modes, how many by Pillow's mode of the file; broken, (index, path and what is wrong);
+    dark, indices of pictures that are all but black; several, how many files hold more than the picture that is taken.
     """
 
     opened: int
@@ -40,6 +40,8 @@ class Survey:
     deviation: np.ndarray
     modes: Counter = field(default_factory=Counter)
     broken: list = field(default_factory=list)
+    dark: list = field(default_factory=list)
+    several: int = 0
 
 
 def survey(dataset, *, limit: int | None = None, threads=1, advance: Callable | None = None) -> Survey:
@@ -65,6 +67,9 @@ def survey(dataset, *, limit: int | None = None, threads=1, advance: Callable | 
                     continue
                 result.indices[done], result.fingerprints[done], result.sizes[done] = index, look.fingerprint, look.size
                 result.modes[look.mode] += 1
+                result.several += look.several
+                if look.dark:
+                    result.dark.append(int(index))
                 means += look.mean
                 squares += look.mean**2
                 variances += look.variance
@@ -82,7 +87,7 @@ def survey(dataset, *, limit: int | None = None, threads=1, advance: Callable | 
 def stored_picture(dataset, index):
     """The PIL picture, grey or RGB, that lies behind a sample, before any augmentation. Raises DataError."""
     if isinstance(dataset, ImageDataset):
-        return read_picture(path_of(dataset, index))
+        return dataset.picture(index)
     pixels = (dataset.garments if isinstance(dataset, WarpedDataset) else dataset).images[index]
     return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
@@ -104,30 +109,14 @@ def duplicates(surveys) -> list[list[tuple[int, int]]]:
     return sorted([(int(owners[at]), int(indices[at])) for at in group] for group in groups)
 
 
-def passed_over(datasets) -> Counter:
-    """How many picture files, by their ending, lie beside those of a set of files and are of no format it takes."""
-    paths = [path for dataset in datasets if isinstance(dataset, ImageDataset) for path in dataset.paths]
-    others = []
-    for folder in {os.path.dirname(path) for path in paths}:
-        names = os.listdir(folder) if os.path.isdir(folder) else []
-        others += [os.path.join(folder, name) for name in names if _is_other_picture(os.fsdecode(name))]
-    return Counter(_ending(os.fsdecode(path)) for path in set(others).difference(paths))
-
-
-def _is_other_picture(name):
-    return is_visible(name) and _ending(name) in OTHER_PICTURES
-
-
-def _ending(path):
-    return os.path.splitext(path)[1].lower()
-
-
 class _Look(NamedTuple):
     fingerprint: int
     size: tuple[int, int]
     mean: np.ndarray
     variance: np.ndarray
     mode: str
+    several: bool
+    dark: bool
 
 
 def _look(dataset, index):
@@ -141,11 +130,10 @@ def _look(dataset, index):
     shares = np.array(picture.histogram()).reshape(-1, 256) / (picture.width * picture.height)
     mean = shares @ LEVELS
     variance = (shares * (LEVELS - mean[:, None]) ** 2).sum(axis=1)
-    path = path_of(dataset, index)
-    mode = _file_mode(path) if path else picture.mode
-    return _Look(int.from_bytes(pixels.digest(), "little"), picture.size, mean, variance, mode)
-
-
-def _file_mode(path):
-    with Image.open(path) as file:  # the header only
-        return file.mode
+    mode, several = picture.mode, False
+    if path := path_of(dataset, index):
+        with open_picture(path, dataset.max_pixels) as file:  # the header, and of a GIF where its second picture lies
+            # An MPO is a photograph with a smaller copy of itself.
+            mode, several = file.mode, file.format != "MPO" and getattr(file, "is_animated", False)
+    dark = bool(np.max(np.nonzero(shares)[1]) <= DARK)
+    return _Look(int.from_bytes(pixels.digest(), "little"), picture.size, mean, variance, mode, several, dark)

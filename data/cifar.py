@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from the python archive, whose pickles are read as data, never run."""
 
-import tarfile
+import os
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,9 +9,14 @@ import numpy as np
 
 from data.arrays import ArrayDataset, balanced_part
 from data.errors import DataError
+from data.files import open_file, read_file
+from data.lists import check_names
+from data.members import next_member, open_tar, tar_pieces
 from data.pickles import read_pickle
 from data.sources import DOWNLOADS
 from data.user_path import UserPath
+
+LARGEST = 1 << 30  # bytes of an archive unpacked; the published ones have 190 million
 
 
 class Layout(NamedTuple):
@@ -74,7 +80,8 @@ def cifar100(
 def _sets(layout, root, train_images, validation_images, crop_padding, flip):
     path, contents = _read(layout, root)
     classes = _entry(contents[layout.meta], layout.classes, f"{path}/{layout.meta}")
-    classes = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in classes)
+    classes = tuple(name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name) for name in classes)
+    check_names(classes, f"{path}/{layout.meta}")
     sets = []
     for files, setting, images, augmentation in (
         (layout.train, "train_images", train_images, {"crop_padding": crop_padding, "flip": flip}),
@@ -99,9 +106,11 @@ def _read(layout, root):
     names = (*layout.train, *layout.test, layout.meta)
     try:
         if path.is_dir():
-            contents = {name: (path / name).read_bytes() for name in names if (path / name).is_file()}
+            contents = {name: read_file(path / name, LARGEST) for name in names if os.path.lexists(path / name)}
         else:
             contents = _packed(path, {f"{layout.unpacked}/{name}": name for name in names})
+    except DataError:
+        raise
     except Exception as error:  # tarfile, gzip and zlib each have their own ways to say that an archive is damaged
         raise DataError(f"{path}: is truncated or no tar.gz archive: {error}") from error
     for name in names:
@@ -112,9 +121,17 @@ def _read(layout, root):
 
 def _packed(path, wanted):
     """The bytes of the members `wanted` (member -> name), in one pass: a tar.gz cannot be sought in."""
-    with tarfile.open(path, "r:gz") as archive:
-        members = (member for member in archive if member.isfile() and member.name in wanted)
-        return {wanted[member.name]: archive.extractfile(member).read() for member in members}
+    contents = {}
+    with open_file(path) as file, open_tar(file, partial(_check_end, path)) as archive:
+        while (member := next_member(archive)) is not None:
+            if member.isreg() and member.name in wanted:
+                contents[wanted[member.name]] = b"".join(tar_pieces(archive, member))
+    return contents
+
+
+def _check_end(path, position):
+    if position > LARGEST:
+        raise DataError(f"{path}: has more than {LARGEST:,} bytes unpacked; wanted one of the published sets")
 
 
 def _pictures_and_labels(content, labels_key, name):
@@ -123,8 +140,8 @@ def _pictures_and_labels(content, labels_key, name):
     if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.shape != (len(labels), 3 * 32 * 32):
         came = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
         raise DataError(f"{name}: data is {came}, wanted uint8 {(len(labels), 3 * 32 * 32)} to go with the labels")
-    if not all(isinstance(label, int) for label in labels):
-        raise DataError(f"{name}: {labels_key.decode()} holds something else than whole numbers")
+    if not all(isinstance(label, int) and abs(label) < 2**63 for label in labels):
+        raise DataError(f"{name}: {labels_key.decode()} holds something else than whole numbers of 64 bits")
     return rows.reshape(-1, 3, 32, 32), np.array(labels, np.int64)
 
 

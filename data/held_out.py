@@ -5,6 +5,10 @@ import os
 from pathlib import Path
 
 from data.errors import DataError
+from data.files import open_file
+
+PIECE = 1 << 20
+LARGEST = 1 << 30  # bytes of a file that is compared with others: no picture has more
 
 
 def held_out(files, root, share, seed):
@@ -49,8 +53,12 @@ def _size(file):
     return os.path.getsize(file) if os.path.exists(file) else None
 
 
-def _content(file):
+def _content(path):
+    digest = hashlib.sha256()
     try:
-        return hashlib.sha256(Path(file).read_bytes()).digest()
-    except OSError:  # reading the set will tell
-        return file
+        with open_file(path) as file:
+            while len(piece := file.read(PIECE)) and file.tell() <= LARGEST:
+                digest.update(piece)
+    except (OSError, DataError):  # reading the set will tell
+        return path
+    return path if piece else digest.digest()

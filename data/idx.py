@@ -10,6 +10,7 @@ import numpy as np
 
 from data.arrays import ArrayDataset, balanced_part
 from data.errors import DataError
+from data.files import open_file
 from data.sources import DOWNLOADS
 from data.user_path import UserPath
 
@@ -18,6 +19,7 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where the package dataset-
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )
+LARGEST = 1 << 30  # bytes of an array; the full set has 47 million
 ADVICE = "`python tools/fetch_data.py fashion_mnist` fetches the full set"
 MEAN, STD = (0.2860,), (0.3530,)  # over the pixels of the 60,000 training images
 
@@ -62,26 +64,34 @@ def read_idx(path, dimensions):
     missing, is no such idx file, or is shorter or longer than its header says.
     """
     try:
-        content = Path(path).read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
+        with open_file(path) as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            return _read(path, gzip.GzipFile(fileobj=raw) if packed else raw, dimensions)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; wanted an idx file") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read as an idx file: {error}") from error
+
+
+def _read(path, file, dimensions):
+    """The array in an open idx file; of what a gzip file may unpack to, only what the header promises is read."""
     magic = bytes([0, 0, 8, dimensions])  # 8: unsigned bytes
-    start = 4 + 4 * dimensions
-    if content[:4] != magic or len(content) < start:
+    header = file.read(4 + 4 * dimensions)
+    if header[:4] != magic or len(header) < 4 + 4 * dimensions:
         raise DataError(
-            f"{path}: begins with {content[:4].hex() or 'nothing'}, wanted {magic.hex()} and {dimensions} sizes "
+            f"{path}: begins with {header[:4].hex() or 'nothing'}, wanted {magic.hex()} and {dimensions} sizes "
             f"(idx, unsigned bytes)"
         )
-    shape = struct.unpack(f">{dimensions}I", content[4:start])
-    if len(content) - start != math.prod(shape):
-        raise DataError(
-            f"{path}: holds {len(content) - start} bytes of data, wanted {math.prod(shape)} as its header says {shape}"
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    shape = struct.unpack(f">{dimensions}I", header[4:])
+    wanted = math.prod(shape)
+    if wanted > LARGEST:
+        raise DataError(f"{path}: its header says {shape}, which are {wanted:,} bytes; wanted {LARGEST:,} at most")
+    content = file.read(wanted + 1)
+    if len(content) != wanted:
+        came = f"{'at least ' * (len(content) > wanted)}{len(content)}"
+        raise DataError(f"{path}: holds {came} bytes of data, wanted {wanted} as its header says {shape}")
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def write_idx(path, array):

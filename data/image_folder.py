@@ -2,15 +2,18 @@
 
 import logging
 import os
+from collections import Counter
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from data.errors import DataError
-from data.layout import Part, find_parts
-from data.preparation import Preparation, read_picture
+from data.errors import DataError, escaped
+from data.layout import Part, Wanted, find_parts
+from data.preparation import MAX_PIXELS, Preparation, read_picture
 from data.randomness import AUGMENTATION, global_state_seeded
 from data.user_path import UserPath
+from data.walk import unused_text
 
 log = logging.getLogger("data")
 
@@ -28,42 +31,53 @@ def image_folder(
     color_jitter: float = 0.4,
     lighting: float = 0.1,
     on_corrupt_image: Literal["stop", "skip"] = "stop",
+    split: Literal["auto", "folders", "none"] = "auto",
+    first_label: int = 0,
+    max_pixels: int = MAX_PIXELS,
 ):
     """Image files below `root` -> (train, validation), decoded when they are needed, with the paper's augmentation.
 
     `train` and `validation` each name, below root, a folder of class folders or a list file. Without a folder val,
     one called valid or validation serves. Pictures are turned upright, as their EXIF orientation says.
 
-    Class folders: the classes are the sub-folders of `train` in sorted order; files end in .jpg, .jpeg, .png, .bmp or
-    .webp, at any depth; names that begin with a dot, and __MACOSX, are passed over. `validation` must have the same
+    Class folders: the classes are the sub-folders of `train` in sorted order; files end as PICTURE_ENDINGS say, at any
+    depth, behind links too; names that begin with a dot, and __MACOSX, are passed over. `validation` must have the same
     classes.
 
     No split: where root itself holds the class folders, `validation_share` of every class is held out for validation,
-    one picture at least and never all: the same ones on every machine, other ones for another `split_seed`.
+    one picture at least and never all: the same ones on every machine, other ones for another `split_seed`. `split`
+    overrules the guess: "folders" are `train` and `validation`, with "none" every folder of root is a class.
 
-    List file: `path label` on each line, the path relative to root (it may hold spaces), labels from 0. The class names
-    come from root/classes.txt (one a line, the first is class 0), else from PaddleClas's
-    root/label_list.txt (`label name` on each line), else they are the numbers up to the highest label of `train`.
+    List file: `path label` on each line, the path relative to root (it may hold spaces), labels from `first_label` on.
+    The class names come from root/classes.txt (one a line, the first is the first class), else from root/labels.txt
+    where it has as many, else from PaddleClas's root/label_list.txt (`label name` on each line), else they are the
+    numbers up to the highest label of `train`.
 
-    Every class needs a training image, every class folder an image. Training: see TrainingTransform; validation: short
-    side to resize_short, centre crop of image_size (pixels). on_corrupt_image: "stop" raises DataError with the path
-    of an image that cannot be read; "skip" logs and counts it (`skipped` of the set) and goes on: in training the
-    next readable image of the set stands in, so that batches stay full; in validation the image is left out.
+    Pictures that are there and not taken are counted in `unused` of the training set, and one line says so. Every
+    class needs a training image, every class folder an image. No picture may have more than `max_pixels`. Training: see
+    TrainingTransform; validation: short side to resize_short, centre crop of image_size (pixels). on_corrupt_image:
+    "stop" raises DataError with the path of an image that cannot be read; "skip" logs and counts it (`skipped` of the
+    set) and goes on: in training the next readable image of the set stands in, so that batches stay full; in validation
+    the image is left out.
     Raises DataError for all that is missing or contradictory.
     """
-    _check_settings(validation_share, image_size, resize_short, min_area, color_jitter, lighting)
+    _check_settings(validation_share, image_size, resize_short, min_area, color_jitter, lighting, max_pixels)
     from data.transforms import INTERPOLATION, MEAN, STD, TrainingTransform  # here, for it loads Paddle
 
+    folder = Path(root)
+    wanted = Wanted(folder, train, validation, split, first_label, validation_share, split_seed)
     try:
-        classes, *parts = find_parts(root, train, validation, validation_share, split_seed)
+        classes, *parts, unused = find_parts(wanted)
     except OSError as error:  # a folder that may not be read, lost+found for one
         raise DataError(f"{error.filename}: {error.strerror}") from error
+    if unused:
+        log.warning("%s", escaped(f"data.root {folder}: {unused_text(unused)}; tools/check_data.py says where"))
     preparation = Preparation(classes, (3, image_size, image_size), MEAN, STD, resize_short, INTERPOLATION)
     augmentation = TrainingTransform(image_size, min_area, flip, color_jitter, lighting)
     train_part, validation_part = parts
     return (
-        ImageDataset(train_part, preparation, on_corrupt_image, augmentation),
-        ImageDataset(validation_part, preparation, on_corrupt_image),
+        ImageDataset(train_part, preparation, on_corrupt_image, augmentation, max_pixels=max_pixels, unused=unused),
+        ImageDataset(validation_part, preparation, on_corrupt_image, max_pixels=max_pixels),
     )
 
 
@@ -71,18 +85,22 @@ class ImageDataset:
     """The image files of a part; a file is decoded and transformed each time that it is asked for.
 
     A training set has an `augmentation` in the place of the `preparation` that validation uses. Attributes: paths [N],
-    encoded, labels [N], `origin` in words where they were found, `skipped` how many were left out so far.
+    encoded, labels [N], `origin` in words where they were found, `skipped` how many were left out so far, `unused` how
+    many pictures are there and not taken, by (reason, folder).
     """
 
     in_memory = False
 
-    def __init__(self, part: Part, preparation, on_corrupt_image, augmentation=None):
+    def __init__(
+        self, part: Part, preparation, on_corrupt_image, augmentation=None, *, max_pixels=MAX_PIXELS, unused=None
+    ):
         # One block of bytes, not a million objects: worker processes share it, for nothing in it counts references.
         self.paths = np.array([os.fsencode(path) for path in part.paths])
         self.labels, self.origin = np.asarray(part.labels, np.int64), part.origin
         self.classes, self.image_shape = preparation.classes, preparation.image_shape
         self.preparation, self.augmentation = preparation, augmentation
-        self.on_corrupt_image = on_corrupt_image
+        self.on_corrupt_image, self.max_pixels = on_corrupt_image, max_pixels
+        self.unused = unused or Counter()
         self.skipped = 0
 
     def __len__(self):
@@ -107,25 +125,29 @@ class ImageDataset:
             labels.append(self.labels[found])
         return {"image": images[: len(labels)], "label": np.array(labels, np.int64)}
 
+    def picture(self, index):
+        """The PIL picture of a sample as it is stored, upright and RGB. Raises DataError."""
+        return read_picture(os.fsdecode(self.paths[index]), self.max_pixels, self.preparation.resize_short or 0)
+
     def _readable(self, index):
         """Index and picture of this sample or, in training, of the next that can be read; (index, None) if skipped."""
         is_training = self.augmentation is not None
         for candidate in range(index, index + (len(self) if is_training else 1)):
             candidate %= len(self)
             try:
-                return candidate, read_picture(os.fsdecode(self.paths[candidate]))
+                return candidate, self.picture(candidate)
             except DataError as error:
                 if self.on_corrupt_image == "stop":
                     raise
                 self.skipped += 1
-                log.warning("skipped %s", error)
+                log.warning("skipped %s", escaped(str(error)))
         if is_training:
             path = os.fsdecode(self.paths[index])
             raise DataError(f"{path}: cannot be read as an image, and none of the {len(self)} training images can")
         return index, None
 
 
-def _check_settings(validation_share, image_size, resize_short, min_area, color_jitter, lighting):
+def _check_settings(validation_share, image_size, resize_short, min_area, color_jitter, lighting, max_pixels):
     for name, value, wanted, right in (
         ("validation_share", validation_share, "a share between 0 and 1", 0 < validation_share < 1),
         ("image_size", image_size, "1 or more pixels", image_size >= 1),
@@ -133,6 +155,7 @@ def _check_settings(validation_share, image_size, resize_short, min_area, color_
         ("min_area", min_area, "more than 0 and at most 1", 0 < min_area <= 1),
         ("color_jitter", color_jitter, "0 or more", color_jitter >= 0),
         ("lighting", lighting, "0 or more", lighting >= 0),
+        ("max_pixels", max_pixels, "1 or more", max_pixels >= 1),
     ):
         if not right:
             raise DataError(f"image_folder: {name} is {value}, wanted {wanted}")

@@ -1,15 +1,16 @@
 """Where the pictures of a folder lie, and their labels: class folders, split or not, or lists of `path label`."""
 
 import os
+from collections import Counter
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from data.errors import DataError
 from data.held_out import held_out
+from data.lists import check_first, check_labels, check_names, class_names, read_list
 from data.preparation import PICTURE_ENDINGS
+from data.walk import BESIDE, UNLISTED, count_beside, picture_files, pictures_in, visible_folders
 
 VALIDATION = ("val", "valid", "validation")  # the first that is there, where the setting is left at val
 
@@ -22,53 +23,133 @@ class Part(NamedTuple):
     origin: str
 
 
-def find_parts(root, train, validation, validation_share, split_seed):
-    """(class names, training Part, validation Part) of a folder, as `image_folder` says. Raises DataError."""
-    root = Path(root)
+class Wanted(NamedTuple):
+    """What the settings of `image_folder` say about where to look."""
+
+    root: Path
+    train: str
+    validation: str
+    split: str
+    first_label: int
+    validation_share: float
+    split_seed: int
+
+
+def find_parts(wanted: Wanted):
+    """(class names, training Part, validation Part, Counter of what is not taken, as walk.py has it) of a folder.
+
+    Raises DataError.
+    """
+    root, train, validation = wanted.root, wanted.train, wanted.validation
     if not root.is_dir():
         came = "is a file" if root.exists() else "no such folder"
         raise DataError(f"data.root {root}: {came}; wanted a folder of class folders, or of {train} and {validation}")
-    if not _is_split(root, train, validation):
+    unused = Counter()
+    if _is_split(wanted):
+        classes, *parts = _given(wanted, unused)
+    else:
         classes = _unsplit_class_names(root)
-        return classes, *_held_out(root, classes, validation_share, split_seed)
-    validation = _validation_name(root, train, validation)
-    classes = _class_names(root, train)
-    parts = [Part(*_files_and_labels(root, name, classes), str(root / name)) for name in (train, validation)]
-    counts = np.bincount(parts[0].labels, minlength=len(classes))
-    if not counts.all():
-        label = int(counts.argmin())
-        raise DataError(f"{root / train}: no image of class {label} ({classes[label]}); wanted one of each or more")
-    return classes, *parts
+        parts = _held_out(wanted, classes, unused)
+        count_beside(root, BESIDE, unused)
+    check_names(classes, root)
+    return classes, *parts, unused
 
 
-def _is_split(root, train, validation):
+def _is_split(wanted):
     """Whether root holds train and validation; else it should hold the class folders."""
-    if (train, validation) != ("train", "val") or (root / train).is_file():
+    root, train = wanted.root, wanted.train
+    named_so = (train, wanted.validation) != ("train", "val")
+    if wanted.split == "none" and named_so:
+        raise DataError(f"data.split none: takes no data.train ({train}) and no data.validation ({wanted.validation})")
+    if wanted.split != "auto":
+        return wanted.split == "folders"
+    if named_so or (root / train).is_file():
         return True
-    named = any((root / name).exists() for name in (*VALIDATION, "test"))
-    return named or ((root / train).is_dir() and bool(_visible_folders(root / train)))
+    named = [name for name in (*VALIDATION, "test") if (root / name).exists()]
+    if named and not (root / train).exists():
+        raise DataError(
+            f"{root}: has {named[0]}, but no {train}; wanted both, data.train=NAME where it is called otherwise, or "
+            "data.split=none where all folders are classes"
+        )
+    return bool(named) or ((root / train).is_dir() and bool(visible_folders(root / train)))
 
 
-def _validation_name(root, train, validation):
-    if validation != "val" or not (root / train).is_dir():
-        return validation
+def _validation_name(wanted):
+    root, train = wanted.root, wanted.train
+    if wanted.validation != "val" or not (root / train).is_dir():
+        return wanted.validation
     found = [name for name in VALIDATION if (root / name).exists()]
     if not found:
-        others = [name for name in _visible_folders(root) if name != train]
+        others = [name for name in visible_folders(root) if name != train]
         advice = f"data.validation={others[0]} validates on {others[0]}, " if others else ""
         raise DataError(
             f"{root}: has {train}, but none of {', '.join(VALIDATION)}; {advice}"
-            f"data.root={root / train} holds out a share of {train}"
+            f"data.root={root / train} holds out a share of {train}, data.split=none where all folders are classes"
         )
     return found[0]
 
 
+def _given(wanted, unused):
+    """Classes and parts where there is a folder or a list of each."""
+    root, names = wanted.root, (wanted.train, _validation_name(wanted))
+    classes = _folder_classes(root, wanted.train) if (root / wanted.train).is_dir() else None
+    lists = {name: read_list(root / name, root, wanted.first_label) for name in names if not (root / name).is_dir()}
+    classes = classes or _listed_classes(wanted, lists)
+    parts = []
+    for name in names:
+        listed = lists.get(name)
+        found = _folder_files(root / name, classes, unused) if listed is None else _listed_files(
+            root, name, listed, classes, wanted.first_label
+        )
+        parts.append(Part(*found, str(root / name)))
+        if listed is None and root / name != root:
+            count_beside(root / name, BESIDE, unused)
+    tops = {Path(name).parts[0] for name in names if Path(name).parts}
+    if lists:
+        _count_unlisted(root, parts, unused)
+    elif tops:
+        count_beside(root, BESIDE, unused, folders=[name for name in visible_folders(root) if name not in tops])
+    return classes, *parts
+
+
+def _listed_classes(wanted, lists):
+    path, entries = wanted.root / wanted.train, lists[wanted.train]
+    check_first(path, entries, wanted.first_label)
+    classes = max(entry.label for entry in entries) + 1
+    names = class_names(wanted.root, set(lists), classes, wanted.first_label)
+    check_labels(path, entries, names, wanted.first_label)
+    return names or [str(label + wanted.first_label) for label in range(classes)]
+
+
+def _listed_files(root, name, entries, classes, first_label):
+    """Paths and labels of a list, in its order."""
+    for entry in entries:
+        if entry.label >= len(classes):
+            last = len(classes) - 1 + first_label
+            raise DataError(
+                f"{root / name}, line {entry.line}: label {entry.label + first_label}, wanted {first_label} to {last}"
+            )
+    return [os.path.join(root, entry.path) for entry in entries], [entry.label for entry in entries]
+
+
+def _count_unlisted(root, parts, unused):
+    """Pictures that no list names, in the folder below root that holds all that they name."""
+    listed = {os.path.abspath(path) for part in parts for path in part.paths}
+    common = os.path.commonpath({os.path.dirname(path) for path in listed})
+    root = os.path.abspath(root)
+    if os.path.commonpath([common, root]) == root:
+        try:
+            unused.update((UNLISTED, os.path.dirname(path)) for path in picture_files(common) if path not in listed)
+        except DataError:  # a folder that may not be read, and need not be
+            pass
+
+
 def _unsplit_class_names(root):
-    names = _visible_folders(root)
+    names = visible_folders(root)
     wanted = "wanted a folder of pictures for each class, or train and val with such folders"
     if not names:
         raise DataError(f"{root}: holds no folders; {wanted}")
-    nested = [name for name in names if _visible_folders(root / name) and not _holds_pictures(root / name)]
+    nested = [name for name in names if visible_folders(root / name) and not pictures_in(root / name)]
     if len(names) == 1:
         advice = f"; try data.root={root / names[0]}" if nested else ""
         raise DataError(f"{root}: holds one folder only, {names[0]}; {wanted}{advice}")
@@ -80,13 +161,14 @@ def _unsplit_class_names(root):
     return names
 
 
-def _held_out(root, classes, share, seed):
+def _held_out(wanted, classes, unused):
     """The parts for training and for validation, out of class folders without a split."""
-    percent = f"{100 * share:g} % of every class"
+    root, percent = wanted.root, f"{100 * wanted.validation_share:g} % of every class"
     parts = Part([], [], f"{root} less {percent}"), Part([], [], f"{percent} in {root} (data.validation_share)")
-    for label, own in groupby(zip(*_files_and_labels(root, "", classes), strict=True), key=lambda pair: pair[1]):
+    files_and_labels = zip(*_folder_files(root, classes, unused), strict=True)
+    for label, own in groupby(files_and_labels, key=lambda pair: pair[1]):
         files = [file for file, _ in own]
-        chosen = held_out(files, root, share, seed)
+        chosen = held_out(files, root, wanted.validation_share, wanted.split_seed)
         for file in files:
             part = parts[file in chosen]
             part.paths.append(file)
@@ -94,43 +176,20 @@ def _held_out(root, classes, share, seed):
     return parts
 
 
-def _class_names(root, train):
-    if (root / train).is_dir():
-        names = _visible_folders(root / train)
-        if not names:
-            raise DataError(f"{root / train}: holds no class folders; wanted one folder of images for each class")
-        if len(names) == 1:
-            inner = f"{train}/{names[0]}"
-            advice = f"; try data.train={inner} and data.validation likewise" if _visible_folders(root / inner) else ""
-            raise DataError(f"{root / train}: holds one class folder only, {names[0]}; wanted two or more{advice}")
-        return names
-    if (root / "classes.txt").is_file():
-        return [line.strip() for _, line in _lines(root / "classes.txt")]
-    if (root / "label_list.txt").is_file():
-        path = root / "label_list.txt"
-        names = {}
-        for number, line in _lines(path):
-            label, _, name = line.strip().partition(" ")
-            if not label.isdecimal():
-                raise DataError(f"{path}, line {number}: got {line!r}, wanted `label name`")
-            names[int(label)] = name.strip() or label
-        if sorted(names) != list(range(len(names))):
-            raise DataError(f"{path}: labels are not 0 to {len(names) - 1}, each once")
-        return [names[label] for label in range(len(names))]
-    highest = max(label for _, _, label in _read_list(root / train))
-    return [str(label) for label in range(highest + 1)]
+def _folder_classes(root, train):
+    names = visible_folders(root / train)
+    if not names:
+        raise DataError(f"{root / train}: holds no class folders; wanted one folder of images for each class")
+    if len(names) == 1:
+        inner = f"{train}/{names[0]}"
+        advice = f"; try data.train={inner} and data.validation likewise" if visible_folders(root / inner) else ""
+        raise DataError(f"{root / train}: holds one class folder only, {names[0]}; wanted two or more{advice}")
+    return names
 
 
-def _files_and_labels(root, split, classes):
-    """Paths and labels of one split; in sorted order for class folders, else in the list's order."""
-    path = root / split
-    if not path.is_dir():
-        entries = _read_list(path)
-        for number, _, label in entries:
-            if label >= len(classes):
-                raise DataError(f"{path}, line {number}: label {label}, wanted 0 to {len(classes) - 1}")
-        return [os.path.join(root, file) for _, file, _ in entries], [label for _, _, label in entries]
-    folders = _visible_folders(path)
+def _folder_files(path, classes, unused):
+    """Paths and labels of class folders, in sorted order."""
+    folders = visible_folders(path)
     if set(folders) != set(classes):
         odd = sorted(set(folders) ^ set(classes))[0]
         raise DataError(
@@ -139,68 +198,9 @@ def _files_and_labels(root, split, classes):
         )
     files, labels = [], []
     for label, name in enumerate(classes):
-        found = picture_files(path / name)
+        found = picture_files(path / name, unused)
         if not found:
             raise DataError(f"{path / name}: empty class folder; wanted images ({' '.join(PICTURE_ENDINGS)})")
         files += found
         labels += [label] * len(found)
     return files, labels
-
-
-def _visible_folders(path):
-    names = sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and is_visible(entry.name))
-    for name in names:
-        if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are no UTF-8: no file could hold it
-            raise DataError(f"{path}: folder {os.fsencode(name)!r}: its name is no UTF-8 text; rename it (convmv, say)")
-    return names
-
-
-def picture_files(folder) -> list[str]:
-    """Paths of the pictures below a folder, sorted, but for hidden ones. Raises DataError where one may not look."""
-
-    def refuse(error):
-        raise DataError(f"{error.filename}: {error.strerror}") from error
-
-    found = []
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = filter(is_visible, folders)
-        found += [os.path.join(parent, name) for name in filter(_is_picture, names)]
-    return sorted(found)
-
-
-def _holds_pictures(folder):
-    return any(map(_is_picture, os.listdir(folder)))
-
-
-def _is_picture(name):
-    return is_visible(name) and name.lower().endswith(PICTURE_ENDINGS)
-
-
-def is_visible(name):
-    """Whether a file or folder of this name counts; zip archives from a Mac hold a second tree in __MACOSX."""
-    return not name.startswith(".") and name != "__MACOSX"
-
-
-def _read_list(path):
-    """(line number, path, label) of each line of a `path label` list, split from the right."""
-    entries = []
-    for number, line in _lines(path):
-        parts = line.rsplit(maxsplit=1)
-        if len(parts) != 2 or not parts[1].isdecimal():
-            raise DataError(f"{path}, line {number}: got {line!r}, wanted `path label` with a label of 0 or more")
-        entries.append((number, parts[0].strip(), int(parts[1])))
-    return entries
-
-
-def _lines(path):
-    """(number from 1, text) of the lines of a text file that are not blank."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows puts a mark before it
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; wanted a folder of class folders or a list of `path label`") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    lines = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not lines:
-        raise DataError(f"{path}: is empty")
-    return lines

@@ -1,14 +1,24 @@
 """From a picture to what a network sees, apart from any data set: what validation does, and what inference needs."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data.errors import DataError
+from data.files import open_file
 from data.normalise import normalise
 
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+PICTURE_ENDINGS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
+)
+# What a file may be, whatever its name says: Pillow would start Ghostscript for an EPS that is called .jpg.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "jpeg")
+MAX_PIXELS = 178_956_970  # where Pillow sees a decompression bomb
+LARGEST_OF_12_BITS = 4095
 
 
 @dataclass(frozen=True)
@@ -49,22 +59,60 @@ class Preparation:
         return normalise(pixels, self.mean, self.std)
 
 
-def read_picture(path):
-    """Decode an image file into an upright RGB PIL picture; DataError with the path where that cannot be done."""
+def read_picture(path, max_pixels: int = MAX_PIXELS, short_side: int = 256):
+    """Decode an image file into an upright RGB PIL picture; DataError with the path where that cannot be done.
+
+    Of a file with several pictures the first is taken. 16 bits of grey become 8: a picture without a value above 4095
+    is taken for 12 bits (cameras, microscopes and DICOM store them so), one without a value above 255 for 8.
+    max_pixels: how many pixels it may have, as it is and once its short side is scaled to `short_side`.
+    """
+    with open_picture(path, max_pixels, short_side) as picture:
+        picture.load()  # here: _upright forgives, and what is damaged decodes at a second try
+        picture = _upright(picture)
+        if picture.mode.startswith("I"):  # convert() would make all above 255 white
+            picture = Image.fromarray(_eight_bits(np.asarray(picture)))
+        if picture.mode == "F":
+            raise ValueError("its pixels are floating-point numbers; wanted 8 or 16 bits")
+        return picture.convert("RGB")
+
+
+@contextlib.contextmanager
+def open_picture(path, max_pixels: int = MAX_PIXELS, short_side: int = 0) -> Iterator[Image.Image]:
+    """The PIL picture of an image file, its header read and judged; what goes wrong with it becomes a DataError."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels  # or Pillow would refuse what is allowed here
     try:
-        with Image.open(path) as picture:
-            picture.load()  # here: _upright forgives, and what is damaged decodes at a second try
-            picture = _upright(picture)
-            if picture.mode.startswith("I"):  # 16 bits of grey: convert() would make all above 255 white
-                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-            return picture.convert("RGB")
+        with open_file(path) as file, Image.open(file, formats=FORMATS) as picture:
+            _check_size(*picture.size, max_pixels, short_side)
+            compression = picture.info.get("compression")
+            if picture.format == "TIFF" and compression not in TIFF_COMPRESSIONS:
+                raise ValueError(f"a TIFF compressed as {compression}; wanted one of {', '.join(TIFF_COMPRESSIONS)}")
+            yield picture
     except FileNotFoundError:
         raise DataError(f"{path}: no such image") from None
     except UnidentifiedImageError:
         raise DataError(f"{path}: cannot be read as an image") from None
+    except DataError:
+        raise
     except Exception as error:  # Pillow's decoders fail on damaged files with errors of many kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: cannot be read as an image: {reason}") from error
+
+
+def _check_size(width, height, max_pixels, short_side):
+    scale = max(1, short_side / max(1, min(width, height)))
+    if width * height * scale**2 > max_pixels:
+        scaled = f", which are more once its short side is scaled to {short_side}" if scale > 1 else ""
+        raise ValueError(f"{width} x {height} pixels{scaled}; data.max_pixels allows {max_pixels:,}")
+
+
+def _eight_bits(grey):
+    """uint8 of the shades of a picture of 16 bits, or of 12 or 8 in a file of 16."""
+    highest = int(grey.max(initial=0))
+    if highest > 65535 or int(grey.min(initial=0)) < 0:
+        raise ValueError(f"its pixels go from {grey.min()} to {highest}; wanted 8 or 16 bits")
+    bits = 8 if highest <= 255 else 12 if highest <= LARGEST_OF_12_BITS else 16
+    return (grey >> (bits - 8)).astype(np.uint8)
 
 
 def _upright(picture):

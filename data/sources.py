@@ -8,7 +8,9 @@ import urllib.request
 from pathlib import Path
 
 from data.errors import DataError
+from data.files import open_file
 
+LARGEST = 1 << 30  # bytes of a file that is fetched; the largest has 170 million
 DOWNLOADS = Path(__file__).parent / "downloads"
 _FASHION_MNIST = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 _CIFAR = "https://www.cs.toronto.edu/~kriz/"
@@ -52,6 +54,8 @@ def fetch(address, sha256, folder):
                 partial = Path(file.name)
                 while chunk := answer.read(1 << 20):
                     file.write(chunk)
+                    if file.tell() > LARGEST:
+                        raise DataError(f"{address}: sends more than {LARGEST:,} bytes, which is none of these files")
         _check(partial, address, sha256, "the download was cut short or changed on its way")
         partial.chmod(0o644)  # a temporary file is its owner's alone
         os.replace(partial, path)
@@ -68,7 +72,7 @@ def fetch(address, sha256, folder):
 
 def _check(path, name, sha256, advice):
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     if digest.hexdigest() != sha256:

@@ -23,10 +23,12 @@ def build_data(config: Config):
     values = arguments(config.data, builder)
     try:
         if values.get("root"):
-            values["root"] = _unpacked(values["root"])
+            values["root"] = _unpacked(config, values["root"])
         return builder(**values)
     except DataError:
         raise
+    except OSError as error:  # a folder that may not be read, lost+found for one
+        raise InputError(f"{error.filename}: {error.strerror}") from None
     except ValueError as error:
         raise InputError(f"data: {error}") from None
 
@@ -36,12 +38,16 @@ def build_labelled(config: Config, preparation: Preparation, root: str):
 
     Nothing of the data that the config names is asked for. Broken pictures: as it says, else they are skipped.
     """
-    on_corrupt_image = getattr(config.data, "on_corrupt_image", "skip")
-    return labelled_pictures(_unpacked(root), preparation, on_corrupt_image)
+    values = {"on_corrupt_image": "skip", **arguments(config.data, labelled_pictures)}
+    return labelled_pictures(**{**values, "root": _unpacked(config, root), "preparation": preparation})
 
 
-def _unpacked(root):
-    return str(unpack(root, cache_folder() / "data")) if find_archives(root) else root
+def _unpacked(config, root):
+    """The folder that the archives at `root` are unpacked to, or root itself where there are none."""
+    if not find_archives(root):
+        return root
+    bounds = config.reading.max_unpacked_gb, config.reading.max_unpacked_files
+    return str(unpack(root, cache_folder() / "data", *bounds))
 
 
 def build_loaders(config: Config, train_set, validation_set, rank=0, ranks=1):

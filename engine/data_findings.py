@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.check import duplicates, passed_over, path_of
+from data.check import duplicates, path_of
+from data.walk import LINKS
 from engine.config import Config
 
 PARTS = ("training", "validation")
@@ -85,14 +86,29 @@ def _peculiar(datasets, surveys):
     if alpha := sum(each.modes[mode] for each in surveys for mode in ALPHA):
         text = "with an alpha channel, which is dropped: what was transparent shows the colour stored under it"
         yield Finding("note", f"{_many(alpha, 'picture')} {text}")
-    if others := passed_over(datasets):
-        endings = tuple(f"{ending} {count:,}" for ending, count in sorted(others.items()))
-        text = f"{_many(others.total(), 'picture file')} passed over; convert them to .jpg or .png"
-        yield Finding("note", text, endings)
+    if several := sum(each.several for each in surveys):
+        yield Finding("note", f"{_many(several, 'file')} with several pictures, of which the first is taken")
+    dark = [_sample_name(datasets[part], PARTS[part], index) for part in (0, 1) for index in surveys[part].dark]
+    if dark and datasets[0].preparation.resize_short:
+        text = "all but black: are they meant so, or 12 bits stored as 16 in colour?"
+        yield Finding("note", f"{_many(len(dark), 'picture')} {text}", tuple(dark))
+    yield from _unused(getattr(datasets[0], "unused", {}))
     opened, images = sum(each.opened for each in surveys), sum(map(len, datasets))
     if opened < images:
         text = "pictures were opened; among the others some can be broken or doubled"
         yield Finding("note", f"{opened:,} of {images:,} {text}")
+
+
+def _unused(unused):
+    reasons = {}
+    for (reason, folder), number in unused.items():
+        reasons.setdefault(reason, []).append((str(folder), number))
+    for reason, places in sorted(reasons.items()):
+        number = sum(number for _, number in places)
+        yield Finding(
+            "note", f"{_many(number, 'link' if reason in LINKS else 'picture')} {reason}: not taken",
+            tuple(f"{folder}: {number:,}" for folder, number in sorted(places)),
+        )
 
 
 def _sample_name(dataset, part, index):

@@ -10,7 +10,7 @@ from conftest import ROOT, run_tool
 from PIL import Image
 
 from data import DATASETS
-from data.check import duplicates, passed_over, stored_picture, survey
+from data.check import duplicates, stored_picture, survey
 from engine.config import load_config
 from engine.data_findings import findings
 from engine.data_report import describe_data, report_text, write_data_report
@@ -124,16 +124,17 @@ def test_modes_sizes_and_peculiarities(tmp_path):
     picture(64, mode="RGBA").save(folder / "alpha.png")
     picture(65, 12, 30, mode="L").save(folder / "small.png")
     picture(66, 200, 170).save(folder / "huge.bmp")
-    for name in ("phone.HEIC", ".hidden.gif", "notes.txt", "a.tif", "b.tif"):
+    for name in ("phone.HEIC", "notes.txt", "a.psd", "b.psd", "empty"):
         (folder / name).touch()
     train, validation = sets(tmp_path)
     seen = survey(train, threads=2)
     assert seen.broken == [] and seen.modes == Counter({"RGB": 3, "CMYK": 1, "P": 1, "RGBA": 1, "L": 1})
-    assert passed_over([train, validation]) == {".heic": 1, ".tif": 2}
     assert not list(found(tmp_path, kind="problem"))
     notes = {re.split(r"[,;]|\.resize", text)[0]: items for text, items in found(tmp_path, kind="note")}
     assert {"1 picture smaller than data.image_size (16)", "1 picture over 8 times as large as data"} <= notes.keys()
-    assert "1 picture with an alpha channel" in notes and notes["3 picture files passed over"] == (".heic 1", ".tif 2")
+    assert "1 picture with an alpha channel" in notes
+    assert notes["1 picture of the format .heic: not taken"] == (f"{folder}: 1",)
+    assert notes["2 pictures of the format .psd: not taken"] == (f"{folder}: 2",)
     config = load_config(CONFIG, [f"data.root={tmp_path}"])
     report = describe_data(config, (train, validation), [seen, survey(validation)])
     assert report["sizes"] == {"smallest": [12, 30], "median": [40, 30], "largest": [200, 170]}

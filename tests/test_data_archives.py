@@ -1,9 +1,11 @@
 """Archives in the place of folders: found, unpacked once, whole or not at all, and nothing written beside them."""
 
+import gzip
 import io
 import os
 import random
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
@@ -15,7 +17,7 @@ import pytest
 from conftest import ROOT, is_one_line, run_tool
 from PIL import Image
 
-from data import DataError, archives, find_archives, unpack
+from data import DataError, extraction, find_archives, unpack
 from data.idx import EMBEDDED
 from engine.build import build_data
 from engine.config import load_config
@@ -37,7 +39,10 @@ def write(path, files):
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in files.items():
-                archive.writestr(name, content)
+                member = zipfile.ZipInfo(name)
+                member.external_attr = (stat.S_IFLNK if isinstance(content, str) else stat.S_IFREG) << 16
+                member.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(member, content)
     else:
         with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as archive:
             for name, content in files.items():
@@ -151,34 +156,139 @@ def test_names_from_windows_and_macos_come_out_as_they_were_meant(tmp_path):
     assert files_below(unpack(path, tmp_path / "cache")) == sorted(names)
 
 
-@pytest.mark.parametrize("filtered", [True, False], ids=["with tarfile's filter", "without"])
+# {name: content, or the target of a link}
 @pytest.mark.parametrize(
     "ending, files",
     [
         (".zip", {"good.txt": b"", "../evil.txt": b""}),
         (".zip", {"/evil.txt": b""}),
         (".zip", {"a\\..\\..\\evil.txt": b""}),
+        (".zip", {"C:\\evil.txt": b""}),
         (".tar", {"good.txt": b"", "a/../../evil.txt": b""}),
+        (".tar", {"a\\..\\..\\evil.txt": b""}),
+        (".tar", {"a/C:evil.txt": b""}),
         (".tgz", {"/evil.txt": b""}),
         (".tgz", {"link": "../..", "link/evil.txt": b""}),
         (".tar", {"link": "/", "link/evil.txt": b""}),
+        (".tar", {"a/one.txt": b"", "link": "a", "link/evil.txt": b""}),  # inside, and yet a way to elsewhere
+        (".tar", {"a/one.txt": b"", "link": "a/../../pets.tar"}),
+        (".tar", {"link": "nowhere"}),
+        (".zip", {"link": "../..", "link/evil.txt": b""}),
     ],
 )
-def test_nothing_leads_out(tmp_path, monkeypatch, ending, files, filtered):
-    if not filtered:
-        monkeypatch.setattr(archives, "SAFE_LINKS", {})
-    elif not archives.SAFE_LINKS:
-        pytest.skip("this Python has none")
+def test_nothing_leads_out(tmp_path, ending, files):
     path = write(tmp_path / f"pets{ending}", files)
     with pytest.raises(DataError, match=r"pets\.(zip|tar|tgz): ") as error:
         unpack(path, tmp_path / "cache")
     assert "\n" not in str(error.value) and files_below(tmp_path) == [path.name]
 
 
-@pytest.mark.skipif(not archives.SAFE_LINKS, reason="this Python cannot tell which links are safe")
-def test_links_that_stay_inside_are_kept(tmp_path):
-    path = write(tmp_path / "pets.tgz", {"a/one.txt": b"one", "b/two.txt": "../a/one.txt"})
-    assert (unpack(path, tmp_path / "cache") / "b" / "two.txt").read_bytes() == b"one"
+def test_links_too_long_to_be_resolved_lead_nowhere(tmp_path):
+    """CVE-2025-4517: beyond PATH_MAX realpath stops to look, and tarfile's filter took what it gave for the end."""
+    (tmp_path / "outside").mkdir()
+    folder, step = "d" * 247, ""
+    with tarfile.open(tmp_path / "pets.tgz", "w:gz") as archive:
+
+        def add(name, kind, link="", content=b""):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.size = kind, link, len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+        for letter in "abcdefghijklmnop":
+            add(os.path.join(step, folder), tarfile.DIRTYPE)
+            add(os.path.join(step, letter), tarfile.SYMTYPE, folder)
+            step = os.path.join(step, folder)
+        far = os.path.join("a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p", "l" * 254)
+        add(far, tarfile.SYMTYPE, "../" * 16)
+        add("escape", tarfile.SYMTYPE, f"{far}/../../../../outside")
+        add("evil", tarfile.LNKTYPE, "escape/evil.txt")
+        add("evil", tarfile.REGTYPE, content=b"written outside")
+    with pytest.raises(DataError, match=r"pets\.tgz: is not unpacked"):
+        unpack(tmp_path / "pets.tgz", tmp_path / "cache")
+    assert files_below(tmp_path) == ["pets.tgz"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
+def test_devices_and_pipes_are_not_made(tmp_path, kind):
+    with tarfile.open(tmp_path / "pets.tar", "w") as archive:
+        member = tarfile.TarInfo("cat/0.jpg")
+        member.type = kind
+        archive.addfile(member)
+    with pytest.raises(DataError, match="'cat/0.jpg' is no file, folder or link"):
+        unpack(tmp_path / "pets.tar", tmp_path / "cache")
+    assert files_below(tmp_path) == ["pets.tar"]
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tgz"])
+def test_links_to_files_inside_become_files(tmp_path, ending):
+    files = {"b/two.txt": "../a/one.txt", "a/one.txt": b"one", "b/three.txt": b"three"}
+    path = write(tmp_path / f"pets{ending}", files)
+    folder = unpack(path, tmp_path / "cache")
+    assert (folder / "b" / "two.txt").read_bytes() == b"one"
+    assert not [path for path in folder.rglob("*") if path.is_symlink()]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("ending", [".zip", ".tgz"])
+def test_a_name_that_is_there_twice_is_told(tmp_path, ending):
+    path = tmp_path / f"pets{ending}"
+    if ending == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for content in ("one", "two"):
+                archive.writestr("cat/0.jpg", content)
+    else:
+        with tarfile.open(path, "w:gz") as archive:
+            for _ in range(2):
+                archive.addfile(tarfile.TarInfo("cat/0.jpg"))
+    with pytest.raises(DataError, match="holds cat/0.jpg, there twice"):
+        unpack(path, tmp_path / "cache")
+
+
+def bomb(path, size):
+    """A tar.gz of zeros, a thousandth of the size: a file in it, or with `size` a header that is all of it."""
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        member = tarfile.TarInfo("zeros")
+        member.size = size
+        member.type = tarfile.REGTYPE if path.name.startswith("file") else tarfile.XHDTYPE
+        file.write(member.tobuf())
+        for _ in range(size >> 20):
+            file.write(bytes(1 << 20))
+    return path
+
+
+def test_what_swells_is_refused_and_a_key_allows_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "LEAST", 10_000_000)
+    packed = write(tmp_path / "pets.zip", {"zeros.bin": bytes(20_000_000)})
+    for path in (packed, bomb(tmp_path / "file.tgz", 30 << 20)):
+        with pytest.raises(DataError, match="takes more than 0.01.* GB; reading.max_unpacked_gb=N allows more"):
+            unpack(path, tmp_path / "cache")
+    assert files_below(tmp_path / "cache") == []
+    assert files_below(unpack(packed, tmp_path / "cache", max_gb=0.02)) == ["zeros.bin"]
+    with pytest.raises(DataError, match="header.tgz: cannot be unpacked: a header of 31,457,"):
+        unpack(bomb(tmp_path / "header.tgz", 30 << 20), tmp_path / "cache")
+    path = write(tmp_path / "many.tgz", {f"{index}.txt": b"" for index in range(20)})
+    with pytest.raises(DataError, match="too many files and folders; wanted 10 at most; reading.max_unpacked_files=N"):
+        unpack(path, tmp_path / "cache", max_files=10)
+
+
+def test_some_room_stays_free(tmp_path, monkeypatch):
+    path = write(tmp_path / "pets.tgz", {"zeros.bin": bytes(3_000_000)})
+    usage = shutil.disk_usage(tmp_path)._replace(total=100_000_000)
+    monkeypatch.setattr(extraction, "LOOK_EVERY", 1)
+    monkeypatch.setattr(extraction.shutil, "disk_usage", lambda path: usage._replace(free=4_000_000))
+    with pytest.raises(DataError, match="but 0.0 GB are free at .*, and some must stay free"):
+        unpack(path, tmp_path / "cache")
+    assert files_below(tmp_path / "cache") == []
+
+
+def test_a_size_below_zero_ends(tmp_path):
+    """CVE-2025-8194: tarfile goes back to where it was, for ever."""
+    member = tarfile.TarInfo("zeros").tobuf()
+    header = bytearray(member[:124] + b"\xff" * 10 + b"\xfe\x00" + member[136:])  # minus 512
+    header[148:156] = b"%06o\0 " % (256 + sum(header[:148]) + sum(header[156:]))
+    (tmp_path / "pets.tar").write_bytes(tarfile.TarInfo("first").tobuf() + header + bytes(1024))
+    with pytest.raises(DataError, match="pets.tar: cannot be unpacked"):
+        unpack(tmp_path / "pets.tar", tmp_path / "cache")
 
 
 @pytest.mark.parametrize("ending", [".zip", ".tar", ".tar.gz"])
@@ -204,7 +314,7 @@ def test_a_damaged_archive_is_one_line_and_leaves_nothing(tmp_path, ending):
 def test_no_room_and_no_place_are_told_before_any_work(tmp_path, monkeypatch):
     path = write(tmp_path / "pets.zip", {"zeros.bin": bytes(3_000_000)})  # much smaller packed
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage._replace(free=2_000_000))
+    monkeypatch.setattr(extraction.shutil, "disk_usage", lambda path: usage._replace(free=2_000_000))
     with pytest.raises(DataError, match="pets.zip: 0.0 GB unpacked, but 0.0 GB are free at .*XDG_CACHE_HOME"):
         unpack(path, tmp_path / "cache")
     assert files_below(tmp_path / "cache") == []

@@ -95,8 +95,10 @@ def test_lists_have_the_labels_of_their_own_names_or_the_model_s(tmp_path):
 
 
 def test_what_is_left_unused_is_told(tmp_path, caplog):
-    pictures(tmp_path, "cat/0.png", "beside.png", "cat/1.gif", "owl/0.tif")
+    pictures(tmp_path, "cat/0.png", "beside.png", "cat/.1.png")
+    (tmp_path / "owl").mkdir()
+    (tmp_path / "beside.png").rename(tmp_path / "owl" / "0.heic")
+    pictures(tmp_path, "beside.png")
     labelled_pictures(tmp_path, prepared())
-    assert "no pictures (.jpg .jpeg .png .bmp .webp) in owl" in caplog.text
-    assert "1 picture(s) beside the class folders are not used" in caplog.text
-    assert "passed over 1 .gif" in caplog.text
+    assert "no pictures in owl" in caplog.text
+    assert "not taken: 1 picture beside the class folders, 1 picture hidden, 1 picture of the" in caplog.text

@@ -1,6 +1,7 @@
 """The commands that use a trained model, on other pictures and with pieces of its run missing or damaged."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -125,6 +126,16 @@ def test_infer_goes_on_after_a_broken_picture_and_names_it_at_the_end(run_here, 
     assert [each["file"] for each in told] == list(whole)
     assert [each["file"] for each in told if "error" in each] == list(map(str, broken))
     assert {each["file"]: each["top"][0]["class"] for each in told if "top" in each}.items() < whole.items()
+
+
+def test_infer_waits_for_no_pipe_and_says_what_it_passes_over(run_here, pets, tmp_path, caplog):
+    picture(20, 20).save(tmp_path / "good.png")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "phone.heic").write_text("")
+    done = run_here("infer.py", "-c", pets, tmp_path)
+    assert done.returncode == 1 and "good.png: " in done.stdout
+    assert "1 of 2 pictures cannot be read" in done.stderr and "pipe.jpg: is a pipe" in done.stderr
+    assert "not taken: 1 picture of the format .heic" in caplog.text
 
 
 def test_infer_where_nothing_can_be_read(run_here, pets, tmp_path):

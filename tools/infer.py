@@ -1,6 +1,6 @@
 """Name what is on pictures:  python tools/infer.py -c output/quickstart/config.yaml PICTURE_OR_FOLDER ... [--json]
 
-Folders are searched to any depth for .jpg, .jpeg, .png, .bmp and .webp, hidden files apart. A picture that cannot be
+Folders are searched to any depth for files with the endings of pictures, hidden ones apart. A picture that cannot be
 read does not stop the others: it is named at the end, and the status is 1.
 """
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
+from data import MAX_PIXELS
 from engine import environment
 from engine.command import command, config_parser, typed_path
 from engine.config import load_config
@@ -28,7 +29,8 @@ def main():
     pictures = find_pictures(arguments.pictures)
     model, preparation = load_trained(config, run_folder(arguments.config, config), arguments.weights)
     predictions = []
-    for prediction in predict(model, preparation, pictures, top=arguments.top):
+    bound = getattr(config.data, "max_pixels", MAX_PIXELS)
+    for prediction in predict(model, preparation, pictures, top=arguments.top, max_pixels=bound):
         predictions.append(prediction)
         if not arguments.json and "top" in prediction:
             print(in_words(prediction))

@@ -98,6 +98,8 @@ class Amp(Section):
 class Reading(Section):
     processes: NonNegativeInt = 2  # that decode pictures; sets in memory need none
     evaluation_images: PositiveInt = 200  # a step of evaluation
+    max_unpacked_gb: PositiveFloat | None = None  # of archives; None: 100 times their own size, 1 GB at least
+    max_unpacked_files: PositiveInt = 5_000_000  # and folders
 
 
 class Checkpoint(Section):
