@@ -60,7 +60,9 @@ def image_folder(
     the image is left out.
     Raises DataError for all that is missing or contradictory.
     """
-    _check_settings(validation_share, image_size, resize_short, min_area, color_jitter, lighting, max_pixels)
+    _check_settings(
+        validation_share, image_size, resize_short, min_area, color_jitter, lighting, first_label, max_pixels
+    )
     from data.transforms import INTERPOLATION, MEAN, STD, TrainingTransform  # here, for it loads Paddle
 
     folder = Path(os.path.expanduser(root))
@@ -146,7 +148,9 @@ class ImageDataset:
         return index, None
 
 
-def _check_settings(validation_share, image_size, resize_short, min_area, color_jitter, lighting, max_pixels):
+def _check_settings(
+    validation_share, image_size, resize_short, min_area, color_jitter, lighting, first_label, max_pixels
+):
     for name, value, wanted, right in (
         ("validation_share", validation_share, "a share between 0 and 1", 0 < validation_share < 1),
         ("image_size", image_size, "1 or more pixels", image_size >= 1),
@@ -154,6 +158,7 @@ def _check_settings(validation_share, image_size, resize_short, min_area, color_
         ("min_area", min_area, "more than 0 and at most 1", 0 < min_area <= 1),
         ("color_jitter", color_jitter, "0 or more", color_jitter >= 0),
         ("lighting", lighting, "0 or more", lighting >= 0),
+        ("first_label", first_label, "0 or more", first_label >= 0),
         ("max_pixels", max_pixels, "1 or more", max_pixels >= 1),
     ):
         if not right:

@@ -8,6 +8,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from data.check import survey
+from data.errors import escaped
 from engine.config import Config
 from engine.data_findings import PARTS, findings
 from engine.environment import cores, is_watched
@@ -72,7 +73,8 @@ def report_text(report: dict, longest: int | None = None, where="") -> str:
 
     def section(heading, lines):
         more = [f"… {len(lines) - longest:,} more in {where}"] if longest and len(lines) > longest else []
-        return "\n  ".join([heading, *(lines[:longest] if more else lines), *more])
+        shown = [heading, *(lines[:longest] if more else lines), *more]
+        return "\n  ".join(map(escaped, shown))  # a name with a newline could say that all is well
 
     parts = []
     for part in PARTS:
