@@ -145,6 +145,7 @@ def test_dark_pictures_and_files_of_several(tmp_path):
     cat = tmp_path / "train" / "cat"
     Image.new("RGB", (20, 20), (15, 0, 3)).save(cat / "dark.png")  # 12 bits in 16, of which Pillow keeps the upper 8
     Image.new("RGB", (20, 20), (200, 0, 3)).save(cat / "red.png")
+    picture(92).save(cat / "phone.jpg", "mpo", save_all=True, append_images=[picture(93)])
     picture(90).save(cat / "moves.gif", save_all=True, append_images=[picture(91)])
     notes = dict(found(tmp_path, kind="note"))
     assert "1 file with several pictures, of which the first is taken" in notes

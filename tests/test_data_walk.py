@@ -63,6 +63,9 @@ def test_circles_and_second_ways_to_one_file_are_noticed(tmp_path):
     (cat / "first").symlink_to(outside)
     (cat / "second").symlink_to(outside)
     assert taken(cat)[0] == ["0.png", "1.png", "2.png", "first/1.png", "z/9.png"]
+    (tmp_path / "train" / "ape").symlink_to(".")
+    with pytest.raises(DataError, match="ape: empty class folder"):
+        builder(tmp_path)
 
 
 def test_a_linked_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
@@ -98,6 +101,7 @@ def test_what_is_there_and_not_taken_is_told_in_one_line(tmp_path, caplog):
     (cat / "._0.png").write_bytes(b"\0\5\x16\7 of a Mac")
     (root / "train" / "beside.png").write_bytes(content)
     (root / "beside.jpg").write_bytes(content)
+    (root / "more.zip").write_bytes(b"")
     (root / "test" / "cat").mkdir(parents=True)
     (root / "test" / "cat" / "1.png").write_bytes(content)
     train, _ = builder(root)
@@ -105,7 +109,8 @@ def test_what_is_there_and_not_taken_is_told_in_one_line(tmp_path, caplog):
     (line,) = caplog.messages
     assert line == (
         f"data.root {root}: not taken: 3 pictures beside the class folders, 1 picture called .jpg_large, "
-        "2 pictures hidden, 1 picture of the format .heic, 1 picture without an ending; tools/check_data.py says where"
+        "2 pictures hidden, 1 archive not unpacked, for other data lie beside, 1 picture of the format .heic, "
+        "1 picture without an ending; tools/check_data.py says where"
     )
 
 
