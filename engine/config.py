@@ -16,6 +16,7 @@ import yaml
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from data import DATASETS
+from data.archives import MOST_FILES
 from engine.errors import InputError
 from engine.yaml_text import parse_value, read_yaml, write_yaml
 from models import Classifier, resnet
@@ -100,7 +101,7 @@ class Reading(Section):
     processes: NonNegativeInt = 2  # that decode pictures; sets in memory need none
     evaluation_images: PositiveInt = 200  # a step of evaluation
     max_unpacked_gb: PositiveFloat | None = None  # of archives; None: 100 times their own size, 1 GB at least
-    max_unpacked_files: PositiveInt = 5_000_000  # and folders
+    max_unpacked_files: PositiveInt = MOST_FILES  # and folders
 
 
 class Checkpoint(Section):
