@@ -8,7 +8,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from data.errors import DataError, escaped
+from data.errors import DataError, printable
 from data.extraction import Budget, extract
 from data.layout import VALIDATION
 from data.members import members
@@ -111,7 +111,7 @@ def _wait_for_turn(lock, root):
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print(escaped(f"Another process is unpacking {root}; waiting for it"), file=sys.stderr, flush=True)
+        print(printable(f"Another process is unpacking {root}; waiting for it"), file=sys.stderr, flush=True)
         fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError:  # a file system without locks
         pass
@@ -127,7 +127,7 @@ def _fill(folder, archives, others, gigabytes, most_files):
         budget = Budget(archives, unfinished, gigabytes, most_files)
         alone = len(archives) == 1
         tops = {path: _tops(path, budget, alone) for path in archives}
-        print(escaped(f"Unpacking {', '.join(map(str, archives))} into {folder}"), file=sys.stderr, flush=True)
+        print(printable(f"Unpacking {', '.join(map(str, archives))} into {folder}"), file=sys.stderr, flush=True)
         _check_apart(tops, [file for file in others if not _is_about(file)])
         for path in archives:
             into = unfinished if alone or len(tops[path]) == 1 else unfinished / _stem(path)

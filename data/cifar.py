@@ -80,7 +80,7 @@ def cifar100(
 def _sets(layout, root, train_images, validation_images, crop_padding, flip):
     path, contents = _read(layout, root)
     classes = _entry(contents[layout.meta], layout.classes, f"{path}/{layout.meta}")
-    classes = tuple(name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name) for name in classes)
+    classes = tuple(_text(name) for name in classes)
     check_names(classes, f"{path}/{layout.meta}")
     sets = []
     for files, setting, images, augmentation in (
@@ -143,6 +143,10 @@ def _pictures_and_labels(content, labels_key, name):
     if not all(isinstance(label, int) and abs(label) < 2**63 for label in labels):
         raise DataError(f"{name}: {labels_key.decode()} holds something else than whole numbers of 64 bits")
     return rows.reshape(-1, 3, 32, 32), np.array(labels, np.int64)
+
+
+def _text(name):
+    return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
 
 
 def _entry(content, key, name):

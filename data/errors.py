@@ -1,5 +1,10 @@
-"""The one error of this room, and how its messages quote what came."""
+"""The one error of this room, and how words that are not ours stand in messages: they show, and steer nothing."""
 
+import re
+
+# Above ASCII: controls (C1), what turns the direction of writing, ends of lines, halves of characters.
+STEERING = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_STEERING = re.compile(f"[\x00-\x1f{STEERING}]")
 LONGEST = 120  # characters of what came that a message shows
 
 
@@ -15,6 +20,6 @@ def quoted(text: str) -> str:
     return repr(text) if len(text) <= LONGEST else f"{text[:LONGEST]!r} …"
 
 
-def escaped(text: str) -> str:
-    """The text on one line: what is no printable character, a newline or a terminal's escape for one, as in `repr`."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+def printable(text: object) -> str:
+    r"""A text in one line: what would steer a terminal is shown as \x1b, \n or \u202e."""
+    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], str(text))

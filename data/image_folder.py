@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from data.errors import DataError, escaped
+from data.errors import DataError, printable
 from data.layout import Part, Wanted, find_parts
 from data.preparation import MAX_PIXELS, Preparation, read_picture
 from data.randomness import AUGMENTATION, global_state_seeded
@@ -61,7 +61,9 @@ def image_folder(
     the image is left out.
     Raises DataError for all that is missing or contradictory.
     """
-    _check_settings(validation_share, image_size, resize_short, min_area, color_jitter, lighting, max_pixels)
+    _check_settings(
+        validation_share, image_size, resize_short, min_area, color_jitter, lighting, first_label, max_pixels
+    )
     from data.transforms import INTERPOLATION, MEAN, STD, TrainingTransform  # here, for it loads Paddle
 
     folder = Path(root)
@@ -71,7 +73,7 @@ def image_folder(
     except OSError as error:  # a folder that may not be read, lost+found for one
         raise DataError(f"{error.filename}: {error.strerror}") from error
     if unused:
-        log.warning("%s", escaped(f"data.root {folder}: {unused_text(unused)}; tools/check_data.py says where"))
+        log.warning("%s", printable(f"data.root {folder}: {unused_text(unused)}; tools/check_data.py says where"))
     preparation = Preparation(classes, (3, image_size, image_size), MEAN, STD, resize_short, INTERPOLATION)
     augmentation = TrainingTransform(image_size, min_area, flip, color_jitter, lighting)
     train_part, validation_part = parts
@@ -140,14 +142,16 @@ class ImageDataset:
                 if self.on_corrupt_image == "stop":
                     raise
                 self.skipped += 1
-                log.warning("skipped %s", escaped(str(error)))
+                log.warning("skipped %s", printable(str(error)))
         if is_training:
             path = os.fsdecode(self.paths[index])
             raise DataError(f"{path}: cannot be read as an image, and none of the {len(self)} training images can")
         return index, None
 
 
-def _check_settings(validation_share, image_size, resize_short, min_area, color_jitter, lighting, max_pixels):
+def _check_settings(
+    validation_share, image_size, resize_short, min_area, color_jitter, lighting, first_label, max_pixels
+):
     for name, value, wanted, right in (
         ("validation_share", validation_share, "a share between 0 and 1", 0 < validation_share < 1),
         ("image_size", image_size, "1 or more pixels", image_size >= 1),
@@ -155,6 +159,7 @@ def _check_settings(validation_share, image_size, resize_short, min_area, color_
         ("min_area", min_area, "more than 0 and at most 1", 0 < min_area <= 1),
         ("color_jitter", color_jitter, "0 or more", color_jitter >= 0),
         ("lighting", lighting, "0 or more", lighting >= 0),
+        ("first_label", first_label, "0 or more", first_label >= 0),
         ("max_pixels", max_pixels, "1 or more", max_pixels >= 1),
     ):
         if not right:

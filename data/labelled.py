@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal
 
-from data.errors import DataError, escaped, quoted
+from data.errors import DataError, printable, quoted
 from data.image_folder import ImageDataset
 from data.layout import Part
 from data.lists import class_names, read_list
@@ -47,7 +47,7 @@ def labelled_pictures(
     if not paths:
         raise DataError(f"{root}: its class folders hold no pictures ({' '.join(PICTURE_ENDINGS)})")
     if unused:
-        log.warning("%s", escaped(f"{root}: {unused_text(unused)}"))
+        log.warning("%s", printable(f"{root}: {unused_text(unused)}"))
     part = Part(paths, labels, str(root))
     return ImageDataset(part, preparation, on_corrupt_image, max_pixels=max_pixels, unused=unused)
 
@@ -67,7 +67,7 @@ def _of_class_folders(root, classes, unused):
         labels += [label] * len(found)
         empty += [] if found else [name]
     if empty:
-        log.warning("%s", escaped(f"{root}: no pictures in {_listed(empty)}"))
+        log.warning("%s", printable(f"{root}: no pictures in {_listed(empty)}"))
     count_beside(root, BESIDE, unused)
     return paths, labels
 

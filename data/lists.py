@@ -34,17 +34,16 @@ def read_list(path, root, first_label: int) -> list[Entry]:
     entries = []
     for number, line in lines(path):
         parts = line.rsplit(maxsplit=1)
-        if len(parts) != 2 or not _is_number(parts[1]):
+        if len(parts) != 2 or not parts[1].isdecimal():
             comma = "; a comma does not separate them, but a space or a tab" if re.search(r",\s*\d+\s*$", line) else ""
             raise DataError(
                 f"{path}, line {number}: got {quoted(line)}, wanted `path label` with a label of {first_label} or more"
                 + comma
             )
-        file, label = parts[0].strip(), int(parts[1])
-        if label < first_label:
-            raise DataError(f"{path}, line {number}: label {label}, wanted {first_label} or more (data.first_label)")
-        if label > LARGEST_LABEL:
-            raise DataError(f"{path}, line {number}: label {quoted(parts[1])}, wanted one that a class can have")
+        file, label = parts[0].strip(), int(parts[1]) if _is_label(parts[1]) else None
+        if label is None or label < first_label:
+            wanted = f"wanted {first_label} (data.first_label) to {LARGEST_LABEL:,}"
+            raise DataError(f"{path}, line {number}: label {quoted(parts[1])}, {wanted}")
         entries.append(Entry(number, _below(root, file, f"{path}, line {number}"), label - first_label))
     return entries
 
@@ -95,7 +94,7 @@ def _numbered(path, first_label):
     names = {}
     for number, line in lines(path):
         label, _, name = line.strip().partition(" ")
-        if not _is_number(label):
+        if not _is_label(label):
             raise DataError(f"{path}, line {number}: got {quoted(line)}, wanted `label name`")
         names[int(label) - first_label] = name.strip() or label
     if sorted(names) != list(range(len(names))):
@@ -114,8 +113,8 @@ def _either(path, first_label):
         return _plain(path, first_label)
 
 
-def _is_number(text):
-    return text.isdecimal() and len(text) <= 18
+def _is_label(text):
+    return text.isdecimal() and len(text) <= len(str(LARGEST_LABEL)) and int(text) <= LARGEST_LABEL
 
 
 def _below(root, file, where):

@@ -33,7 +33,6 @@ class Member(NamedTuple):
     name: str
     parts: tuple[str, ...]
     kind: str
-    size: int = 0
     pieces: Iterable[bytes] = ()
     target: tuple[str, ...] = ()
 
@@ -87,13 +86,13 @@ def _target(path, name, folder, target):
     return tuple(parts)
 
 
-def _named(path, name, kind, size=0, pieces=(), link="", from_top=False):
+def _named(path, name, kind, pieces=(), link="", from_top=False):
     """The Member of this name, or a DataError."""
     parts = _parts(path, name)
     if not parts and kind != "folder":
         raise DataError(f"{path}: is not unpacked, for it holds {quoted(name)}, which is no name")
     target = _target(path, name, () if from_top else parts[:-1], link.replace("\\", "/")) if kind == "link" else ()
-    return Member(name, parts, kind, size, pieces, target)
+    return Member(name, parts, kind, pieces, target)
 
 
 def _zip_members(path, archive):
@@ -110,7 +109,7 @@ def _zip_members(path, archive):
         elif name.endswith("/"):
             yield _named(path, name, "folder")
         else:
-            yield _named(path, name, "file", member.file_size, _zip_pieces(archive, member))
+            yield _named(path, name, "file", _zip_pieces(archive, member))
 
 
 def _zip_pieces(archive, member):
@@ -137,7 +136,7 @@ def _tar_members(path, file, check):
             elif member.issym() or member.islnk():
                 yield _named(path, name, "link", link=member.linkname, from_top=member.islnk())
             elif member.isreg():
-                yield _named(path, name, "file", member.size, tar_pieces(archive, member))
+                yield _named(path, name, "file", tar_pieces(archive, member))
             else:
                 raise DataError(f"{path}: is not unpacked, for {quoted(name)} is no file, folder or link")
         while archive.fileobj.read(PIECE):  # to the checksum behind the end, which tarfile leaves unread

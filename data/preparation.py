@@ -18,6 +18,7 @@ PICTURE_ENDINGS = (
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "jpeg")
 MAX_PIXELS = 178_956_970  # where Pillow sees a decompression bomb
+Image.MAX_IMAGE_PIXELS = None  # open_picture looks, and a user may allow more
 LARGEST_OF_12_BITS = 4095
 
 
@@ -79,8 +80,6 @@ def read_picture(path, max_pixels: int = MAX_PIXELS, short_side: int = 256):
 @contextlib.contextmanager
 def open_picture(path, max_pixels: int = MAX_PIXELS, short_side: int = 0) -> Iterator[Image.Image]:
     """The PIL picture of an image file, its header read and judged; what goes wrong with it becomes a DataError."""
-    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = max_pixels  # or Pillow would refuse what is allowed here
     try:
         with open_file(path) as file, Image.open(file, formats=FORMATS) as picture:
             _check_size(*picture.size, max_pixels, short_side)
@@ -108,9 +107,9 @@ def _check_size(width, height, max_pixels, short_side):
 
 def _eight_bits(grey):
     """uint8 of the shades of a picture of 16 bits, or of 12 or 8 in a file of 16."""
-    highest = int(grey.max(initial=0))
-    if highest > 65535 or int(grey.min(initial=0)) < 0:
-        raise ValueError(f"its pixels go from {grey.min()} to {highest}; wanted 8 or 16 bits")
+    lowest, highest = int(grey.min()), int(grey.max())
+    if lowest < 0 or highest > 65535:
+        raise ValueError(f"its pixels go from {lowest} to {highest}; wanted 8 or 16 bits")
     bits = 8 if highest <= 255 else 12 if highest <= LARGEST_OF_12_BITS else 16
     return (grey >> (bits - 8)).astype(np.uint8)
 

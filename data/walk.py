@@ -13,11 +13,14 @@ OTHER_PICTURES = (
     ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".psd", ".svg", ".tga", ".ico", ".eps", ".dcm", ".dng", ".cr2",
     ".cr3", ".nef", ".arw", ".raw",
 )
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".rar", ".7z")
 NO_PICTURES = (".txt", ".csv", ".json", ".xml", ".md", ".html", ".yaml", ".yml", ".ini", ".db", ".npy", ".mat", ".py")
 # How a picture begins.
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 # Why something is not taken; a folder behind a link that is left out counts as one.
-CIRCLE, BROKEN_LINK, TWICE = LINKS = "into a circle", "to nowhere", "to what is counted already"
+CIRCLE, BROKEN_LINK, TWICE = "into a circle", "to nowhere", "to what is counted already"
+PACKED = "not unpacked, for other data lie beside"
+NOUNS = {CIRCLE: "link", BROKEN_LINK: "link", TWICE: "link", PACKED: "archive"}  # of what is counted: else pictures
 HIDDEN, BESIDE, UNLISTED = "hidden", "beside the class folders", "in no list"
 SIBLINGS = 1000  # folders of another folder that are looked into
 
@@ -49,11 +52,12 @@ def unused_text(unused: Counter) -> str:
     reasons = Counter()
     for (reason, _), number in unused.items():
         reasons[reason] += number
-    counts = [
-        f"{number:,} {'link' if reason in LINKS else 'picture'}{'s' * (number > 1)} {reason}"
-        for reason, number in sorted(reasons.items())
-    ]
-    return f"not taken: {', '.join(counts)}"
+    return f"not taken: {', '.join(counted(*pair) for pair in sorted(reasons.items()))}"
+
+
+def counted(reason, number) -> str:
+    """A number with the word for what it counts: 2 links to nowhere."""
+    return f"{number:,} {NOUNS.get(reason, 'picture')}{'s' * (number > 1)} {reason}"
 
 
 def _walk(top, unused) -> Iterator[tuple[str, bool]]:
@@ -85,11 +89,11 @@ def _walk(top, unused) -> Iterator[tuple[str, bool]]:
 
 
 def _above(folder):
-    """The identities of the folders that this one lies in."""
-    path = os.path.realpath(folder)
-    while (parent := os.path.dirname(path)) != path:
-        path = parent
-        yield _identity(path)
+    """The identities of the folders that this one lies in: those of its name, and where links lead, those there."""
+    for path in {os.path.abspath(folder), os.path.realpath(folder)}:
+        while (parent := os.path.dirname(path)) != path:
+            path = parent
+            yield _identity(path)
 
 
 def _identity(path):
@@ -124,7 +128,7 @@ def _count_hidden(folder, unused):
 
 
 def _why_not(entry):
-    """Why a file is not taken, where it is a picture; None where it is none."""
+    """Why a file is not taken, where it is or holds a picture; None where it is none."""
     ending = os.path.splitext(entry.name)[1].lower()
     if not is_visible(entry.name):
         return HIDDEN if _looks_like_picture(entry.path) else None
@@ -132,6 +136,8 @@ def _why_not(entry):
         return BROKEN_LINK
     if ending in OTHER_PICTURES:
         return f"of the format {ending}"
+    if ending in ARCHIVES:
+        return PACKED
     if ending not in NO_PICTURES and _looks_like_picture(entry.path):
         return f"called {ending}" if ending else "without an ending"
     return None

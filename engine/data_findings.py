@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.check import duplicates, path_of
-from data.walk import LINKS
+from data.walk import counted
 from engine.config import Config
 
 PARTS = ("training", "validation")
@@ -106,7 +106,7 @@ def _unused(unused):
     for reason, places in sorted(reasons.items()):
         number = sum(number for _, number in places)
         yield Finding(
-            "note", f"{_many(number, 'link' if reason in LINKS else 'picture')} {reason}: not taken",
+            "note", f"{counted(reason, number)}: not taken",
             tuple(f"{folder}: {number:,}" for folder, number in sorted(places)),
         )
 

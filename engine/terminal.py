@@ -4,16 +4,10 @@ import json
 import re
 import sys
 
-# Controls (C0, DEL, C1), what turns the direction of writing, ends of lines, halves of characters.
-_ABOVE_ASCII = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
-_STEERING = re.compile(f"[\x00-\x1f{_ABOVE_ASCII}]")
-_STEERING_IN_JSON = re.compile(f"[{_ABOVE_ASCII}]")  # the others are escaped there already
+from data.errors import STEERING, printable
+
+_STEERING_IN_JSON = re.compile(f"[{STEERING}]")  # the others are escaped there already
 LONGEST_LINE = 2000  # characters of an error
-
-
-def printable(text: object) -> str:
-    r"""A text in one line: what would steer a terminal is shown as \x1b, \n or \u202e."""
-    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
 def one_line(error: object) -> str:

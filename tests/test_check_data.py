@@ -140,6 +140,30 @@ def test_modes_sizes_and_peculiarities(tmp_path):
     assert report["sizes"] == {"smallest": [12, 30], "median": [40, 30], "largest": [200, 170]}
 
 
+def test_dark_pictures_and_files_of_several(tmp_path):
+    class_folders(tmp_path)
+    cat = tmp_path / "train" / "cat"
+    Image.new("RGB", (20, 20), (15, 0, 3)).save(cat / "dark.png")  # 12 bits in 16, of which Pillow keeps the upper 8
+    Image.new("RGB", (20, 20), (200, 0, 3)).save(cat / "red.png")
+    picture(92).save(cat / "phone.jpg", "mpo", save_all=True, append_images=[picture(93)])
+    picture(90).save(cat / "moves.gif", save_all=True, append_images=[picture(91)])
+    notes = dict(found(tmp_path, kind="note"))
+    assert "1 file with several pictures, of which the first is taken" in notes
+    (text,) = (text for text in notes if "all but black" in text)
+    assert text.startswith("1 picture") and notes[text] == (f"{cat}/dark.png (training, cat)",)
+
+
+def test_no_name_writes_a_line_of_its_own(tmp_path):
+    class_folders(tmp_path)
+    name = tmp_path / "train" / "cat" / "x\n\nno problems found\x1b[2J.png"
+    name.write_bytes(b"")
+    config = load_config(CONFIG, [f"data.root={tmp_path}"])
+    datasets = sets(tmp_path)
+    text = report_text(describe_data(config, datasets, [survey(dataset) for dataset in datasets]))
+    assert "no problems found" not in text.splitlines() and "\x1b" not in text
+    assert "x\\n\\nno problems found\\x1b[2J.png" in text
+
+
 def test_uneven_and_missing_classes_small_sets_and_large_steps(tmp_path):
     class_folders(tmp_path, train=1)
     for number in range(12):

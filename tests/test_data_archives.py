@@ -362,6 +362,14 @@ def test_every_data_set_is_built_from_an_archive(tmp_path, tiny, monkeypatch):
     assert {path.name[:4] for path in (tmp_path / "cache" / "paddle-gn-dcn" / "data").iterdir()} == {"pets", "garm"}
 
 
+def test_the_bounds_are_keys_of_a_config(tmp_path, tiny, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = f"data={{name: image_folder, root: {write(tmp_path / 'pets.tgz', pets())}}}"
+    for key, complaint in (("max_unpacked_gb=1e-6", "takes more than 1e-06 GB"), ("max_unpacked_files=3", "too many")):
+        with pytest.raises(DataError, match=complaint):
+            build_data(load_config(tiny, [data, f"reading.{key}"]))
+
+
 def test_the_command_ends_with_status_2_and_one_line(tiny, tmp_path):
     (tmp_path / "pets.zip").write_bytes(b"PK\x03\x04 and nothing more")
     data = f"data={{name: image_folder, root: {tmp_path}/pets.zip}}"

@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import json
+import os
 
 import numpy as np
 import pytest
@@ -191,3 +192,31 @@ def test_synthetic_set_is_the_same_each_time_and_learnable():
     assert (distances.argmin(axis=1) == validation.labels).mean() > 0.8
     with pytest.raises(DataError, match="channels is 2, wanted 1 or 3"):
         DATASETS["synthetic"](channels=2)
+
+
+@pytest.mark.parametrize("sizes, complaint", [
+    ((2**32 - 1,) * 3, "its header says .*; wanted 1,073,741,824 at most"),
+    ((20, 28, 28), "holds at least 15681 bytes of data, wanted 15680"),
+])
+def test_an_idx_file_without_end_is_not_unpacked_to_its_end(tmp_path, monkeypatch, sizes, complaint):
+    read = []
+    whole = gzip.GzipFile.read
+    monkeypatch.setattr(gzip.GzipFile, "read", lambda self, size=-1: read.append(size) or whole(self, size))
+    path = folder_of_idx(tmp_path) / "train-images-idx3-ubyte.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(b"\0\0\x08\x03" + np.array(sizes, ">u4").tobytes())
+        for _ in range(50):
+            file.write(bytes(1 << 20))
+    with pytest.raises(DataError, match=complaint):
+        DATASETS["fashion_mnist"](root=str(tmp_path))
+    assert 0 < sum(read) < 16_000 and min(read) > 0
+
+
+def test_a_pipe_in_the_place_of_an_idx_file_is_none(tmp_path):
+    path = folder_of_idx(tmp_path) / "train-images-idx3-ubyte.gz"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="holds neither train-images-idx3-ubyte nor"):
+        DATASETS["fashion_mnist"](root=str(tmp_path))
+    with pytest.raises(DataError, match="is a pipe, wanted an ordinary file"):
+        read_idx(path, dimensions=3)

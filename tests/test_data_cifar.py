@@ -129,3 +129,30 @@ def test_missing_archive_or_file_is_named_with_the_command(tmp_path, monkeypatch
         DATASETS["cifar10"]()
     with pytest.raises(DataError, match="lacks data_batch_1"):
         DATASETS["cifar10"](root=str(tmp_path))
+
+
+def test_an_archive_without_end_is_left_at_the_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr("data.cifar.LARGEST", 1 << 20)
+    write_archive(tmp_path, CIFAR10, 10, test_batch=bytes(1 << 21))
+    with pytest.raises(DataError, match="cifar-10-python.tar.gz: has more than 1,048,576 bytes unpacked"):
+        DATASETS["cifar10"](root=str(tmp_path / CIFAR10.packed))
+    with pytest.raises(DataError, match="test_batch: has more than the 1,048,576 bytes"):
+        DATASETS["cifar10"](root=str(tmp_path / CIFAR10.unpacked))
+
+
+def test_a_pipe_in_the_place_of_a_file_is_named(tmp_path):
+    path = write_archive(tmp_path, CIFAR10, 10) / CIFAR10.unpacked / "test_batch"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="test_batch: is a pipe, wanted an ordinary file"):
+        DATASETS["cifar10"](root=str(path.parent))
+
+
+@pytest.mark.parametrize("name, content, complaint", [
+    ("batches.meta", {"label_names": ["cat\n\nno problems found"] * 10}, "the class name 'cat.* cannot be shown"),
+    ("test_batch", {"data": np.zeros((1, 3072), np.uint8), "labels": [2**63]}, "than whole numbers of 64 bits"),
+])
+def test_names_and_labels_that_none_can_have_are_named(tmp_path, name, content, complaint):
+    write_archive(tmp_path, CIFAR10, 10, **{name: pickle.dumps(content, protocol=2)})
+    with pytest.raises(DataError, match=complaint):
+        DATASETS["cifar10"](root=str(tmp_path))

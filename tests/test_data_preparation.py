@@ -1,11 +1,14 @@
 """From a picture file to what validation and inference see of it."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from conftest import denormalised, picture
 from PIL import Image
 
-from data import DataError, Preparation, read_picture
+from data import DATASETS, DataError, Preparation, read_picture
 from data.transforms import MEAN, STD
 
 ORIENTATION = 0x0112  # of EXIF
@@ -75,3 +78,91 @@ def test_what_is_no_picture_is_named_once(tmp_path):
     with pytest.raises(DataError) as error:
         read_picture(tmp_path / "text.jpg")
     assert str(error.value) == f"{tmp_path / 'text.jpg'}: cannot be read as an image"
+
+
+@pytest.mark.parametrize("highest, shift", [(200, 0), (4095, 4), (4096, 8), (65535, 8)])
+@pytest.mark.parametrize("name", ["scan.png", "scan.tif"])
+def test_twelve_bits_in_a_file_of_sixteen_are_not_black(tmp_path, name, highest, shift):
+    shades = np.linspace(0, highest, 20 * 30).round().astype(np.uint16).reshape(20, 30)
+    Image.fromarray(shades).save(tmp_path / name)
+    np.testing.assert_array_equal(np.asarray(read_picture(tmp_path / name))[..., 1], shades >> shift)
+
+
+@pytest.mark.parametrize("values, complaint", [
+    (np.full((4, 4), 0.5, np.float32), "floating-point numbers; wanted 8 or 16 bits"),
+    (np.full((4, 4), 70_000, np.int32), "pixels go from 70000 to 70000; wanted 8 or 16 bits"),
+    (np.full((4, 4), -1, np.int32), "pixels go from -1 to -1"),
+])
+def test_pixels_that_are_no_shades_are_named(tmp_path, values, complaint):
+    Image.fromarray(values).save(tmp_path / "scan.tif")
+    with pytest.raises(DataError, match=f"scan.tif: .*{complaint}"):
+        read_picture(tmp_path / "scan.tif")
+
+
+def test_postscript_called_jpg_starts_nothing(tmp_path, monkeypatch):
+    def started(*arguments, **settings):
+        raise AssertionError(f"started {arguments}")
+
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", started)
+    monkeypatch.setattr("subprocess.Popen", started)
+    picture(20, 20).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match="a.jpg: cannot be read as an image$"):
+        read_picture(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("kind", ["ico", "icns", "tga", "pcx", "sgi", "jpeg2000", "xbm"])
+def test_other_formats_are_not_opened_whatever_the_name(tmp_path, kind):
+    Image.new("1" if kind == "xbm" else "RGB", (64, 64)).save(tmp_path / "a.jpg", kind)
+    with pytest.raises(DataError, match="a.jpg: cannot be read as an image$"):
+        read_picture(tmp_path / "a.jpg")
+
+
+def test_a_tiff_of_a_rare_compression_is_named(tmp_path):
+    for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits"):
+        picture(20, 20).save(tmp_path / "a.tif", compression=compression)
+        assert read_picture(tmp_path / "a.tif").size == (20, 20)
+    picture(20, 20).convert("1").save(tmp_path / "a.tif", compression="group4")
+    with pytest.raises(DataError, match="a.tif: .*compressed as group4; wanted one of raw, packbits"):
+        read_picture(tmp_path / "a.tif")
+
+
+def header(width, height):
+    """A PNG that promises much and holds nothing."""
+    chunk = struct.pack(">4sIIBBBBB", b"IHDR", width, height, 8, 2, 0, 0, 0)
+    end = b"".join(struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)) for body in (
+        chunk, b"IDAT" + zlib.compress(b""), b"IEND"
+    ))
+    return b"\x89PNG\r\n\x1a\n" + end
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("width, height, complaint", [
+    (20_000, 20_000, "20000 x 20000 pixels; data.max_pixels allows 178,956,970"),
+    (1, 1_000_000, "1 x 1000000 pixels, which are more once its short side is scaled to 256; data.max_pixels"),
+])
+def test_a_picture_that_would_take_gigabytes_is_refused_by_its_header(tmp_path, width, height, complaint):
+    (tmp_path / "bomb.png").write_bytes(header(width, height))
+    with pytest.raises(DataError, match=f"bomb.png: .*{complaint}"):
+        read_picture(tmp_path / "bomb.png")
+    with pytest.raises(DataError, match="truncated|broken|premature"):  # allowed, and then seen to be empty
+        read_picture(tmp_path / "bomb.png", max_pixels=10**11, short_side=1)
+
+
+def test_a_key_bounds_the_pixels(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            picture(60, 50, shift=number).save(tmp_path / name / f"{number}.png")
+    settings = {"root": str(tmp_path), "image_size": 16, "resize_short": 20}
+    train, _ = DATASETS["image_folder"](**settings, max_pixels=2_999)
+    with pytest.raises(DataError, match="60 x 50 pixels; data.max_pixels allows 2,999"):
+        train.batch([0], seed=0, epoch=0)
+    train, _ = DATASETS["image_folder"](**settings, max_pixels=3_000)
+    assert len(train.batch([0], seed=0, epoch=0)["label"]) == 1
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "\udc80\ud800.png", "x" * 300 + ".png"])
+def test_names_that_no_file_has_are_one_line(tmp_path, name):
+    with pytest.raises(DataError, match="no file can have this name|File name too long|no such image"):
+        read_picture(f"{tmp_path}/{name}")

@@ -1,6 +1,7 @@
 """Fetching: checksums, no network, good files left alone. No test here leaves the machine."""
 
 import hashlib
+import os
 import subprocess
 import sys
 import urllib.error
@@ -57,3 +58,14 @@ def test_the_command_ends_with_status_2_and_one_line(tmp_path):
     command = [sys.executable, str(ROOT / "tools" / "fetch_data.py"), "cifar10", "--to", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "SHA-256" in done.stderr
+
+
+def test_a_download_without_end_and_a_pipe_in_its_place_end(tmp_path, monkeypatch):
+    address, sha256 = served(tmp_path)
+    monkeypatch.setattr("data.sources.LARGEST", 7)
+    with pytest.raises(DataError, match="file.gz: sends more than 7 bytes"):
+        fetch(address, sha256, tmp_path / "folder")
+    assert not list((tmp_path / "folder").iterdir())
+    os.mkfifo(tmp_path / "folder" / "file.gz")
+    with pytest.raises(DataError, match="file.gz: is a pipe, wanted an ordinary file"):
+        fetch(address, sha256, tmp_path / "folder")

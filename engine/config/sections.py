@@ -13,6 +13,7 @@ import pydantic
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from data import DATASETS
+from data.archives import MOST_FILES
 from data.user_path import UserPath, check_length
 from engine.config.yaml_text import write_yaml
 from engine.terminal import printable
@@ -99,7 +100,7 @@ class Reading(Section):
     processes: NonNegativeInt = 2  # that decode pictures; sets in memory need none
     evaluation_images: PositiveInt = 200  # a step of evaluation
     max_unpacked_gb: PositiveFloat | None = None  # of archives; None: 100 times their own size, 1 GB at least
-    max_unpacked_files: PositiveInt = 5_000_000  # and folders
+    max_unpacked_files: PositiveInt = MOST_FILES  # and folders
 
 
 class Checkpoint(Section):
