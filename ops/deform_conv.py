@@ -147,9 +147,9 @@ def _paddle(x, offset, weight, bias, mask, stride, padding, dilation, groups, de
 def _within_reach(offset, x, weight, stride, padding, dilation):
     """Offsets that Paddle's kernel can be given, and what its output lacks then, [N, 1, H', W'] of 0 or NaN.
 
-    On a CPU its gradient makes an index of any point and writes where a NaN or a huge offset leads, and its forward pass
-    takes NaN for a point outside. Offsets further than every pixel are cut off, where they see nothing anyway; those that
-    are no numbers become 0, and NaN is added to what they would have given.
+    On a CPU its gradient makes an index of any point and writes where a NaN or a huge offset leads, and its forward
+    pass takes NaN for a point outside. Offsets further than every pixel are cut off, where they see nothing anyway;
+    those that are no numbers become 0, and NaN is added to what they would have given.
     """
     unknown = (offset.detach() * 0).sum(axis=1, keepdim=True)
     sizes = (*x.shape[2:], *offset.shape[2:], *weight.shape[2:], *stride, *padding, *dilation)
