@@ -34,6 +34,7 @@ class Layout(NamedTuple):
     std: tuple
 
 
+
 CIFAR10 = Layout(
     "cifar10", "cifar-10-python.tar.gz", "cifar-10-batches-py",
     ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"), ("test_batch",),
@@ -79,8 +80,7 @@ def cifar100(
 
 def _sets(layout, root, train_images, validation_images, crop_padding, flip):
     path, contents = _read(layout, root)
-    classes = _entry(contents[layout.meta], layout.classes, f"{path}/{layout.meta}")
-    classes = tuple(_text(name) for name in classes)
+    classes = _class_names(contents[layout.meta], layout.classes, f"{path}/{layout.meta}")
     check_names(classes, f"{path}/{layout.meta}")
     sets = []
     for files, setting, images, augmentation in (
@@ -103,6 +103,8 @@ def _read(layout, root):
     path = next((path for path in (root / layout.unpacked, root / layout.packed, root) if path.exists()), None)
     if path is None:
         raise DataError(f"{root}: no such file or folder; {advice}")
+    if not path.is_file() and not path.is_dir():  # a pipe could be waited for without end
+        raise DataError(f"{path}: is neither a file nor a folder; {advice}")
     names = (*layout.train, *layout.test, layout.meta)
     try:
         if path.is_dir():
@@ -134,25 +136,29 @@ def _check_end(path, position):
         raise DataError(f"{path}: has more than {LARGEST:,} bytes unpacked; wanted one of the published sets")
 
 
+def _class_names(content, key, name):
+    names = _entry(content, key, name, list)
+    try:
+        return tuple(word.decode() if isinstance(word, bytes) else word.encode().decode() for word in names)
+    except (AttributeError, UnicodeError):  # no text, or none that can be shown
+        raise DataError(f"{name}: {key.decode()} holds something else than names") from None
+
+
 def _pictures_and_labels(content, labels_key, name):
     """uint8 [N, 3, 32, 32] and int64 [N]; a row of the file is 1024 red bytes, then green, then blue, row-major."""
-    rows, labels = _entry(content, b"data", name), _entry(content, labels_key, name)
-    if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.shape != (len(labels), 3 * 32 * 32):
-        came = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
-        raise DataError(f"{name}: data is {came}, wanted uint8 {(len(labels), 3 * 32 * 32)} to go with the labels")
+    rows, labels = _entry(content, b"data", name, np.ndarray), _entry(content, labels_key, name, list)
+    if rows.dtype != np.uint8 or rows.shape != (len(labels), 3 * 32 * 32):
+        wanted = f"uint8 {(len(labels), 3 * 32 * 32)}"
+        raise DataError(f"{name}: data is {rows.dtype} {rows.shape}, wanted {wanted} to go with the labels")
     if not all(isinstance(label, int) and abs(label) < 2**63 for label in labels):
-        raise DataError(f"{name}: {labels_key.decode()} holds something else than whole numbers of 64 bits")
+        raise DataError(f"{name}: {labels_key.decode()} holds something else than whole numbers")
     return rows.reshape(-1, 3, 32, 32), np.array(labels, np.int64)
 
 
-def _text(name):
-    return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
-
-
-def _entry(content, key, name):
+def _entry(content, key, name, kind):
     # The published pickles have keys of bytes, one that Python 3 wrote has text.
     entries = content if isinstance(content, dict) else {}
     entry = entries.get(key, entries.get(key.decode()))
-    if not isinstance(entry, (list, np.ndarray)):
-        raise DataError(f"{name}: has no list or array {key.decode()!r}")
+    if not isinstance(entry, kind):
+        raise DataError(f"{name}: has no {'list' if kind is list else 'array'} {key.decode()!r}")
     return entry

@@ -11,9 +11,10 @@ from engine.checkpoint import read_weights
 from engine.config import Config, arguments
 from engine.environment import on_gpu
 from engine.errors import InputError
+from engine.feasible import check_feasible
 from engine.schedule import learning_rate
 from models import MODELS, from_paddle_names, load_weights
-from ops import DeformConv2D
+from ops import DeformConv2D, FrozenBatchNorm
 from ops.native import cache_folder
 
 
@@ -51,7 +52,8 @@ def _unpacked(config, root):
 
 
 def build_loaders(config: Config, train_set, validation_set, rank=0, ranks=1):
-    """The seeded loaders of this device's share of each step."""
+    """The seeded loaders of this device's share of each step, for a training that can learn (see engine.feasible)."""
+    check_feasible(config, train_set)
     batch = config.batch
     if batch.workers % ranks:
         raise InputError(f"batch.workers: {batch.workers} workers do not divide among {ranks} devices")
@@ -97,9 +99,22 @@ def load_pretrained(model, path) -> str:
     """Start from the weights of a .pdparams file, Paddle's own ResNets included; say what fitted."""
     state = read_weights(path)
     try:
-        return f"from {path}: {load_weights(model, from_paddle_names(state))}"
+        report = load_weights(model, from_paddle_names(state))
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
+    for name, layer in model.named_sublayers():
+        if isinstance(layer, FrozenBatchNorm):
+            _check_frozen(name, layer, path, report)
+    return f"from {path}: {report}"
+
+
+def _check_frozen(name, layer, path, report):
+    """InputError unless a norm that never learns has got all that it will ever have, and lets something through."""
+    lacking = [f"{name}.{entry}" for entry in layer.state_dict() if f"{name}.{entry}" not in report.matched]
+    if lacking:
+        raise InputError(f"{path}: has no {lacking[0]} that fits; model.norm: frozen_bn wants a BN network's")
+    if not bool(layer.weight.any()):
+        raise InputError(f"{path}: {name}.weight is 0 in all channels; model.norm: frozen_bn would keep it so for ever")
 
 
 def build_optimizer(config: Config, model):

@@ -4,6 +4,7 @@ A save is committed by the appearance of STEM.pdstates.new, which is written las
 finished by `recover` if a kill interrupts them. So at every moment there is one whole checkpoint under each stem.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from data import read_pickle
 from engine.errors import InputError
 
 ENDINGS = (".pdparams", ".pdopt", ".pdema", ".pdstates")  # the last one commits
+LONGEST_NAME = 200
 
 
 def save(stem: Path, contents: dict) -> None:
@@ -111,6 +113,8 @@ def read(path: Path) -> dict:
     Raises InputError where there is no such file, DataError where it holds anything but arrays and plain values.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # a pipe could be waited for without end
+            raise OSError(errno.EINVAL, "is no ordinary file")
         content = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path that no file can have
         reason = (getattr(error, "strerror", None) or str(error)).lower()
@@ -119,6 +123,9 @@ def read(path: Path) -> dict:
     if not isinstance(value, dict):
         raise InputError(f"{path}: holds a {type(value).__name__}, expected a dictionary of arrays")
     value.pop("StructuredToParameterName@@", None)  # Paddle's own note, no array
+    for name in value:  # they are told in messages and written to logs
+        if not isinstance(name, str) or not name.isprintable() or len(name) > LONGEST_NAME:
+            raise InputError(f"{path}: holds something by the name {ascii(name[:40])}, which is no name of an array")
     return value
 
 

@@ -1,5 +1,6 @@
 """A trained model out of its run's folder."""
 
+import sys
 from pathlib import Path
 
 from engine.build import build_model
@@ -32,5 +33,7 @@ def load_trained(config: Config, folder: Path, weights=None):
         raise InputError(f"{stem}: {error}") from None
     if report.missing or report.reshaped:
         raise InputError(f"{stem}: does not fit this config's model: {report}")
+    if report.remarks:
+        print(f"{stem}: {'; '.join(report.remarks)}", file=sys.stderr)
     model.eval()
     return model, preparation

@@ -37,7 +37,8 @@ def make_norm(
         "gn": group_norm,
         "ln": lambda channels, **options: GroupNorm(channels, 1, eps, **options),
         "in": lambda channels, **options: GroupNorm(channels, channels, eps, **options),
-        "frozen_bn": partial(FrozenBatchNorm, eps=eps),
+        # Nothing would ever move its gamma from an initial scale of 0, and the branch behind it would be dead.
+        "frozen_bn": lambda channels, initial_scale=1.0, relu=False: FrozenBatchNorm(channels, eps, relu=relu),
         "sync_bn": partial(SyncBatchNorm, momentum=bn_momentum, eps=eps),
         "none": lambda channels, initial_scale=1.0, relu=False: nn.ReLU() if relu else nn.Identity(),
     }

@@ -214,7 +214,7 @@ def from_paddle_names(state: Mapping) -> dict:
     renamed = {}
     for name, value in state.items():
         head, _, rest = name.partition(".")
-        if head.startswith("layer"):
+        if head.startswith("layer") and head[5:].isdecimal():
             rest = rest.replace(".bn", ".norm")
             rest = rest.replace("downsample.0", "shortcut.conv").replace("downsample.1", "shortcut.norm")
             name = f"backbone.c{int(head[5:]) + 1}.{rest}"

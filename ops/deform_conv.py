@@ -72,12 +72,14 @@ def bilinear_sample(x, point_y, point_x):
     down, right = point_y - top, point_x - left
     total = 0
     # G(q, p) = g(q_y, p_y) g(q_x, p_x) with g(a, b) = max(0, 1 - |a - b|); only 4 pixels q have G > 0. On a pixel
-    # itself, where every training starts, the gradient is that towards larger coordinates, as in Paddle's kernel.
+    # itself, where every training starts, the gradient is that towards larger coordinates, as in Paddle's kernel, and
+    # none a whole pixel outside, where a padded corner starts.
+    near = ((point_y > -1) & (point_x > -1)).astype(point_y.dtype)
     for corner_y, share_y in ((top, 1 - down), (top + 1, down)):
         for corner_x, share_x in ((left, 1 - right), (left + 1, right)):
             share = share_y * share_x
             inside = (corner_y >= 0) & (corner_y < height) & (corner_x >= 0) & (corner_x < width)
-            share = share * inside.astype(share.dtype)
+            share = share * inside.astype(share.dtype) * near
             pixel = corner_y.clip(0, height - 1) * width + corner_x.clip(0, width - 1)
             index = pixel.detach().astype("int64").clip(0, height * width - 1)  # NaN as an integer is anything
             index = index.reshape([batch, parts, 1, -1])
@@ -128,13 +130,32 @@ def _paddle(x, offset, weight, bias, mask, stride, padding, dilation, groups, de
     x, offset, weight, bias, mask = (
         None if tensor is None else at_least_float32(tensor) for tensor in (x, offset, weight, bias, mask)
     )
+    unknown = None
+    if paddle.in_dynamic_mode() and x.place.is_cpu_place():
+        offset, unknown = _within_reach(offset, x, weight, stride, padding, dilation)
     # The kernel knows float32 and float64 only; an exported graph has no mixed precision to switch off.
     with paddle.amp.auto_cast(enable=False) if paddle.in_dynamic_mode() else contextlib.nullcontext():
         y = vision_ops.deform_conv2d(
             x, offset, weight, bias, stride=list(stride), padding=list(padding), dilation=list(dilation),
             deformable_groups=deformable_groups, groups=groups, mask=mask,
         )
+    if unknown is not None:
+        y = y + unknown
     return y.astype(dtype)
+
+
+def _within_reach(offset, x, weight, stride, padding, dilation):
+    """Offsets that Paddle's kernel can be given, and what its output lacks then, [N, 1, H', W'] of 0 or NaN.
+
+    On a CPU its gradient makes an index of any point and writes where a NaN or a huge offset leads, and its forward
+    pass takes NaN for a point outside. Offsets further than every pixel are cut off, where they see nothing anyway;
+    those that are no numbers become 0, and NaN is added to what they would have given.
+    """
+    unknown = (offset.detach() * 0).sum(axis=1, keepdim=True)
+    sizes = (*x.shape[2:], *offset.shape[2:], *weight.shape[2:], *stride, *padding, *dilation)
+    reach = 4.0 * max(sizes) ** 2
+    known = paddle.where(paddle.isfinite(offset), offset, paddle.zeros_like(offset))
+    return known.clip(-reach, reach), unknown
 
 
 IMPLEMENTATIONS = {"native": _native, "paddle": _paddle, "composed": _composed}

@@ -2,8 +2,10 @@
 
 They are compiled at first use into a folder of the user's cache ($XDG_CACHE_HOME, else ~/.cache), named by all that
 they depend on: sources, flags, compiler, processor and the installed Paddle. Of processes that start together one
-builds and the others wait. Where it is impossible (no compiler, a Paddle without MKL) one line says why, and Paddle's
-kernels serve. NATIVE_OPS=0 in the environment does without them, NATIVE_OPS=1 makes it an error to do without.
+builds and the others wait. A library that is not as it was built, or that another user could have changed, is built
+anew. Where it is impossible (no compiler, a Paddle without MKL) one line says why, and Paddle's kernels serve; a build
+that failed is tried again after an hour. NATIVE_OPS=0 in the environment does without the kernels, NATIVE_OPS=1 makes
+it an error to do without.
 """
 
 import functools
@@ -12,9 +14,12 @@ import logging
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
+import sysconfig
 import tempfile
+import time
 from pathlib import Path
 
 import paddle
@@ -23,15 +28,12 @@ from paddle.utils import cpp_extension
 
 SOURCES = Path(__file__).resolve().parent / "csrc"
 LIBRARY = "native_ops"
-FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp"]
+DIGEST, FAILURE = f"{LIBRARY}.sha256", "failure.txt"  # beside it; what a build said that failed
+FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fwrapv", "-w", "-shared", "-fPIC", "-DNDEBUG"]
+FLAGS += ["-DPADDLE_WITH_CUSTOM_KERNEL", f"-DPADDLE_EXTENSION_NAME={LIBRARY}", "-D_GLIBCXX_USE_CXX11_ABI=1"]  # Paddle's
 # The BLAS that Paddle loads, and that BLAS's own threads: a second pool of threads beside it would fight for the cores.
 LIBRARIES = ["libmklml_intel.so", "libiomp5.so"]
-BUILD = """
-import sys
-from paddle.utils import cpp_extension
-name, source, folder, flags, libraries = sys.argv[1:]
-cpp_extension.load(name, [source], flags.split(), extra_ldflags=libraries.split(), build_directory=folder, verbose=True)
-"""
+RETRY_SECONDS = 3600
 
 
 class NativeError(RuntimeError):
@@ -87,44 +89,95 @@ def _library():
     try:
         folder = folder / _key(compiler)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+        with (folder.parent / f"{folder.name}.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not folder.exists():
-                _build(folder)
+            if not _is_sound(folder) and not _failed_lately(folder):
+                _build(folder, compiler)
     except OSError as error:
         reason = f"{error.filename or folder}: {error.strerror}; XDG_CACHE_HOME can name another folder"
         raise NativeError(reason) from None
-    library, failure = folder / LIBRARY / f"{LIBRARY}.so", folder / "failure.txt"
-    if failure.exists():
-        raise NativeError(f"they could not be built, see {failure}; remove its folder to try again")
-    return library
+    if (failure := folder / FAILURE).exists():
+        reason = _reason(failure.read_text(encoding="utf-8", errors="replace"))
+        raise NativeError(f"they could not be built: {reason}; see {failure}, remove its folder to try again at once")
+    return folder / f"{LIBRARY}.so"
+
+
+def _is_sound(folder):
+    """Whether the library is there as it was built, and nobody else could have put another in its place."""
+    library, digest = folder / f"{LIBRARY}.so", folder / DIGEST
+    try:
+        ours = _is_ours(folder) and _is_ours(library) and stat.S_ISREG(library.lstat().st_mode)
+        return ours and hashlib.sha256(library.read_bytes()).hexdigest() == digest.read_text(encoding="ascii")
+    except (OSError, UnicodeError):
+        return False
+
+
+def _is_ours(path):
+    status = path.lstat()
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _failed_lately(folder):
+    try:
+        return 0 <= time.time() - (folder / FAILURE).stat().st_mtime < RETRY_SECONDS
+    except OSError:
+        return False
+
+
+def _reason(log):
+    """The line of a build's output that says what went wrong."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()] or ["the compiler said nothing"]
+    line = next((line for line in lines if "error:" in line.lower()), lines[-1])
+    return ascii(line)[1:-1][:200]
 
 
 def _load(library):
-    try:
-        cpp_extension.load_op_meta_info_and_register_op(str(library))
+    folder = os.open(library.parent, os.O_RDONLY)
+    try:  # by a name that Paddle's loader, which splits paths at a semicolon, leaves whole
+        cpp_extension.load_op_meta_info_and_register_op(f"/proc/self/fd/{folder}/{library.name}")
     except (RuntimeError, ValueError, OSError):  # a file system that lets nothing be executed, for one
         raise NativeError(f"{library} cannot be loaded; XDG_CACHE_HOME can name another folder") from None
+    finally:
+        os.close(folder)
 
 
-def _build(folder):
-    """Make `folder`, with the library or with failure.txt in it: what exists is finished."""
+def _command(compiler, library):
+    """The compiler's arguments. cpp_extension.load would hand them to a shell, which no path with a space survives."""
+    include, places = paddle.sysconfig.get_include(), (paddle.sysconfig.get_lib(), Path(core.__file__).parent)
+    return [
+        compiler, *FLAGS, *(f"-I{path}" for path in (include, f"{include}/third_party", sysconfig.get_path("include"))),
+        SOURCES / "bindings.cc", "-o", library, *(f"-L{path}" for path in places),
+        *(f"-Wl,-rpath,{path}" for path in places), *(f"-l:{name}" for name in LIBRARIES),
+        "-Wl,--no-as-needed", "-l:libpaddle.so",
+    ]
+
+
+def _build(folder, compiler):
+    """Make `folder` anew, with the library and its digest or with failure.txt in it."""
     print("Building the CPU kernels of ops/csrc, once, in some 15 seconds …", file=sys.stderr, flush=True)
     made = Path(tempfile.mkdtemp(prefix="build-", dir=folder.parent))
+    before = Path(f"{made}-before")  # what lay at `folder`
     try:
-        libraries = " ".join(f"-l:{name}" for name in LIBRARIES)
-        arguments = [LIBRARY, SOURCES / "bindings.cc", made, " ".join(FLAGS), libraries]
-        # Not one of the processes of a distributed run, and not under its limits.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PADDLE_", "FLAGS_"))}
+        library = made / f"{LIBRARY}.so"
         done = subprocess.run(
-            [sys.executable, "-c", BUILD, *map(str, arguments)], env=kept, cwd=made, text=True, errors="replace",
+            _command(compiler, library), cwd=made, text=True, errors="replace",
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )
-        if done.returncode != 0 or not (made / LIBRARY / f"{LIBRARY}.so").exists():
-            (made / "failure.txt").write_text(done.stdout)
+        log = done.stdout
+        if done.returncode == 0 and library.exists():
+            library.chmod(0o700)
+            (made / DIGEST).write_text(hashlib.sha256(library.read_bytes()).hexdigest(), encoding="ascii")
+            log = f"error: what lies in {folder.parent} can be changed by other users"  # unless it is sound
+        if not _is_sound(made):
+            (made / FAILURE).write_text(log, encoding="utf-8")
+        if folder.is_symlink():
+            folder.unlink()
+        elif folder.exists():
+            folder.rename(before)
         made.rename(folder)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
 
 
 def cache_folder():

@@ -106,10 +106,12 @@ def test_truncated_archive_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (pickle.dumps({b"data": 1, b"labels": []}, 2), "no list or array 'data'"),
-        (pickle.dumps([1], 2), "no list or array"),
+        (pickle.dumps({b"data": 1, b"labels": []}, 2), "no array 'data'"),
+        (pickle.dumps({b"data": np.zeros((1, 3072), np.uint8), b"labels": np.array(1)}, 2), "no list 'labels'"),
+        (pickle.dumps([1], 2), "no array"),
         (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}, 2), r"data is uint8 \(2, 3072\)"),
         (pickle.dumps({b"data": np.zeros((1, 3072), np.uint8), b"labels": ["a"]}, 2), "else than whole numbers"),
+        (pickle.dumps({b"data": np.zeros((1, 3072), np.uint8), b"labels": [2**70]}, 2), "else than whole numbers"),
         (pickle.dumps({b"data": np.zeros((1, 3072), np.uint8), b"labels": [10]}, 2), "label 10 of image 0 is outside"),
         (b"\x80\x02}q", "no pickle of plain arrays"),
     ],
@@ -119,6 +121,23 @@ def test_wrong_contents_are_named(tmp_path, content, complaint):
     with pytest.raises(DataError, match=complaint) as error:
         DATASETS["cifar10"](root=str(tmp_path / CIFAR10.unpacked))
     assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("names", [[1], [b"\xff"], ["\ud800"]])
+def test_class_names_that_are_none_are_named(tmp_path, names):
+    write_archive(tmp_path, CIFAR10, 10, **{"batches.meta": pickle.dumps({b"label_names": names}, 2)})
+    with pytest.raises(DataError, match="batches.meta: label_names holds something else than names"):
+        DATASETS["cifar10"](root=str(tmp_path))
+
+
+def test_a_pipe_and_a_file_without_measure_are_refused(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe: is neither a file nor a folder"):
+        DATASETS["cifar10"](root=str(tmp_path / "pipe"))
+    path = write_archive(tmp_path, CIFAR10, 10) / CIFAR10.packed
+    monkeypatch.setattr("data.cifar.LARGEST_FILE", 1000)
+    with pytest.raises(DataError, match="data_batch_1 has .* bytes, more than any file of CIFAR"):
+        DATASETS["cifar10"](root=str(path))
 
 
 def test_missing_archive_or_file_is_named_with_the_command(tmp_path, monkeypatch):

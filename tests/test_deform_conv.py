@@ -184,6 +184,54 @@ def test_points_beyond_the_border(implementation, point_y, point_x, expected):
     np.testing.assert_allclose(y.numpy(), [[[[1.0, 2.0], [expected, 8.0], [16.0, 32.0]]]], atol=1e-6)
 
 
+# Along an axis of pixels 2, 5, 11: the slope towards larger coordinates, and none from a whole pixel outside on.
+SLOPES = {-2: 0, -1.5: 0, -1: 0, -0.5: 2, 0: 3, 0.5: 3, 1: 6, 2: -11, 2.5: -11, 3: 0, 3.5: 0}
+
+
+@every_implementation
+@every_version
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_gradient_of_offsets_where_sampling_has_a_kink(implementation, version, axis):
+    picture = np.array([2.0, 5.0, 11.0]).reshape([1, 1, 3, 1] if axis == 0 else [1, 1, 1, 3])
+    found = {}
+    for point in SLOPES:
+        offset = np.zeros([1, 2, *picture.shape[2:]])
+        offset[0, axis].flat[0] = point
+        offset = paddle.to_tensor(offset, stop_gradient=False)
+        mask = paddle.ones([1, 1, *picture.shape[2:]], "float64") if version == 2 else None
+        weight = paddle.ones([1, 1, 1, 1], "float64")
+        if version == 2:
+            mask.stop_gradient = False  # Paddle's kernel wants the gradients of both
+        y = deform_conv2d(paddle.to_tensor(picture), offset, weight, mask=mask, implementation=implementation)
+        y.flatten()[0].backward()
+        found[point] = float(offset.grad[0, axis].flatten()[0])
+    assert found == SLOPES
+
+
+@every_implementation
+@every_version
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30, 3e9])
+def test_offsets_that_lead_nowhere_are_seen_and_harmless(implementation, version, value):
+    arrays = tensors(example(*GEOMETRIES["all"], version=version), "float32")
+    plain = deform_conv2d(**arrays, **GEOMETRIES["all"][-1], implementation=implementation).numpy()
+    offset = arrays["offset"].numpy()
+    offset[1, :4, 0, 0] = value
+    arrays["offset"] = paddle.to_tensor(offset)
+    with paddle.no_grad():
+        alone = deform_conv2d(**arrays, **GEOMETRIES["all"][-1], implementation=implementation).numpy()
+    for array in arrays.values():
+        array.stop_gradient = False
+    y = deform_conv2d(**arrays, **GEOMETRIES["all"][-1], implementation=implementation)
+    y.sum().backward()
+    assert np.isfinite(y.numpy()[1, :, 0, 0]).all() == np.isfinite(value)
+    np.testing.assert_array_equal(alone, y.numpy())
+    np.testing.assert_array_equal(np.delete(y.numpy()[1], 0, axis=1), np.delete(plain[1], 0, axis=1))
+    np.testing.assert_array_equal(y.numpy()[0], plain[0])
+    if np.isfinite(value):
+        assert all(np.isfinite(array.grad.numpy()).all() for array in arrays.values())
+        assert not arrays["offset"].grad.numpy()[1, :4, 0, 0].any()
+
+
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.data())
 def test_implementations_agree_on_random_geometries(data):

@@ -47,13 +47,14 @@ def told(process):
 
 @needs_native
 def test_two_processes_that_start_together_build_once(tmp_path):
+    tmp_path = tmp_path / "a cache; & 'one' $HOME"  # no path is handed to a shell
     processes = [start(tmp_path), start(tmp_path)]
     outcomes = [told(process) for process in processes]
     assert [served for served, _, _ in outcomes] == [True, True]
     assert sum(len(building) for _, building, _ in outcomes) == 1
     assert not any(warnings for _, _, warnings in outcomes)
     (folder,) = (path for path in (tmp_path / "paddle-gn-dcn").iterdir() if path.is_dir())
-    assert (folder / "native_ops" / "native_ops.so").exists() and not (folder / "failure.txt").exists()
+    assert (folder / "native_ops.so").exists() and not (folder / "failure.txt").exists()
 
 
 def test_without_a_compiler_one_line_says_so_and_paddles_kernels_serve(tmp_path):
@@ -80,6 +81,99 @@ def test_a_failed_build_is_told_once_a_process_and_not_tried_again(tmp_path):
     assert line == again
     (failure,) = (tmp_path / "cache").rglob("failure.txt")
     assert str(failure) in line and "out of order" in failure.read_text()
+
+
+class Built(Exception):
+    """Instead of a build."""
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The folder of a library that this process would load, in a cache whose path a shell would not understand."""
+
+    def pretend(arguments, *, cwd, **options):
+        (cwd / "native_ops.so").write_bytes(b"a library " * 1000)
+        return subprocess.CompletedProcess(arguments, 0, "built")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a b;c"))
+    monkeypatch.setattr(native, "_key", lambda compiler: "key")
+    monkeypatch.setattr(native.shutil, "which", lambda name: name)
+    monkeypatch.setattr(native, "LIBRARIES", [])
+    monkeypatch.setattr(native.subprocess, "run", pretend)
+    return native.cache_folder() / "key"
+
+
+def refuse_to_build(folder, compiler):
+    raise Built
+
+
+def cut(folder):
+    with (folder / "native_ops.so").open("r+b") as file:
+        file.truncate(5000)
+
+
+def empty(folder):
+    (folder / "native_ops.so").write_bytes(b"")
+
+
+def exchange(folder):
+    (folder / "native_ops.so").write_bytes(b"another li" * 1000)
+
+
+def forget_the_digest(folder):
+    (folder / "native_ops.sha256").unlink()
+
+
+def let_others_write(folder):
+    (folder / "native_ops.so").chmod(0o722)
+
+
+def let_others_write_beside_it(folder):
+    folder.chmod(0o777)
+
+
+def put_a_link(folder):
+    folder.rename(folder.parent / "elsewhere")
+    folder.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize(
+    "damage", [cut, empty, exchange, forget_the_digest, let_others_write, let_others_write_beside_it, put_a_link]
+)
+def test_a_library_that_is_not_as_it_was_built_is_built_anew(cache, monkeypatch, damage):
+    library = native._library()
+    whole = library.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "_build", refuse_to_build)
+        assert native._library() == library  # sound: as it stands
+        damage(cache)
+        with pytest.raises(Built):
+            native._library()
+    assert native._library().read_bytes() == whole
+    monkeypatch.setattr(native, "_build", refuse_to_build)
+    assert native._library() == library
+    assert {path.name for path in cache.parent.iterdir()} - {"elsewhere"} == {"key", "key.lock"}
+
+
+def test_a_library_of_another_user_is_not_loaded(cache, monkeypatch):
+    native._library()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(native.NativeError, match="can be changed by other users"):  # nor is what is built instead
+        native._library()
+
+
+def test_a_failed_build_tells_its_reason_and_is_tried_again_after_an_hour(cache, monkeypatch):
+    pretend = native.subprocess.run
+    said = "compiling\nx.cc:1: fatal error: Python.h: No such \x1b[2Jfile\ncompilation terminated"
+    monkeypatch.setattr(native.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, said))
+    with pytest.raises(native.NativeError, match="x.cc:1: fatal error: Python.h: No such .x1b.2Jfile; see .*failure"):
+        native._library()
+    monkeypatch.setattr(native.subprocess, "run", pretend)
+    with pytest.raises(native.NativeError, match="fatal error"):
+        native._library()
+    an_hour_ago = (cache / "failure.txt").stat().st_mtime - 3601
+    os.utime(cache / "failure.txt", (an_hour_ago, an_hour_ago))
+    assert native._library().exists() and not (cache / "failure.txt").exists()
 
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path):
