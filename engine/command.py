@@ -1,13 +1,15 @@
 """What all commands share: -c and -o, and how a command ends."""
 
 import argparse
+import contextlib
 import os
 import select
 import signal
 import sys
 
 from data import DataError
-from engine.errors import Diverged, InputError, Stopped
+from engine.disk import REFUSALS
+from engine.errors import DiskError, Diverged, InputError, Stopped
 from ops.native import NativeError
 
 
@@ -26,8 +28,8 @@ def config_parser(description, *, weights=False):
 def command(main):
     """Run a command's `main` and turn the ends that are no bugs into one line and a status.
 
-    Bad input is 2, a diverged training 1, SIGTERM 143, Ctrl-C 130, nobody left to read what is printed (`| head`)
-    141; a bug keeps its traceback.
+    Bad input is 2, a diverged training 1 and so is a disk that is full or gone, SIGTERM 143, Ctrl-C 130, a closed
+    terminal 129, nobody left to read what is printed (`| head`) 141; a bug keeps its traceback.
     """
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files and classes may be in any script, or in none
     try:
@@ -36,20 +38,36 @@ def command(main):
     except BrokenPipeError:
         if _is_read(sys.stdout):  # it was another pipe
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at the end
-        sys.exit(128 + signal.SIGPIPE)
+        _end(128 + signal.SIGPIPE)
     except (InputError, DataError, NativeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(2, f"error: {error}")
     except Diverged as diverged:
-        print(f"error: {diverged}", file=sys.stderr)
-        sys.exit(1)
+        _end(1, f"error: {diverged}")
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        sys.exit(stopped.status)
+        _end(stopped.status, str(stopped))
     except KeyboardInterrupt:
-        print("stopped by SIGINT", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        _end(128 + signal.SIGINT, "stopped by SIGINT")
+    except OSError as error:
+        if not isinstance(error, DiskError) and error.errno not in REFUSALS:
+            raise
+        _end(1, f"error: {error if isinstance(error, DiskError) else _named(error)}")
+
+
+def _end(status, line=None):
+    """Leave with a line, where somebody can still be told: the terminal may be closed, the disk of a log full."""
+    with contextlib.suppress(OSError):
+        if line:
+            print(line, file=sys.stderr, flush=True)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # Python flushes once more at the end
+    sys.exit(status)
+
+
+def _named(error):
+    return f"{error.filename or 'standard output, or another file'}: {error.strerror}"
 
 
 def _is_read(stream):

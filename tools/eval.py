@@ -20,7 +20,8 @@ def main():
     arguments = parse_arguments()
     config = load_config(arguments.config, arguments.override)
     rank, ranks = environment.start(config.device, config.deterministic)
-    model, preparation = load_trained(config, run_folder(arguments.config, config), arguments.weights)
+    folder = run_folder(arguments.config, config, arguments.override)
+    model, preparation = load_trained(config, folder, arguments.weights)
     _, validation_set = build_data(config)
     if validation_set.preparation != preparation:
         raise InputError("data: its classes, image size or normalisation are not those that the model was trained with")

@@ -22,7 +22,8 @@ def main():
     config = load_config(arguments.config, arguments.override)
     environment.start(config.device)
     pictures = find_pictures(arguments.pictures)
-    model, preparation = load_trained(config, run_folder(arguments.config, config), arguments.weights)
+    folder = run_folder(arguments.config, config, arguments.override)
+    model, preparation = load_trained(config, folder, arguments.weights)
     predictions = predict(model, preparation, pictures, top=arguments.top)
     if arguments.json:
         print(json.dumps(list(predictions), indent=2, ensure_ascii=False))
