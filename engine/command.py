@@ -9,7 +9,7 @@ import sys
 
 from data import DataError
 from engine.disk import REFUSALS
-from engine.errors import DiskError, Diverged, InputError, Stopped
+from engine.errors import DISK_REFUSED, DiskError, Diverged, InputError, Stopped
 from ops.native import NativeError
 
 
@@ -67,7 +67,7 @@ def _end(status, line=None):
 
 
 def _named(error):
-    return f"{error.filename or 'standard output, or another file'}: {error.strerror}"
+    return f"{error.filename or 'standard output, or another file'}: {error.strerror}; {DISK_REFUSED}"
 
 
 def _is_read(stream):

@@ -11,6 +11,9 @@ class Diverged(Exception):
     """The loss, of training or of an evaluation, or the weights are not finite any more."""
 
 
+DISK_REFUSED = "what was saved before is whole"  # how the line of a DiskError ends
+
+
 class DiskError(OSError):
     """A file could not be written: the disk is full, read-only or gone. No bug, and what was saved before stays.
 
@@ -18,7 +21,7 @@ class DiskError(OSError):
     """
 
     def __str__(self):
-        return f"{self.filename}: cannot be written ({self.strerror}); what was saved before is whole"
+        return f"{self.filename}: cannot be written ({self.strerror}); {DISK_REFUSED}"
 
 
 class Stopped(Exception):

@@ -45,7 +45,7 @@ def signals_caught():
         yield stop
     finally:
         for number, handler in before.items():
-            if not number == stop.signal == hangup:
+            if signal.getsignal(number) is note:
                 signal.signal(number, handler)
 
 
