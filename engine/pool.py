@@ -220,8 +220,8 @@ def _signals_raise():
     """Within, SIGTERM, SIGHUP and Ctrl-C raise Stopped."""
 
     def stop(number, frame):
-        # Now the runs are being stopped. A second signal has its usual effect, but for a hangup: a closed terminal sends
-        # more than one.
+        # Now the runs are being stopped. A second signal has its usual effect, but for a hangup: a terminal that is
+        # closed sends several.
         for each, handler in before.items():
             signal.signal(each, signal.SIG_IGN if each == hangup else handler)
         raise Stopped(number, "with its runs; the same command continues")
