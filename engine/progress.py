@@ -65,6 +65,25 @@ def _mean_over_devices(numbers):
 
 def save(folder: Path, learner, progress: Progress, record) -> None:
     """Write folder/latest.*; on ranks other than 0 nothing. Raises Diverged where there is a number not to be kept."""
+    contents = _sound_contents(learner, progress, record)
+    if record.active:
+        checkpoint.save(folder / "latest", contents)
+
+
+def save_before_evaluation(folder: Path, learner, progress: Progress, record) -> None:
+    """`save`, but what was there is kept until `accept` or `take_back` says what the evaluation has shown."""
+    contents = _sound_contents(learner, progress, record)
+    if not record.active:
+        return
+    if checkpoint.exists(folder / "latest"):
+        checkpoint.copy(folder / "latest", folder / PREVIOUS)
+    else:
+        checkpoint.remove(folder / PREVIOUS)
+    checkpoint.save(folder / "latest", contents)
+
+
+def _sound_contents(learner, progress, record):
+    """What a checkpoint holds. Raises Diverged on every rank, for all have the same, where it is not finite."""
     progress.position = record.position()
     contents = {
         ".pdparams": learner.model.state_dict(),
@@ -79,21 +98,10 @@ def save(folder: Path, learner, progress: Progress, record) -> None:
     }
     if learner.ema:
         contents[".pdema"] = learner.ema.average
-    for values in contents.values():  # on every rank: all stop together
+    for values in contents.values():
         if name := not_finite(values):
             raise Diverged(f"{name} is not finite after step {progress.step}")
-    if record.active:
-        checkpoint.save(folder / "latest", contents)
-
-
-def save_before_evaluation(folder: Path, learner, progress: Progress, record) -> None:
-    """`save`, but what was there is kept until `accept` or `take_back` says what the evaluation has shown."""
-    if record.active:
-        if checkpoint.exists(folder / "latest"):
-            checkpoint.copy(folder / "latest", folder / PREVIOUS)
-        else:
-            checkpoint.remove(folder / PREVIOUS)
-    save(folder, learner, progress, record)
+    return contents
 
 
 def accept(folder: Path, record) -> None:
