@@ -17,7 +17,7 @@ from engine.disk import write_text
 from engine.errors import DISK_REFUSED, DiskError
 from engine.sweep import load_sweep
 
-OPTIONS = ["-o", "schedule.epochs=3", "ema_decay=0.5", "record.histograms=true"]
+OPTIONS = ["-o", "schedule.name=step", "schedule.epochs=3", "ema_decay=0.5", "record.histograms=true"]
 
 
 class Refusing(io.FileIO):
@@ -112,12 +112,12 @@ def test_a_log_on_a_full_disk_hides_neither_status_nor_reason():
 
 def test_a_run_of_a_sweep_whose_disk_refuses_is_not_tried_again(tmp_path):
     (run,) = load_sweep(write_sweep(tmp_path, "{seed: [0]}")).runs
-    for last_line, tries, failed in (("error: the loss is nan", 1, False), (f"error: x: full; {DISK_REFUSED}", 1, True)):
+    for last_line, failed in (("error: the loss is nan", False), (f"error: x: full; {DISK_REFUSED}", True)):
         work = pool.Pool([run], [pool.Slot((), {})])
         run.config.folder.mkdir(parents=True, exist_ok=True)
         (run.config.folder / pool.CONSOLE_FILE).write_text(f"starting\n{last_line}\n")
         job = work.jobs[0]
-        job.process, job.slot, job.tries = SimpleNamespace(poll=lambda: 1), work.slots[0], tries
+        job.process, job.slot, job.tries = SimpleNamespace(poll=lambda: 1), work.slots[0], 1
         job.held = SimpleNamespace(close=lambda: None)
         work._attend(job)
         assert (job.state == "failed") is failed

@@ -9,7 +9,7 @@ import time
 from importlib import import_module
 
 import pytest
-from conftest import picture, train_here
+from conftest import ROOT, TINY, picture, train_here
 from test_resume import assert_same, final_state, scalars
 
 from data import DataError
