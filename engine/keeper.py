@@ -55,7 +55,8 @@ class Keeper:
     def no_batch(self) -> None:
         """There is an image that cannot be read, or no process to read it. One device saves; several had to agree."""
         if paddle.distributed.get_world_size() == 1:
-            self.save()
+            if self.progress.step:  # before the first there is nothing to lose, and the optimizer has no state
+                self.save()
             if self.stop.asked:  # the signal can have ended the reading processes too
                 self._stop()
 

@@ -12,7 +12,9 @@ from engine import checkpoint
 from engine.config import Config
 from engine.disk import writing
 from engine.errors import InputError
+from engine.folder import CONFIG_FILE
 from engine.progress import PREVIOUS, Progress, keep_epoch
+from engine.result import read_metrics
 from engine.saved import check_optimizer, check_scaler, check_states, check_weights
 
 OWN_NAME = re.compile(r"(latest|best|epoch_\d+)(\.pd\w+)?")
@@ -53,16 +55,16 @@ def restore(stem: str | Path | None, config: Config, learner, steps_per_epoch) -
         return Progress(steps_per_epoch=steps_per_epoch)
     stem = checkpoint.stem_of(stem)
     own = _is_own(stem, config)
-    if not own and (config.folder / "config.yaml").exists():
+    if not own and (config.folder / CONFIG_FILE).exists():
         raise InputError(
             f"{config.folder}: already holds a run of its own; to start from {stem} choose another -o name=..."
         )
     contents = checkpoint.load(stem)
     progress = _progress(contents[".pdstates"], stem, steps_per_epoch)
-    _check_length(progress, config, stem, own)
     if not own:  # another run's records are not continued, and its best checkpoint is not here
         progress.position = progress.best = None
     _check_records(config.folder, progress.position)
+    _check_length(progress, config, stem, own)
     _check_contents(contents, learner, stem)
     _give(contents, learner)
     if own:
@@ -91,7 +93,10 @@ def _progress(states, stem, steps_per_epoch):
 
 
 def _check_length(progress, config, stem, own):
-    """Refuse a run of fewer epochs than the checkpoint has; of another run's there must be something left to do."""
+    """Refuse a run of fewer epochs than the checkpoint has, or of as many but with none evaluated last.
+
+    Of another run's checkpoint there must be something left to do.
+    """
     epochs = config.schedule.epochs
     if own and progress.step > epochs * progress.steps_per_epoch:
         begun = -(-progress.step // progress.steps_per_epoch)
@@ -99,6 +104,9 @@ def _check_length(progress, config, stem, own):
             f"{stem}: is in epoch {begun} already, more than schedule.epochs: {epochs}; go back with -r epoch_N, or "
             "choose another -o name=..."
         )
+    if own and progress.epoch == epochs:
+        if progress.step not in [record["step"] for record in read_metrics(config.folder, "eval")]:
+            raise InputError(f"{stem}: epoch {epochs} was not evaluated and cannot be the last; raise schedule.epochs")
     if not own and progress.epoch >= epochs:
         raise InputError(f"{stem}: has all {progress.epoch} epochs already; raise schedule.epochs to go on from it")
 

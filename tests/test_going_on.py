@@ -223,6 +223,12 @@ def test_fewer_epochs_than_there_are_is_refused(two):
         with pytest.raises(InputError, match=words):
             train_here(*options, f"schedule.epochs={epochs}", "evaluate_every_epochs=2", "-r", "auto")
     assert listing(folder) == before
+    more = ["name=cut", "evaluate_every_epochs=2"]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr("engine.loop.evaluate_epoch", lambda *arguments: 1 / 0)
+        train_here(*options, *more, "schedule.epochs=3")
+    with pytest.raises(InputError, match="epoch 1 was not evaluated and cannot be the last"):
+        train_here(*options, *more, "schedule.epochs=1", "-r", "epoch_1")
 
 
 def test_a_result_of_fewer_epochs_goes_when_the_run_goes_on(two, monkeypatch):

@@ -149,6 +149,18 @@ def test_an_image_that_breaks_meanwhile_ends_the_run_saved(tiny, tmp_path):
     assert states["step"] >= 12 and last
 
 
+def test_an_image_that_is_broken_from_the_start_leaves_a_run_that_can_go_on(tiny, tmp_path):
+    data, broken = pictures(tmp_path), tmp_path / "data" / "cat" / "3.png"
+    sound = broken.read_bytes()
+    broken.write_bytes(b"no picture")
+    options = ["-c", tiny, "-o", data, "reading.processes=0", "batch.workers=24", "schedule.epochs=1"]
+    with pytest.raises(DataError, match="3.png: cannot be read as an image"):
+        train_here(*options)
+    broken.write_bytes(sound)
+    train_here(*options, "-r", "auto")
+    assert (tmp_path / "output" / "tiny" / "result.json").exists()
+
+
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups")
 def test_a_signal_to_all_its_processes_saves(tiny, tmp_path):
     """As a closed terminal, `timeout` and Slurm send it: the reading processes get it too."""

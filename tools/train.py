@@ -64,7 +64,10 @@ def main():
 
 def parse_arguments():
     parser = config_parser(__doc__)
-    parser.add_argument("-r", "--resume", metavar="auto|PATH", help="continue the run's newest, or a named, checkpoint")
+    parser.add_argument(
+        "-r", "--resume", metavar="auto|NAME|PATH",
+        help="go on from the run's newest checkpoint (auto), from best or epoch_N of it, or from another run's folder",
+    )
     parser.add_argument("--check", action="store_true", help="fail where the result is not what the config expects")
     return parser.parse_args()
 
