@@ -8,6 +8,7 @@ A builder's signature is the schema of the `data:` section of a config; it retur
     skipped         how many corrupt images were left out so far
     preparation     what turns a picture into an input in validation and inference
     len(set), set.batch(indices, seed=, epoch=)
+    set.digest()    a short text, another one for other images or labels, or another order
 
 and ArrayDataset (arrays.py), WarpedDataset (warped.py) and ImageDataset (image_folder.py) are the kinds of it. Archives
 in the place of folders are unpacked by archives.py; check.py tells what the stored pictures are like; labelled.py reads

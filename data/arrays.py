@@ -1,5 +1,7 @@
 """Small sets that live in memory as uint8 arrays and are cropped, flipped and normalised a batch at a time."""
 
+import hashlib
+
 import numpy as np
 
 from data.errors import DataError
@@ -14,13 +16,14 @@ class ArrayDataset:
     images uint8 [N, C, H, W] with C = 1 (grey) or 3 (RGB); labels [N], integers from 0 to len(classes) - 1; mean
     and std: C numbers each, in units of the full range. Augmentation: pad `crop_padding` black pixels on every side
     and crop back to H x W, then mirror left-right half of the time; 0 and False (the defaults) leave all as it is.
-    `source` is named in errors. Raises DataError where images, labels and classes contradict each other.
+    `source` is named in errors; `computed` says that the pictures follow from settings, and on another machine may
+    differ by a bit. Raises DataError where images, labels and classes contradict each other.
     """
 
     in_memory = True
     skipped = 0  # a corrupt picture in a file of many stops the reader: nothing is ever skipped here
 
-    def __init__(self, images, labels, classes, *, source, mean, std, crop_padding=0, flip=False):
+    def __init__(self, images, labels, classes, *, source, mean, std, crop_padding=0, flip=False, computed=False):
         if len(images) != len(labels):
             raise DataError(f"{source}: {len(images)} images but {len(labels)} labels; wanted as many of each")
         labels = np.asarray(labels, np.int64)
@@ -32,11 +35,18 @@ class ArrayDataset:
         self.images, self.labels, self.classes = images, labels, tuple(classes)
         self.image_shape = tuple(images.shape[1:])
         self.preparation = Preparation(self.classes, self.image_shape, mean, std)
-        self.crop_padding, self.flip = crop_padding, flip
+        self.crop_padding, self.flip, self.computed = crop_padding, flip, computed
         self._draws, self._drawn_for = None, None
 
     def __len__(self):
         return len(self.images)
+
+    def digest(self) -> str:
+        """Another text for other labels or pictures, or another order."""
+        content = hashlib.sha256(np.ascontiguousarray(self.labels))
+        if not self.computed:
+            content.update(np.ascontiguousarray(self.images))
+        return content.hexdigest()
 
     def keep(self, indices):
         """Reduce the set to the samples `indices`, in that order."""

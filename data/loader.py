@@ -1,12 +1,15 @@
 """The seeded loader: which images make up step s of epoch e, and how they come, in this process or from workers."""
 
+import contextlib
 import gc
 import logging
 import math
 import multiprocessing
 import shutil
 import signal
+import threading
 import traceback
+from multiprocessing import connection
 
 import numpy as np
 
@@ -47,7 +50,8 @@ class Loader:
         """Iterate over this rank's batches (dicts of NumPy arrays) of an epoch, from start_step on.
 
         Earlier steps are not produced. Worker processes end with the iterator, also where it is abandoned or closed.
-        Raises DataError, with the same message whether it arose here or in a worker process.
+        Raises DataError, with the same message whether it arose here or in a worker process; and where the system has
+        ended a worker process.
         """
         steps = _Steps(self, epoch, start_step)
         if self.dataset.in_memory or not self.processes:
@@ -67,12 +71,14 @@ class Loader:
         # them, for its queue waits for threads that a forked process has not.
         gc.freeze()
         try:
-            with global_state_kept():  # Paddle draws its workers' seeds from np.random
+            # Paddle draws its workers' seeds from np.random.
+            with global_state_kept(), _children_may_end():
                 messages = iter(reader)
         finally:
             gc.unfreeze()
+        threading.Thread(target=_watch, args=(messages,), daemon=True).start()
         try:
-            for message in messages:
+            while (message := _next(messages)) is not None:
                 if message["error"]:
                     raise DataError(message["error"])
                 if message["bug"]:
@@ -99,6 +105,44 @@ class Loader:
                 SHARED_MEMORY, free >> 20, self.processes, math.ceil(wanted / 2**20),
             )
         return free >= wanted
+
+
+@contextlib.contextmanager
+def _children_may_end():
+    """Keep Paddle from having an error raised, anywhere in what the run just does, when a worker process ends."""
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    if signal.getsignal(signal.SIGCHLD) is not before:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+
+
+def _watch(messages):
+    """Let the wait for batches end as soon as a worker process dies, whatever it was at.
+
+    Paddle looks for that every five seconds, and never where half a batch is in its pipe.
+    """
+    connection.wait([worker.sentinel for worker in messages._workers])
+    if not messages._thread_done_event.is_set():
+        messages._exit_thread_unexpectedly()
+
+
+def _next(messages):
+    """The next message, None at the end. Raises DataError where a worker process has died."""
+    try:
+        return next(messages, None)
+    except Exception:  # Paddle's, of several kinds
+        dead = [worker for worker in messages._workers if worker.exitcode]
+        if not dead:
+            raise
+        raise DataError(_how_it_died(dead[0])) from None
+
+
+def _how_it_died(worker):
+    if worker.exitcode > 0:
+        return f"a reading process (pid {worker.pid}) ended with status {worker.exitcode}"
+    name = signal.Signals(-worker.exitcode).name
+    memory = ", as the system does when memory runs out; fewer processes that read take less of it"
+    return f"a reading process (pid {worker.pid}) was ended by {name}{memory if name == 'SIGKILL' else ''}"
 
 
 def _end_with_reader(_worker):

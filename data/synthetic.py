@@ -41,7 +41,7 @@ def synthetic(
         labels = np.arange(images) % classes
         rng = generator(SYNTHETIC, split)
         pictures = np.stack([_grating(np.pi * k / classes, image_size, channels, noise, rng) for k in labels])
-        sets.append(ArrayDataset(pictures, labels, names, source="synthetic", **mean_and_std))
+        sets.append(ArrayDataset(pictures, labels, names, source="synthetic", computed=True, **mean_and_std))
     return tuple(sets)
 
 

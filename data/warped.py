@@ -98,6 +98,10 @@ class WarpedDataset:
     def __len__(self):
         return len(self.garments)
 
+    def digest(self) -> str:
+        """Another text for other garments; their geometry follows from settings."""
+        return self.garments.digest()
+
     def batch(self, indices, *, seed, epoch):
         """The samples `indices` [N], in that order: {"image": float32 [N, 1, H, W] normalised, "label": int64 [N]}.
 

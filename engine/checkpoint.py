@@ -4,6 +4,7 @@ A save is committed by the appearance of STEM.pdstates.new, which is written las
 finished by `recover` if a kill interrupts them. So at every moment there is one whole checkpoint under each stem.
 """
 
+import contextlib
 import errno
 import os
 import re
@@ -14,6 +15,7 @@ import numpy as np
 import paddle
 
 from data import read_pickle
+from engine.disk import writing, written_whole
 from engine.errors import InputError
 
 ENDINGS = (".pdparams", ".pdopt", ".pdema", ".pdstates")  # the last one commits
@@ -21,11 +23,12 @@ LONGEST_NAME = 200
 
 
 def save(stem: Path, contents: dict) -> None:
-    """Write {ending: object} as one checkpoint in place of the one that stands at `stem`."""
+    """Write {ending: object} as one checkpoint in place of the one that stands at `stem`. Raises DiskError."""
     recover(stem)
-    for ending in ENDINGS:
-        if ending in contents:
-            _write(Path(f"{stem}{ending}.new"), contents[ending])
+    with _dropped_unless_whole(stem):
+        for ending in ENDINGS:
+            if ending in contents:
+                _write(Path(f"{stem}{ending}.new"), contents[ending])
     _finish(stem)
     _remove(stem, [ending for ending in ENDINGS if ending not in contents])
 
@@ -38,23 +41,21 @@ def recover(stem: Path) -> None:
     if Path(f"{stem}{ENDINGS[-1]}.new").exists():
         _finish(stem)
     for ending in ENDINGS:
-        Path(f"{stem}{ending}.new").unlink(missing_ok=True)
-        Path(f"{stem}{ending}.part").unlink(missing_ok=True)
+        for left in (".new", ".new.part"):
+            Path(f"{stem}{ending}{left}").unlink(missing_ok=True)
 
 
 def copy(source: Path, target: Path) -> None:
-    """Let `target` be the same checkpoint as `source`, by hard links where the file system has them."""
+    """Let `target` be the same checkpoint as `source`, by hard links where the file system has them.
+
+    Raises DiskError.
+    """
     recover(target)
     missing = [ending for ending in ENDINGS if not Path(f"{source}{ending}").exists()]
-    for ending in ENDINGS:
-        if ending not in missing:
-            file = Path(f"{source}{ending}")
-            new = Path(f"{target}{ending}.new")
-            try:
-                os.link(file, new)
-            except OSError:
-                shutil.copyfile(file, part := Path(f"{target}{ending}.part"))
-                os.replace(part, new)
+    with _dropped_unless_whole(target):
+        for ending in ENDINGS:
+            if ending not in missing:
+                _link(Path(f"{source}{ending}"), Path(f"{target}{ending}.new"))
     _finish(target)
     _remove(target, missing)
 
@@ -83,6 +84,11 @@ def load(stem: str | Path) -> dict:
         raise InputError(f"{stem}: no checkpoint there; expected {stem}.pdparams, .pdopt and .pdstates")
     averaged = [".pdema"] if _current(stem, ".pdema").exists() else []
     return {ending: read(_current(stem, ending)) for ending in (".pdparams", ".pdopt", *averaged, ".pdstates")}
+
+
+def load_states(stem: str | Path) -> dict:
+    """The .pdstates of a whole checkpoint alone. Raises InputError where there is none."""
+    return read(_current(stem_of(stem), ".pdstates"))
 
 
 def exists(stem: Path) -> bool:
@@ -129,21 +135,41 @@ def read(path: Path) -> dict:
     return value
 
 
+@contextlib.contextmanager
+def _dropped_unless_whole(stem):
+    """What is written within, as .new files, is gone after an error of the disk: it may lack the room."""
+    try:
+        yield
+    except OSError:
+        for ending in ENDINGS:
+            with contextlib.suppress(OSError):
+                Path(f"{stem}{ending}.new").unlink(missing_ok=True)
+        raise
+
+
+def _link(file, new):
+    try:
+        os.link(file, new)
+    except OSError:
+        with written_whole(new) as part:
+            shutil.copyfile(file, part)
+
+
 def _write(path, value):
     """Write through a temporary name, so that `path` appears only when its bytes are on the disk."""
-    part = path.with_suffix(".part")
-    paddle.save(value, str(part))
-    with open(part, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    with written_whole(path) as part:
+        paddle.save(value, str(part))
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
 
 
 def _finish(stem):
     """Rename the .new files of a committed save to their own names, the commit mark last."""
     for ending in ENDINGS:
         if (new := Path(f"{stem}{ending}.new")).exists():
-            os.replace(new, f"{stem}{ending}")
-            new.unlink(missing_ok=True)  # two links to one file are left alone by a rename
+            with writing(f"{stem}{ending}"):
+                os.replace(new, f"{stem}{ending}")
+                new.unlink(missing_ok=True)  # two links to one file are left alone by a rename
 
 
 def _remove(stem, endings):

@@ -1,6 +1,7 @@
 """What all commands share: -c and -o, and how a command ends."""
 
 import argparse
+import contextlib
 import logging
 import os
 import select
@@ -9,7 +10,8 @@ import sys
 
 from data import DataError
 from data.user_path import user_path
-from engine.errors import Diverged, InputError, Stopped
+from engine.disk import REFUSALS
+from engine.errors import DISK_REFUSED, DiskError, Diverged, InputError, Stopped
 from engine.terminal import one_line
 from ops.native import NativeError
 
@@ -51,8 +53,8 @@ def typed_path(text: str) -> str:
 def command(main):
     """Run a command's `main`, which may return a status, and turn the ends that are no bugs into one line and a status.
 
-    Bad input is 2, a diverged training 1, SIGTERM 143, Ctrl-C 130, nobody left to read what is printed (`| head`)
-    141; a bug keeps its traceback.
+    Bad input is 2, a diverged training 1 and so is a disk that is full or gone, SIGTERM 143, Ctrl-C 130, a closed
+    terminal 129, nobody left to read what is printed (`| head`) 141; a bug keeps its traceback.
     """
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files and classes may be in any script, or in none
     logging.lastResort.setFormatter(_OneLine())  # what data and ops have to say
@@ -63,20 +65,36 @@ def command(main):
     except BrokenPipeError:
         if _is_read(sys.stdout):  # it was another pipe
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at the end
-        sys.exit(128 + signal.SIGPIPE)
+        _end(128 + signal.SIGPIPE)
     except (InputError, DataError, NativeError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+        _end(2, f"error: {one_line(error)}")
     except Diverged as diverged:
-        print(f"error: {one_line(diverged)}", file=sys.stderr)
-        sys.exit(1)
+        _end(1, f"error: {one_line(diverged)}")
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        sys.exit(stopped.status)
+        _end(stopped.status, str(stopped))
     except KeyboardInterrupt:
-        print("stopped by SIGINT", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        _end(128 + signal.SIGINT, "stopped by SIGINT")
+    except OSError as error:
+        if not isinstance(error, DiskError) and error.errno not in REFUSALS:
+            raise
+        _end(1, f"error: {error if isinstance(error, DiskError) else _named(error)}")
+
+
+def _end(status, line=None):
+    """Leave with a line, where somebody can still be told: the terminal may be closed, the disk of a log full."""
+    with contextlib.suppress(OSError):
+        if line:
+            print(line, file=sys.stderr, flush=True)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # Python flushes once more at the end
+    sys.exit(status)
+
+
+def _named(error):
+    return f"{error.filename or 'standard output, or another file'}: {error.strerror}; {DISK_REFUSED}"
 
 
 class _OneLine(logging.Formatter):

@@ -8,7 +8,20 @@ class InputError(ValueError):
 
 
 class Diverged(Exception):
-    """The loss is not finite any more."""
+    """The loss, of training or of an evaluation, or the weights are not finite any more."""
+
+
+DISK_REFUSED = "what was saved before is whole"  # how the line of a DiskError ends
+
+
+class DiskError(OSError):
+    """A file could not be written: the disk is full, read-only or gone. No bug, and what was saved before stays.
+
+    Made of (errno, strerror, path).
+    """
+
+    def __str__(self):
+        return f"{self.filename}: cannot be written ({self.strerror}); {DISK_REFUSED}"
 
 
 class Stopped(Exception):

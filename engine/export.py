@@ -8,6 +8,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from engine.errors import InputError
+from engine.finite import not_finite
 from engine.folder import write_preparation
 
 
@@ -26,7 +27,10 @@ def export(model, preparation, folder: Path) -> float:
     """Write folder/inference.* (paddle.jit) and preparation.json; load the model again and compare.
 
     Returns the largest difference of a probability between the model and the loaded one, for batches of one and three.
+    Raises InputError, and writes nothing, where a weight or statistic of the model is not finite.
     """
+    if name := not_finite(model.state_dict()):
+        raise InputError(f"{name} holds numbers that are not finite: there is nothing to export")
     model.eval()
     wrapped = _Probabilities(model)
     wrapped.eval()

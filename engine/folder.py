@@ -1,46 +1,119 @@
-"""The folder of a run: may it be used, what describes the run in it, and where to find it again."""
+"""The folder of a run: where it is, may it be used, and what describes the run in it."""
 
 import dataclasses
 import json
-import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
+import pydantic
 import yaml
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from data import Preparation
 from engine.config import Config, load_config
 from engine.config.yaml_text import read_yaml
+from engine.data_identity import DataIdentity, data_changes, read_data_identity, write_data_identity
+from engine.disk import write_text
 from engine.environment import describe
 from engine.errors import InputError
 from engine.locks import claim
+from engine.saved import Strict, first_error
 
+CONFIG_FILE, RESULT_FILE = "config.yaml", "result.json"
 PREPARATION_FILE = "preparation.json"  # class names and how a picture becomes an input
 # What a run cannot change on its way,
 FIXED = ("seed", "model", "data", "batch", "ema_decay", "bn_precise_images", "optimizer.name")
 FREE = ("data.root", "batch.workers_per_pass")  # but for where the data lie and what memory there is
+PLACE = ("name", "output")  # where the run itself lies, which the folder says
 
 
-def check_folder(config: Config, *, resume: bool) -> list[str]:
+def run_folder(config_path: str | Path, config: Config, overrides: Iterable[str] = ()) -> Path:
+    """Where a run lies: beside its own config.yaml, however that was moved or is reached; else where the config says.
+
+    overrides: those that the config was read with; one of name or output asks for another place than beside.
+    """
+    path = Path(config_path)
+    beside = path.parent
+    moved = any(override.partition("=")[0].strip() in ("name", "output") for override in overrides)
+    if moved or path.name != CONFIG_FILE or not (beside / PREPARATION_FILE).exists():
+        return config.folder
+    return config.folder if beside.resolve() == config.folder.resolve() else beside
+
+
+def in_folder(config: Config, folder: Path) -> Config:
+    """The config of a run that lies in `folder`: with its name, and that of its sweep, where the folders have them.
+
+    Raises InputError where no run can have the folder's name.
+    """
+    if folder == config.folder:
+        return config
+    parts = Path(config.name).parts
+    place = folder.resolve()
+    if place.parts[-len(parts):] == parts:
+        name, output = config.name, place.parents[len(parts) - 1]
+    else:
+        name, output = place.name, place.parent
+    try:
+        return Config.model_validate({**config.model_dump(), "name": name, "output": str(output)})
+    except pydantic.ValidationError as failure:
+        raise InputError(f"{folder}: no run can lie there: {first_error(failure)}") from None
+
+
+def check_folder(config: Config, identity: DataIdentity, *, resume: bool) -> list[str]:
     """Raise InputError where the run's folder holds a run and `resume` is False, or a run that is not this one.
 
     Returns what may differ and does, as texts.
     """
-    if not (config.folder / "config.yaml").exists():
+    folder = config.folder
+    if not (folder / CONFIG_FILE).exists():
         return []
-    claim(config.folder)
+    claim(folder)
     if not resume:
-        raise InputError(f"{config.folder}: already holds a run; continue it with -r auto, or choose -o name=...")
+        raise InputError(f"{folder}: already holds a run; continue it with -r auto, or choose -o name=...")
     changes = []
     for key, was, is_now in changes_since(config):
         if key.startswith(FIXED) and key not in FREE:
-            raise InputError(f"{config.folder}: its run has {key}: {was}, this config {is_now}; choose -o name=...")
-        changes.append(f"changed since it began: {key}: {was} -> {is_now}")
+            raise InputError(f"{folder}: its run has {key}: {was}, this config {is_now}; choose -o name=...")
+        if key not in PLACE:
+            changes.append(f"changed since it began: {key}: {was} -> {is_now}")
+    if others := data_changes_since(folder, identity):
+        what, was, is_now = others[0]
+        raise InputError(
+            f"{folder}: its {what} were {was}; here they are {is_now}; give it the data that it began with, or choose "
+            "-o name=..."
+        )
     return changes
+
+
+def check_source(stem: Path, config: Config, identity: DataIdentity) -> list[str]:
+    """Raise InputError where another run's checkpoint was trained on other classes than `identity` has.
+
+    Returns what else differs, as texts. Of the run's own checkpoint `check_folder` knows.
+    """
+    if stem.parent.resolve() == config.folder.resolve():
+        return []
+    changes = []
+    for what, was, is_now in data_changes_since(stem.parent, identity):
+        if what == "classes":
+            raise InputError(
+                f"{stem}: its {what} were {was}; here they are {is_now}; as pretrained=... it can be used all the same"
+            )
+        changes.append(f"others than those of {stem}: its {what} were {was}; here they are {is_now}")
+    return changes
+
+
+def data_changes_since(folder: Path, identity: DataIdentity) -> list[tuple[str, str, str]]:
+    """(what, before, now) of the data that are not those of the run in a folder, as far as it has noted them."""
+    before = read_data_identity(folder)
+    if before is None and (folder / PREPARATION_FILE).exists():  # of an older version
+        before = DataIdentity(classes=list(read_preparation(folder).classes))
+    return data_changes(before, identity) if before else []
 
 
 def changes_since(config: Config) -> list[tuple]:
     """(key, before, now) of every value that is not what it was when the run in the config's folder began."""
-    written = config.folder / "config.yaml"
+    written = config.folder / CONFIG_FILE
     if not written.exists():
         return []
     try:
@@ -50,14 +123,20 @@ def changes_since(config: Config) -> list[tuple]:
     return list(differences(before, yaml.safe_load(config.to_yaml())))
 
 
-def make_folder(config: Config, preparation) -> None:
-    """Make the run's folder with config.yaml, env.json and preparation.json."""
+def make_folder(config: Config, preparation, identity: DataIdentity, *, finished: bool) -> None:
+    """Make the run's folder with config.yaml, env.json, preparation.json and data.json.
+
+    Unless the run is finished, a result that lies there is of fewer epochs, or of another course, and goes.
+    """
     try:
         config.folder.mkdir(parents=True, exist_ok=True)
         claim(config.folder)
-        write_text(config.folder / "config.yaml", config.to_yaml())
+        if not finished:
+            (config.folder / RESULT_FILE).unlink(missing_ok=True)
+        write_text(config.folder / CONFIG_FILE, config.to_yaml())
         write_text(config.folder / "env.json", json.dumps(describe(), indent=2) + "\n")
         write_preparation(config.folder, preparation)
+        write_data_identity(config.folder, identity)
     except OSError as error:
         raise InputError(f"{config.folder}: cannot be written ({error.strerror})") from None
 
@@ -72,31 +151,40 @@ def differences(before, now, at=()):
         yield ".".join(at), before, now
 
 
-def run_folder(config_path, config: Config) -> Path:
-    """Where the weights of a config lie: beside it when it is a run's own config.yaml, else its output folder."""
-    beside = Path(config_path).parent
-    return beside if (beside / PREPARATION_FILE).exists() else config.folder
-
-
 def write_preparation(folder: Path, preparation) -> None:
     """What inference needs beside the weights."""
     text = json.dumps(dataclasses.asdict(preparation), indent=2, ensure_ascii=False)
     write_text(folder / PREPARATION_FILE, text + "\n")
 
 
+class _PreparationFile(Strict):
+    """preparation.json, as `Preparation` says."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+    classes: list[str] = Field(min_length=1)
+    image_shape: tuple[Literal[1, 3], PositiveInt, PositiveInt]
+    mean: list[float]
+    std: list[PositiveFloat]
+    resize_short: PositiveInt | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+
+    @pydantic.model_validator(mode="after")
+    def _agree(self):
+        if not len(self.mean) == len(self.std) == self.image_shape[0]:
+            raise ValueError(f"mean and std: expected {self.image_shape[0]} numbers each, one a channel")
+        if self.resize_short is not None and self.resize_short < max(self.image_shape[1:]):
+            raise ValueError(f"resize_short: {self.resize_short}, less than the {max(self.image_shape[1:])} of a side")
+        return self
+
+
 def read_preparation(folder: Path) -> Preparation:
     """The class names and picture preparation that training wrote into a folder. Raises InputError."""
     path = folder / PREPARATION_FILE
     try:
-        return Preparation(**json.loads(path.read_text(encoding="utf-8")))
+        return Preparation(**_PreparationFile.model_validate_json(path.read_bytes()).model_dump())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a folder that tools/train.py made") from None
-    except (OSError, TypeError, ValueError) as error:
+    except pydantic.ValidationError as failure:
+        raise InputError(f"{path}: damaged ({first_error(failure)})") from None
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: damaged ({error})") from None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

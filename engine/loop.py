@@ -1,23 +1,23 @@
 """The training step, the epoch, and the epochs of a run."""
 
 import contextlib
-import math
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import paddle
 from paddle import nn
 
+from data import DataError
 from engine import progress as saving
 from engine.clock import Clock
 from engine.config import Config
 from engine.ema import Ema
-from engine.errors import Diverged, Stopped
-from engine.evaluate import evaluate
-from engine.figures import annotated
-from engine.offset_figures import sample_offsets
-from engine.running_statistics import RunningStatistics, make_precise, share_running_statistics
+from engine.errors import Diverged
+from engine.keeper import Keeper
+from engine.progress import Progress, settle
+from engine.running_statistics import RunningStatistics
+from engine.stopping import signals_caught
+from engine.validation import evaluate_epoch, is_evaluated
 
 
 @dataclass
@@ -92,55 +92,49 @@ def _norm(tensors):
     return sum((tensor.astype("float32") ** 2).sum() for tensor in tensors).sqrt()
 
 
-def train(config: Config, learner: Learner, train_loader, validation_loader, progress, record) -> None:
-    """All epochs that are left, each with its evaluation and checkpoint. Raises Stopped after SIGTERM, saved."""
+def train(config: Config, learner: Learner, train_loader, validation_loader, progress: Progress, record) -> None:
+    """All epochs that are left, each with its evaluation and checkpoint.
+
+    Raises, with all saved, Stopped after SIGTERM, Ctrl-C or a hangup, at the next step or batch, and DataError where an
+    image cannot be read; Diverged where a loss or a weight is not finite, and what is saved is from before that.
+    """
     clock = Clock(config, train_loader, progress)
-    with _signals_caught() as stop:
-        while progress.epoch < config.schedule.epochs:
-            _train_epoch(config, learner, train_loader, progress, record, clock, stop)
-            epoch = progress.epoch + 1
-            if epoch == config.schedule.epochs or epoch % config.evaluate_every_epochs == 0:
-                _evaluate_epoch(config, learner, train_loader, validation_loader, progress, record)
-            if config.record.histograms:
-                record.histograms(learner.model, progress.step)
-            progress.epoch = epoch
-            if saving.is_due(config, progress) or progress.is_best:
-                share_running_statistics(learner, config)
-                saving.save(config.folder, learner, progress, record)
-                clock.saved()
-                if record.active:
-                    saving.keep_epoch(config, progress)
+    with signals_caught() as stop:
+        keeper = Keeper(config, learner, progress, record, clock, stop)
+        try:
+            while progress.epoch < config.schedule.epochs:
+                _train_epoch(config, learner, train_loader, progress, record, keeper)
+                if is_evaluated(config, progress.epoch + 1):
+                    _evaluate_epoch(config, learner, train_loader, validation_loader, progress, record, keeper)
+                if config.record.histograms:
+                    record.histograms(learner.model, progress.step)
+                progress.epoch += 1
+                keeper.end_epoch()
+        except Diverged as diverged:
+            advice = "Try a lower optimizer.base_lr, schedule.warmup_epochs or optimizer.clip_norm"
+            raise Diverged(f"{diverged}; {saving.last_checkpoint(config.folder)}. {advice}") from None
 
 
-def _train_epoch(config, learner, loader, progress, record, clock, stop):
-    epoch, steps = progress.epoch, loader.steps_per_epoch
+def _train_epoch(config, learner, loader, progress, record, keeper):
+    epoch, steps, clock = progress.epoch, loader.steps_per_epoch, keeper.clock
     start = progress.step - epoch * steps
     clock.start()
     bar = record.progress(steps, start, f"epoch {epoch + 1}/{config.schedule.epochs}")
     learner.model.train()
-    batches = loader.epoch(epoch, start)
-    with contextlib.closing(batches), bar:
+    with contextlib.closing(loader.epoch(epoch, start)) as batches, bar:
         for index in range(start + 1, steps + 1):
             clock.waiting()
-            batch = next(batches)
+            batch = _next(batches, keeper)
             clock.working()
-            boundary = index % config.record.every_steps == 0 or index == steps
+            last = index == steps
+            boundary = index % config.record.every_steps == 0 or last
             outputs, norms = train_step(learner, batch, progress.step, config, norms=boundary)
             progress.window.append(outputs)
             progress.step += 1
             bar.update()
             if boundary:
                 _log_window(config, learner, loader, progress, norms, record, clock, bar)
-            save_now, stop_now = _agreed(clock.since_saved > 60 * config.checkpoint.every_minutes, stop, boundary)
-            if save_now or stop_now:
-                _settle(progress)
-                clock.working_done()
-                share_running_statistics(learner, config)
-                saving.save(config.folder, learner, progress, record)
-                clock.saved()
-            if stop_now:
-                where = f"at step {progress.step}; saved, continue with -r auto"
-                raise Stopped(stop["signal"] or signal.SIGTERM, where)
+            keeper.after_step(boundary=boundary, before_evaluation=last and is_evaluated(config, epoch + 1))
     clock.working_done()
     totals = {name: total / steps for name, total in progress.sums.items()}
     progress.sums = {}
@@ -149,29 +143,27 @@ def _train_epoch(config, learner, loader, progress, record, clock, stop):
         record.log(f"[Data] {loader.dataset.skipped} corrupt images skipped so far")
 
 
-def _settle(progress):
-    """Turn the window's tensors into numbers and see that every loss is finite.
+def _next(batches, keeper):
+    try:
+        return next(batches)
+    except DataError:
+        keeper.no_batch()
+        raise
 
-    Not done at each step, because on a GPU each such look waits for the device.
-    """
-    first = progress.step - len(progress.window)
-    for offset, outputs in enumerate(progress.window):
-        if not isinstance(outputs["loss"], paddle.Tensor):
-            continue  # settled before, by a checkpoint
-        numbers = _mean_over_devices({name: float(value) for name, value in outputs.items()})
-        if not math.isfinite(numbers["loss"]):
-            raise Diverged(
-                f"the loss is {numbers['loss']} at step {first + offset + 1}; the last checkpoint is from before it. "
-                "Try a lower optimizer.base_lr, schedule.warmup_epochs or optimizer.clip_norm"
-            )
-        progress.window[offset] = numbers
-        for name, number in numbers.items():
-            progress.sums[name] = progress.sums.get(name, 0.0) + number
+
+def _evaluate_epoch(config, learner, train_loader, loader, progress, record, keeper):
+    """Evaluate what was saved; where that gives nothing finite, the checkpoint before it takes its place again."""
+    try:
+        evaluate_epoch(config, learner, train_loader, loader, progress, record, keeper)
+    except Diverged:
+        saving.take_back(config.folder, record)
+        raise
+    saving.accept(config.folder, record)
 
 
 def _log_window(config, learner, loader, progress, norms, record, clock, bar):
     """One line, one record and one point of each curve for the steps since the last."""
-    _settle(progress)
+    settle(progress)
     clock.working_done()
     window, progress.window = progress.window, []
     mean = {name: sum(numbers[name] for numbers in window) / len(window) for name in window[0]}
@@ -191,59 +183,3 @@ def _log_window(config, learner, loader, progress, norms, record, clock, bar):
     )
     if clock.reader_is_slow():
         record.log("reading takes over 30 % of a step: raise reading.processes, or put the data on a faster disk")
-
-
-def _evaluate_epoch(config, learner, train_loader, loader, progress, record):
-    share_running_statistics(learner, config)
-    with learner.ema.applied(learner.model) if learner.ema else contextlib.nullcontext():
-        if config.model.bn_running_statistics == "precise":
-            make_precise(learner, train_loader, config, progress.epoch)
-        errors, samples = evaluate(learner.model, loader, samples=config.record.sample_images)
-        if config.record.offsets and record.active:
-            record.offsets(*sample_offsets(learner.model, loader, config.record.offsets), progress.step)
-    epoch = progress.epoch + 1
-    record.metrics("eval", epoch=epoch, step=progress.step, **errors)
-    record.pictures(annotated(samples, loader.dataset), progress.step)
-    if progress.best is None or errors["top1_error"] < progress.best["top1_error"]:
-        progress.best = {"top1_error": errors["top1_error"], "epoch": epoch, "step": progress.step}
-    shown = ", ".join(f"{name}: {value:.5f}" for name, value in errors.items())
-    record.log(f"[Eval][Epoch {epoch}] {shown}, best top1_error: {progress.best['top1_error']:.5f}")
-
-
-@contextlib.contextmanager
-def _signals_caught():
-    """Within: the first SIGTERM or Ctrl-C only sets the yielded dict's "signal", a second one has its usual effect."""
-    stop = {"signal": None}
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def remember(number, frame):
-        stop["signal"] = number
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, remember)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _agreed(save, stop, boundary):
-    """(save, stop) as all devices agree on it: several look only at a log boundary, and then follow any of them."""
-    if paddle.distributed.get_world_size() == 1:
-        return save, stop["signal"] is not None
-    if not boundary:
-        return False, False
-    flags = paddle.to_tensor([float(save), float(stop["signal"] is not None)])
-    paddle.distributed.all_reduce(flags, op=paddle.distributed.ReduceOp.MAX)
-    return tuple(flag > 0 for flag in flags.tolist())
-
-
-def _mean_over_devices(numbers):
-    devices = paddle.distributed.get_world_size()
-    if devices == 1:
-        return numbers
-    values = paddle.to_tensor(list(numbers.values()), dtype="float64")
-    paddle.distributed.all_reduce(values)
-    return dict(zip(numbers, (values / devices).tolist(), strict=True))

@@ -23,6 +23,7 @@ from data.orphans import end_with_parent
 from engine.build import build_data, build_loaders
 from engine.config import load_config
 from engine.errors import InputError
+from engine.folder import in_folder, run_folder
 from engine.notebook_view import View, WatchedRun
 from engine.report import results_text
 from engine.result import result_text
@@ -49,6 +50,7 @@ def train(config: str | Path, *overrides: str) -> Path:
     """
     with _in_one_line():
         one = load_config(config, overrides)
+        one = in_folder(one, run_folder(config, one, overrides))
         loader, _ = build_loaders(one, *build_data(one))
     steps = loader.steps_per_epoch * one.schedule.epochs
     _watch("tools/train.py", [*_options(config, overrides), "-r", "auto"], one.name, [WatchedRun(one.name, one, steps)])

@@ -177,10 +177,11 @@ def write_offset_figures(model, preparation, images, layers, positions, folder: 
             raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
-def sample_offsets(model, loader, images) -> tuple[dict, dict]:
+def sample_offsets(model, loader, images, asked_to_stop=lambda: False) -> tuple[dict, dict]:
     """For VisualDL during training: ({tag: uint8 [H, W, 3]}, {tag: mean length of a layer's offsets}).
 
-    The pictures are the same each time: `images` of the validation set, evenly spread over it.
+    The pictures are the same each time: `images` of the validation set, evenly spread over it. Between two of them
+    `asked_to_stop` is looked at, and the rest left undrawn where it says so.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -191,6 +192,8 @@ def sample_offsets(model, loader, images) -> tuple[dict, dict]:
     model.eval()
     pictures, lengths = {}, {}
     for number, (index, image) in enumerate(samples):
+        if asked_to_stop():
+            break
         with drawing_style():
             figure = offset_figure(look(model, image, names), dataset.preparation, f"validation image {index}")
             figure.set_dpi(100)

@@ -14,8 +14,8 @@ import paddle
 
 from data.orphans import end_with_parent
 from engine.environment import ROOT, cores, on_gpu
-from engine.errors import InputError, Stopped
-from engine.folder import write_text
+from engine.errors import DISK_REFUSED, InputError, Stopped
+from engine.folder import CONFIG_FILE, write_text
 from engine.locks import hold, is_claimed
 from engine.sweep import Run, Sweep
 from engine.sweep_folder import CONSOLE_FILE, material_changes, state
@@ -98,7 +98,8 @@ class Pool:
     """Runs jobs until none is left: `jobs` to look at, `done` for every one that comes to its end.
 
     A job is taken up where its folder says: finished ones are left alone, begun ones resume. One that another process
-    trains is waited for. One that fails is tried once more, then it has failed, with its last lines in its folder.
+    trains is waited for. One that fails is tried once more, unless it was its disk, then it has failed, with its last
+    lines in its folder.
     """
 
     def __init__(self, runs: list[Run], slots: list[Slot]):
@@ -147,9 +148,8 @@ class Pool:
                 return
             self.free.append(job.slot)
             self._let_go(job)
-            if job.state != "finished" and job.tries >= TRIES and not is_claimed(folder):
-                lines = (folder / CONSOLE_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
-                self._fail(job, "\n".join([*lines[-LAST_LINES:], f"(it ended with status {status})"]) + "\n")
+            if job.state != "finished" and not is_claimed(folder):
+                self._look_at_end(job, status)
             return
         if is_claimed(folder):
             job.state = "elsewhere"
@@ -171,6 +171,16 @@ class Pool:
         else:
             self._start(job)
 
+    def _look_at_end(self, job, status):
+        """A run has ended before its end: it has failed at its last try, and where its disk refuses at the first."""
+        lines = (job.run.config.folder / CONSOLE_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+        said = f"(it ended with status {status})"
+        if lines and lines[-1].endswith(DISK_REFUSED):
+            said = f"(it ended with status {status}; it is not tried again before there is room for it to write)"
+        elif job.tries < TRIES:
+            return
+        self._fail(job, "\n".join([*lines[-LAST_LINES:], said]) + "\n")
+
     def _fail(self, job, last_lines):
         job.state, job.last_lines = "failed", last_lines
         write_text(job.run.config.folder / FAILED_FILE, last_lines)
@@ -182,7 +192,7 @@ class Pool:
 
     def _start(self, job):
         folder = job.run.config.folder
-        write_text(folder / "config.yaml", job.run.config.to_yaml())
+        write_text(folder / CONFIG_FILE, job.run.config.to_yaml())
         job.slot, job.tries, job.began, job.state = self.free.pop(0), job.tries + 1, time.monotonic(), "running"
         command = [*job.slot.command, TRAIN, "-c", folder / "config.yaml", "-r", "auto"]
         if "paddle.distributed.launch" in command:
@@ -210,10 +220,13 @@ def _signals_raise():
     """Within, SIGTERM, SIGHUP and Ctrl-C raise Stopped."""
 
     def stop(number, frame):
-        for each, handler in before.items():  # now the runs are being stopped; a second signal has its usual effect
-            signal.signal(each, handler)
+        # Now the runs are being stopped. A second signal has its usual effect, but for a hangup: a terminal that is
+        # closed sends several.
+        for each, handler in before.items():
+            signal.signal(each, signal.SIG_IGN if each == hangup else handler)
         raise Stopped(number, "with its runs; the same command continues")
 
+    hangup = getattr(signal, "SIGHUP", None)
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     for number in [number for number, handler in before.items() if handler is signal.SIG_IGN]:
@@ -224,4 +237,5 @@ def _signals_raise():
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is stop:
+                signal.signal(number, handler)

@@ -1,10 +1,11 @@
-"""Where a run stands, and how it is saved and continued exactly.
+"""Where a run stands, and how it is saved; engine/resume.py continues it exactly.
 
 What can be derived is not saved: the loader's order and the augmentation follow from (seed, epoch, index), Paddle's
 random state from (seed, step), the rate from the step.
 """
 
 import dataclasses
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +14,16 @@ import paddle
 
 from engine import checkpoint
 from engine.config import Config
-from engine.errors import InputError
+from engine.errors import Diverged
+from engine.finite import not_finite
+
+PREVIOUS = "previous"  # the checkpoint that stands in for latest.* until an evaluation has shown that this is sound
 
 
 @dataclass
 class Progress:
     epoch: int = 0  # epochs that are finished, their evaluation included
-    step: int = 0  # optimizer steps done, over all epochs
+    step: int = 0  # optimizer steps done, over all epochs; all of the next epoch's: its evaluation is what comes next
     steps_per_epoch: int = 0
     window: list = field(default_factory=list)  # what each step since the last log line gave: {name: number}
     sums: dict = field(default_factory=dict)  # over the steps of this epoch
@@ -33,11 +37,54 @@ class Progress:
         return self.best is not None and self.best["step"] == self.step
 
 
+def settle(progress: Progress) -> None:
+    """Turn the window's tensors into numbers and see that every loss is finite; raises Diverged.
+
+    Not done at each step, because on a GPU each such look waits for the device.
+    """
+    first = progress.step - len(progress.window)
+    for offset, outputs in enumerate(progress.window):
+        if not isinstance(outputs["loss"], paddle.Tensor):
+            continue  # settled before, by a checkpoint
+        numbers = _mean_over_devices({name: float(value) for name, value in outputs.items()})
+        if not math.isfinite(numbers["loss"]):
+            raise Diverged(f"the loss is {numbers['loss']} at step {first + offset + 1}")
+        progress.window[offset] = numbers
+        for name, number in numbers.items():
+            progress.sums[name] = progress.sums.get(name, 0.0) + number
+
+
+def _mean_over_devices(numbers):
+    devices = paddle.distributed.get_world_size()
+    if devices == 1:
+        return numbers
+    values = paddle.to_tensor(list(numbers.values()), dtype="float64")
+    paddle.distributed.all_reduce(values)
+    return dict(zip(numbers, (values / devices).tolist(), strict=True))
+
+
 def save(folder: Path, learner, progress: Progress, record) -> None:
-    """Write folder/latest.*; on ranks other than 0 nothing."""
-    progress.position = record.position()
+    """Write folder/latest.*; on ranks other than 0 nothing. Raises Diverged where there is a number not to be kept."""
+    contents = _sound_contents(learner, progress, record)
+    if record.active:
+        checkpoint.save(folder / "latest", contents)
+
+
+def save_before_evaluation(folder: Path, learner, progress: Progress, record) -> None:
+    """`save`, but what was there is kept until `accept` or `take_back` says what the evaluation has shown."""
+    contents = _sound_contents(learner, progress, record)
     if not record.active:
         return
+    if checkpoint.exists(folder / "latest"):
+        checkpoint.copy(folder / "latest", folder / PREVIOUS)
+    else:
+        checkpoint.remove(folder / PREVIOUS)
+    checkpoint.save(folder / "latest", contents)
+
+
+def _sound_contents(learner, progress, record):
+    """What a checkpoint holds. Raises Diverged on every rank, for all have the same, where it is not finite."""
+    progress.position = record.position()
     contents = {
         ".pdparams": learner.model.state_dict(),
         # Until its first step after a restoration Paddle 2.6's optimizer gives nothing of what was restored.
@@ -51,7 +98,35 @@ def save(folder: Path, learner, progress: Progress, record) -> None:
     }
     if learner.ema:
         contents[".pdema"] = learner.ema.average
-    checkpoint.save(folder / "latest", contents)
+    for values in contents.values():
+        if name := not_finite(values):
+            raise Diverged(f"{name} is not finite after step {progress.step}")
+    return contents
+
+
+def accept(folder: Path, record) -> None:
+    """The evaluation of what was saved before it is sound."""
+    if record.active:
+        checkpoint.remove(folder / PREVIOUS)
+
+
+def take_back(folder: Path, record) -> None:
+    """The evaluation of what was saved before it is not: let folder/latest.* be again what it was."""
+    if not record.active:
+        return
+    if checkpoint.exists(folder / PREVIOUS):
+        checkpoint.copy(folder / PREVIOUS, folder / "latest")
+        checkpoint.remove(folder / PREVIOUS)
+    else:
+        checkpoint.remove(folder / "latest")
+
+
+def last_checkpoint(folder: Path) -> str:
+    """What there is to go back to, in words."""
+    if not checkpoint.exists(folder / "latest"):
+        return "no checkpoint had been saved before it"
+    step = checkpoint.load_states(folder / "latest").get("step")
+    return f"the last checkpoint is from before it, of step {step}"
 
 
 def keep_epoch(config: Config, progress: Progress) -> None:
@@ -69,99 +144,3 @@ def keep_epoch(config: Config, progress: Progress) -> None:
 def is_due(config: Config, progress: Progress) -> bool:
     """Whether the epoch that has just ended is one after which the config wants a checkpoint."""
     return progress.epoch == config.schedule.epochs or progress.epoch % config.checkpoint.every_epochs == 0
-
-
-def restore(source: str | None, config: Config, learner, steps_per_epoch) -> Progress:
-    """Bring the learner to where a checkpoint left it; `source` is its path, or "auto" for the newest of the run.
-
-    A fresh Progress where there is no source or "auto" finds none. Raises InputError where the checkpoint does not fit
-    this run.
-    """
-    if source is None:
-        return Progress(steps_per_epoch=steps_per_epoch)
-    folder = config.folder
-    stem = folder / "latest" if source == "auto" else checkpoint.stem_of(source)
-    own = stem.parent.resolve() == folder.resolve()
-    if own and paddle.distributed.get_rank() == 0 and folder.exists():
-        checkpoint.recover(stem)
-    if paddle.distributed.get_world_size() > 1:
-        paddle.distributed.barrier()
-    if source == "auto" and not checkpoint.exists(stem):
-        return Progress(steps_per_epoch=steps_per_epoch)
-    if not own and (folder / "config.yaml").exists():
-        raise InputError(f"{folder}: already holds a run of its own; to start from {stem} choose another -o name=...")
-    contents = checkpoint.load(stem)
-    progress = _progress(contents[".pdstates"], stem, steps_per_epoch)
-    if not own:
-        progress.position = None  # another run's records are not continued
-        if progress.epoch >= config.schedule.epochs:
-            raise InputError(f"{stem}: has all {progress.epoch} epochs already; raise schedule.epochs to go on from it")
-    _check_records(folder, progress.position)
-    _set_model(learner.model, contents[".pdparams"], stem)
-    _set_optimizer(learner, contents, stem)
-    if scaler := contents[".pdstates"].get("scaler"):
-        learner.scaler.load_state_dict(scaler)
-    if learner.ema:
-        if ".pdema" not in contents:
-            raise InputError(f"{stem}: has no averaged weights (.pdema); resume it with -o ema_decay=null")
-        learner.ema.restore(contents[".pdema"])
-    if own and paddle.distributed.get_rank() == 0:
-        _tidy(config, progress, stem)
-    return progress
-
-
-def _tidy(config, progress, stem):
-    """Leave the run's folder as it was when the checkpoint was complete."""
-    folder = config.folder
-    if stem.name != "latest":  # going back: what came later is another future
-        checkpoint.copy(stem, folder / "latest")
-        for epoch in checkpoint.epochs_kept(folder):
-            if epoch > progress.epoch:
-                checkpoint.remove(folder / f"epoch_{epoch}")
-        if checkpoint.exists(folder / "best") and checkpoint.load(folder / "best")[".pdstates"]["step"] > progress.step:
-            checkpoint.remove(folder / "best")
-    if progress.step and progress.step == progress.epoch * progress.steps_per_epoch:
-        keep_epoch(config, progress)  # a kill can have come between latest and its copies
-
-
-def _progress(states, stem, steps_per_epoch):
-    names = [field.name for field in dataclasses.fields(Progress)]
-    if missing := [name for name in names if name not in states]:
-        raise InputError(f"{stem}.pdstates: lacks {', '.join(missing)}; expected one that tools/train.py wrote")
-    progress = Progress(**{name: states[name] for name in names})
-    if progress.steps_per_epoch != steps_per_epoch:
-        raise InputError(
-            f"{stem}: its epochs have {progress.steps_per_epoch} steps, this config's {steps_per_epoch}; "
-            "it can be used as pretrained=..., not resumed"
-        )
-    return progress
-
-
-def _check_records(folder, position):
-    records = folder / "metrics.jsonl"
-    size = records.stat().st_size if records.exists() else 0
-    if position and size < position["metrics"]:
-        raise InputError(f"{records}: has {size} bytes, the checkpoint knew of {position['metrics']}; some are lost")
-
-
-def _set_model(model, state, stem):
-    own = model.state_dict()
-    for name in sorted(own.keys() | state.keys()):
-        found = list(state[name].shape) if name in state else "nothing"
-        wanted = list(own[name].shape) if name in own else "nothing"
-        if found != wanted:
-            raise InputError(f"{stem}: of another architecture: {name} is {found} there, {wanted} in this model")
-    model.set_state_dict(state)
-
-
-def _set_optimizer(learner, contents, stem):
-    """Paddle notices what is missing only at the first step, and takes an empty state for a fresh start."""
-    kind, saved = type(learner.optimizer).__name__, contents[".pdstates"].get("optimizer")
-    if saved != kind:
-        raise InputError(f"{stem}: its optimizer is {saved}, this config's {kind}")
-    state = contents[".pdopt"]
-    for parameter in learner.model.parameters():
-        if not parameter.stop_gradient and not any(name.startswith(parameter.name) for name in state):
-            raise InputError(f"{stem}.pdopt: lacks the state of {parameter.name}; expected one of the same model")
-    learner.optimizer.set_state_dict(state)
-    learner.restored = state

@@ -5,11 +5,12 @@ resumed leaves the same bytes as one that was not. Speeds go to train.log, Visua
 """
 
 import contextlib
-import io
+import errno
 import json
 import logging
 import math
 import os
+import struct
 import sys
 import time
 from pathlib import Path
@@ -18,7 +19,9 @@ from tqdm.auto import tqdm
 from visualdl import LogWriter
 
 from engine.config import Config
+from engine.disk import writing
 from engine.environment import is_watched
+from engine.errors import DiskError
 from engine.terminal import printable
 
 VISUALDL_FILE = "vdlrecords.train.log"  # one name for ever: VisualDL shows only the newest file of a folder
@@ -62,6 +65,70 @@ def _hyper_parameters(config):
     return {key: value for key, value in values.items() if f"/{key}".endswith(ends)} or values
 
 
+class _VisualDLFile:
+    """A file of VisualDL's records: each its length in eight bytes, then itself."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        with writing(path):
+            path.parent.mkdir(exist_ok=True)
+            self.file = open(path, "ab")  # noqa: SIM115
+
+    def get_filename(self):
+        return str(self.path)
+
+    def add_record(self, record):
+        content = record.SerializeToString()
+        with writing(self.path):
+            self.file.write(struct.pack("<Q", len(content)) + content)
+            self.file.flush()  # the dashboard looks on
+
+    def flush(self):
+        pass
+
+    def close(self):
+        _close(self.file)
+
+
+class _VisualDLWriter(LogWriter):
+    """VisualDL's writer without its thread, which drops what a full disk refuses and goes on behind half a record."""
+
+    def _get_file_writer(self):
+        if self._file_writer is None:
+            self._file_writer = _VisualDLFile(Path(self._logdir) / self._file_name)
+            self._all_writers[self._logdir] = self._file_writer
+        return self._file_writer
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that says when it cannot be written."""
+
+    def handleError(self, record):  # noqa: N802
+        raise  # noqa: PLE0704  logging calls this where it has caught the error
+
+    def close(self):
+        with contextlib.suppress(OSError):  # as _close
+            super().close()
+
+
+def _show(text):
+    """Print a line, above a bar where there is one; a terminal that was closed is no reason to stop."""
+    try:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:  # which ends a command
+        raise
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise DiskError(error.errno, error.strerror, "standard output") from error
+
+
+def _close(file):
+    """Close a file; what a full disk refused was told when it was written, and is refused here once more."""
+    with contextlib.suppress(OSError):
+        file.close()
+
+
 class RunRecord:
     """Writes what happens in a run, from `position` of an earlier part of it on; on ranks other than 0 nothing.
 
@@ -79,12 +146,15 @@ class RunRecord:
         self._visualdl_path = folder / "vdl" / VISUALDL_FILE
         for path, size in ((self._metrics_path, position["metrics"]), (self._visualdl_path, position["visualdl"])):
             if path.exists():
-                os.truncate(path, min(size, path.stat().st_size))
-        self._metrics = open(self._metrics_path, "a", encoding="utf-8")  # noqa: SIM115
-        with contextlib.redirect_stdout(io.StringIO()):  # it announces that it appends
-            self.visualdl = LogWriter(str(folder / "vdl"), file_name=VISUALDL_FILE)
+                with writing(path):
+                    os.truncate(path, min(size, path.stat().st_size))
+        with writing(self._metrics_path):
+            self._metrics = open(self._metrics_path, "a", encoding="utf-8")  # noqa: SIM115
+        self.visualdl = _VisualDLWriter(str(folder / "vdl"), file_name=VISUALDL_FILE)
+        self._log_path = folder / "train.log"
         self._log = logging.Logger("run")
-        self._log.addHandler(logging.FileHandler(folder / "train.log", encoding="utf-8"))
+        with writing(self._log_path):
+            self._log.addHandler(_LogFile(self._log_path, encoding="utf-8"))
         for handler in self._log.handlers:
             handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
 
@@ -92,10 +162,10 @@ class RunRecord:
         """A line for train.log and, unless a progress bar says the same, for the screen."""
         if self.active:
             text = printable(text)
-            self._log.info(text)
+            with writing(self._log_path):
+                self._log.info(text)
             if screen or self.bar is None or self.bar.disable:
-                tqdm.write(text, file=sys.stdout)
-                sys.stdout.flush()
+                _show(text)
 
     def progress(self, total, done, text):
         """A bar where there is a terminal or a notebook; elsewhere the log lines are enough."""
@@ -112,8 +182,9 @@ class RunRecord:
             return
         # An overflow that mixed precision steps over leaves a norm that JSON has no word for.
         line = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
-        self._metrics.write(json.dumps({"kind": kind, **line}) + "\n")
-        self._metrics.flush()  # a sweep looks on
+        with writing(self._metrics_path):
+            self._metrics.write(json.dumps({"kind": kind, **line}) + "\n")
+            self._metrics.flush()  # a sweep looks on
         shown = {name: value for name, value in values.items() if isinstance(value, float)} | (scalars or {})
         for name, value in shown.items():
             self.visualdl.add_scalar(f"{kind}/{name}", value, step=values["step" if kind == "train" else "epoch"])
@@ -122,8 +193,8 @@ class RunRecord:
         """Flush, and say where both records end."""
         if not self.active:
             return None
-        os.fsync(self._metrics.fileno())
-        self.visualdl.flush()
+        with writing(self._metrics_path):
+            os.fsync(self._metrics.fileno())
         return {"metrics": self._metrics_path.stat().st_size, "visualdl": self._visualdl_path.stat().st_size}
 
     def begin(self, config: Config, text):
@@ -158,7 +229,7 @@ class RunRecord:
 
     def close(self):
         if self.active:
-            self._metrics.close()
+            _close(self._metrics)
             self.visualdl.close()
             for handler in self._log.handlers:
                 handler.close()

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Callable
 
 import numpy as np
 import paddle
@@ -54,12 +55,13 @@ def share_running_statistics(learner, config):
 
 
 @paddle.no_grad()
-def make_precise(learner, train_loader, config, epoch):
+def make_precise(learner, train_loader, config, epoch, look: Callable[[], None] = lambda: None):
     """Replace the running statistics by those of `bn_precise_images` training images under the weights as they are.
 
     Wu & Johnson (arXiv:2105.07576, section 3): the mean of the batches' means, and the variance within batches and
     between them. A batch has as many images as one of evaluation, or a few less: it shall stand for all images,
     whatever the number that shared statistics in training. Over several devices every one gets the statistics of all.
+    `look` is called before each batch and may end it by an exception of its own.
     """
     layers = list(_batch_norms(learner.model))
     if not layers:
@@ -79,6 +81,7 @@ def make_precise(learner, train_loader, config, epoch):
     sums = 0.0
     with contextlib.closing(loader.epoch(epoch)) as batches:
         for _, batch in zip(range(passes), batches, strict=False):
+            look()
             learner.model({name: paddle.to_tensor(value) for name, value in batch.items()})
             mean, variance = (
                 np.concatenate([vectors[n].numpy().astype(np.float64) for vectors in map(_vectors, layers)])

@@ -10,8 +10,10 @@ import io
 import json
 
 from engine.config.yaml_text import read_yaml, write_yaml
+from engine.data_identity import DataIdentity
+from engine.disk import write_text
 from engine.errors import InputError
-from engine.folder import changes_since, differences, write_text
+from engine.folder import CONFIG_FILE, RESULT_FILE, changes_since, data_changes_since, differences
 from engine.locks import alone, is_claimed, share
 from engine.sweep import Run, Sweep
 from engine.sweep_results import FAILED_FILE, RESULTS_FILE, SESSIONS_FILE, SWEEP_FILE
@@ -24,9 +26,10 @@ IMMATERIAL = (
 )
 
 
-def open_sweep_folder(sweep: Sweep) -> list[str]:
-    """Make the sweep's folder, or enter it; runs whose values have changed are moved out of it.
+def open_sweep_folder(sweep: Sweep, identities: dict[str, DataIdentity]) -> list[str]:
+    """Make the sweep's folder, or enter it; runs whose values or data have changed are moved out of it.
 
+    identities: what the data of the runs, by their names, are now; of those that are not there only values count.
     Returns what was found, as lines. Raises InputError, and touches nothing, where the folder holds something else than
     this sweep, or where another runner is at work in it with other values.
     """
@@ -38,7 +41,7 @@ def open_sweep_folder(sweep: Sweep) -> list[str]:
             before, now = _described(folder), description(sweep)
             if not share(folder / ".runners", others_allowed=before in (None, now)):
                 raise InputError(f"{folder}: another tools/sweep.py is at work in it with other values; let it finish")
-            lines = _move_changed(sweep)
+            lines = _move_changed(sweep, identities)
             if before not in (None, now):
                 lines = [f"changed: {key}: {was} -> {is_now}" for key, was, is_now in differences(before, now)] + lines
             write_text(folder / SWEEP_FILE, write_yaml(now))
@@ -68,12 +71,13 @@ def _described(folder):
     return read_yaml(folder / SWEEP_FILE) if (folder / SWEEP_FILE).exists() else None
 
 
-def _move_changed(sweep):
-    """Move folders of runs that had other values beside the sweep's folder; nothing is deleted."""
-    changed = [(run, changes) for run in sweep.runs if (changes := material_changes(run))]
-    for run, _ in changed:
+def _move_changed(sweep, identities):
+    """Move folders of runs that had other values or data beside the sweep's folder; nothing is deleted."""
+    changed = [(run, changes) for run in sweep.runs if (changes := material_changes(run, identities.get(run.name)))]
+    for run, changes in changed:
         if is_claimed(run.config.folder):
-            raise InputError(f"{run.config.folder}: is being trained with other values; let that finish, or stop it")
+            key, folder = changes[0][0], run.config.folder
+            raise InputError(f"{folder}: is being trained with another {key}; let that finish, or stop it")
     lines = []
     for run, changes in changed:
         key, was, is_now = changes[0]
@@ -89,9 +93,15 @@ def _move_changed(sweep):
     return lines
 
 
-def material_changes(run: Run) -> list[tuple]:
-    """(key, before, now) of what in the folder of a run is not as it would be now, and matters for its result."""
-    return [change for change in changes_since(run.config) if _matters(*change)]
+def material_changes(run: Run, identity: DataIdentity | None = None) -> list[tuple]:
+    """(key, before, now) of what in the folder of a run is not as it would be now, and matters for its result.
+
+    identity: what its data are now; None: they are not looked at.
+    """
+    changes = [change for change in changes_since(run.config) if _matters(*change)]
+    if identity and (run.config.folder / CONFIG_FILE).exists():
+        changes += data_changes_since(run.config.folder, identity)
+    return changes
 
 
 def _matters(key, was, is_now):
@@ -109,9 +119,9 @@ def description(sweep: Sweep) -> dict:
 def state(run: Run) -> str:
     """finished, failed, stopped (begun) or waiting, as the run's folder says."""
     folder = run.config.folder
-    if not (folder / "config.yaml").exists():
+    if not (folder / CONFIG_FILE).exists():
         return "waiting"
-    if (folder / "result.json").exists():
+    if (folder / RESULT_FILE).exists():
         return "finished"
     return "failed" if (folder / FAILED_FILE).exists() else "stopped"
 
@@ -119,7 +129,7 @@ def state(run: Run) -> str:
 def row(run: Run, axes) -> dict:
     """A run's line of results.csv. Errors are fractions; an axis has its value in effect, as `_cell` writes it."""
     config, reached = run.config, state(run)
-    path = config.folder / "result.json"
+    path = config.folder / RESULT_FILE
     result = json.loads(path.read_text(encoding="utf-8")) if reached == "finished" else {}
     values = config.model_dump(mode="json")
     grouped = config.model.norm == "gn"

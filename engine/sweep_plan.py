@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import paddle
 
 from data import DataError
+from engine import checkpoint
 from engine.build import (
     build_data,
     build_loaders,
@@ -19,6 +20,7 @@ from engine.build import (
     load_pretrained,
 )
 from engine.config import Batch, Config
+from engine.data_identity import DataIdentity, data_identity
 from engine.environment import on_gpu
 from engine.errors import InputError
 from engine.loop import make_learner, train_step
@@ -31,10 +33,11 @@ FORWARD_SHARE = 1 / 3  # of the time of a training step: what an image takes in 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run's lengths."""
+    """One run's lengths, and what it is trained on."""
 
     steps: int
     images: int  # that are trained on, each as often as it comes
+    identity: DataIdentity  # of its data, as they are now
     seconds: float | None = None  # about, of training and evaluation
 
     @property
@@ -61,7 +64,7 @@ def make_plans(sweep: Sweep, runs: list[Run], *, timed=False) -> dict[str, Plan]
 
 
 def _plans(sweep, runs, timed):
-    plans, sets, speeds = {}, {}, {}
+    plans, sets, identities, speeds, fitted = {}, {}, {}, {}, set()
     for run in runs:
         config, dump = run.config, run.config.model_dump(mode="json")
         data = json.dumps(dump["data"])
@@ -69,21 +72,29 @@ def _plans(sweep, runs, timed):
         with _naming(run):
             if data not in sets:
                 sets[data] = build_data(config)
+                identities[data] = data_identity(*sets[data])
             train_loader, validation_loader = build_loaders(config, *sets[data], ranks=sweep.section.devices_per_run)
             build_schedule(config, train_loader.steps_per_epoch)
             if kind not in speeds:
                 model = build_model(config, train_loader.dataset)
-                if config.pretrained:
-                    load_pretrained(model, config.pretrained)
                 speeds[kind] = _seconds_per_image(config, model, train_loader) if timed else None
+            if config.pretrained and kind not in fitted and not checkpoint.exists(config.folder / "latest"):
+                load_pretrained(build_model(config, train_loader.dataset), config.pretrained)
+                fitted.add(kind)
         epochs = config.schedule.epochs
         steps = train_loader.steps_per_epoch * epochs
         evaluations = math.ceil(epochs / config.evaluate_every_epochs)
         images, evaluated = steps * config.batch.images_per_step, evaluations * len(validation_loader.dataset)
         images_of_a_device = (images + FORWARD_SHARE * evaluated) / sweep.section.devices_per_run
         seconds = speeds[kind] * images_of_a_device if timed else None
-        plans[run.name] = Plan(steps, images, seconds)
+        plans[run.name] = Plan(steps, images, identities[data], seconds)
     return plans
+
+
+def identities_of(sweep: Sweep, plans: dict[str, Plan]) -> dict[str, DataIdentity]:
+    """run's name -> what its data are now, of all runs whose data are those of a run with a plan."""
+    known = {run.config.data: plans[run.name].identity for run in sweep.runs if run.name in plans}
+    return {run.name: known[run.config.data] for run in sweep.runs if run.config.data in known}
 
 
 @contextlib.contextmanager

@@ -17,7 +17,8 @@ from engine.build import build_data, build_model, build_optimizer, build_schedul
 from engine.config import load_config
 from engine.errors import InputError
 from engine.loop import make_learner
-from engine.progress import restore, save
+from engine.progress import save
+from engine.resume import restore
 
 # Everything that carries state: momentum, running statistics of workers, averaged weights, clipping, passes,
 # augmentation, a window and an evaluation that the kills fall between; and a checkpoint after almost every step.

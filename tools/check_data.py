@@ -15,6 +15,7 @@ from engine.config import load_config
 from engine.data_report import describe_data, has_problems, report_text, survey_sets, write_data_report
 from engine.data_sheet import write_data_sheet
 from engine.errors import InputError
+from engine.folder import run_folder
 from engine.terminal import json_text, printable
 
 LONGEST = 30  # lines of a list on the screen
@@ -25,7 +26,7 @@ def main():
     if arguments.limit is not None and arguments.limit < 1:
         raise InputError(f"--limit {arguments.limit}: expected 1 or more")
     config = load_config(arguments.config, arguments.override)
-    folder = Path(arguments.output or config.folder / "data")
+    folder = Path(arguments.output or run_folder(arguments.config, config, arguments.override) / "data")
     datasets = build_data(config)
     surveys = survey_sets(datasets, arguments.limit)
     report = describe_data(config, datasets, surveys)

@@ -22,7 +22,7 @@ def main():
     arguments = parse_arguments()
     config = load_config(arguments.config, arguments.override)
     environment.start(config.device)
-    folder = run_folder(arguments.config, config)
+    folder = run_folder(arguments.config, config, arguments.override)
     model, preparation = load_trained(config, folder, arguments.weights)
     target = Path(arguments.save_dir or folder / "export")
     difference = export(model, preparation, target)

@@ -27,7 +27,8 @@ def main():
     config = load_config(arguments.config, arguments.override)
     environment.start(config.device)
     pictures = find_pictures(arguments.pictures)
-    model, preparation = load_trained(config, run_folder(arguments.config, config), arguments.weights)
+    folder = run_folder(arguments.config, config, arguments.override)
+    model, preparation = load_trained(config, folder, arguments.weights)
     predictions = []
     bound = getattr(config.data, "max_pixels", MAX_PIXELS)
     for prediction in predict(model, preparation, pictures, top=arguments.top, max_pixels=bound):

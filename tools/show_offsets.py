@@ -31,7 +31,7 @@ def main():
     arguments = parse_arguments()
     config = load_config(arguments.config, arguments.override)
     environment.start(config.device)
-    folder = run_folder(arguments.config, config)
+    folder = run_folder(arguments.config, config, arguments.override)
     model, preparation = load_trained(config, folder, arguments.weights)
     layers = choose_layers(model, arguments.layers)
     output = Path(arguments.output or folder / "offsets")

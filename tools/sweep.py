@@ -16,7 +16,7 @@ from engine.pool import Pool, make_slots
 from engine.report import results_text, write_report
 from engine.sweep import load_sweep
 from engine.sweep_folder import check_sweep_folder, material_changes, open_sweep_folder, state, write_results
-from engine.sweep_plan import make_plans
+from engine.sweep_plan import identities_of, make_plans
 from engine.sweep_view import View, show_plan
 from engine.terminal import printable
 
@@ -30,10 +30,11 @@ def main():
     plans = make_plans(sweep, runs, timed=arguments.dry_run)
     if arguments.dry_run:
         check_sweep_folder(sweep)
-        states = {run.name: "changed" if material_changes(run) else state(run) for run in runs}
+        changed = [run.name for run in runs if material_changes(run, plans[run.name].identity)]
+        states = {run.name: "changed" if run.name in changed else state(run) for run in runs}
         show_plan(sweep, runs, plans, states, len(slots))
         return
-    found = open_sweep_folder(sweep)
+    found = open_sweep_folder(sweep, identities_of(sweep, plans))
     pool = Pool(sorted(runs, key=lambda run: -plans[run.name].work), slots)  # the longest first: all end together
 
     def done(job):

@@ -1,0 +1,124 @@
+"""A disk that is full, read-only or gone while a run writes: one line, status 1, and nothing that was saved is lost."""
+
+import builtins
+import errno
+import io
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROOT, train_here, write_sweep
+from test_resume import assert_same, final_state
+
+from engine import checkpoint, pool
+from engine.disk import write_text
+from engine.errors import DISK_REFUSED, DiskError
+from engine.sweep import load_sweep
+
+OPTIONS = ["-o", "schedule.name=step", "schedule.epochs=3", "ema_decay=0.5", "record.histograms=true"]
+
+
+class Refusing(io.FileIO):
+    """A file on a disk without room."""
+
+    def write(self, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def refuse(patch, wanted, kind=errno.ENOSPC):
+    """From now on files whose path ends like `wanted`, and are opened for writing, take nothing."""
+    original = builtins.open
+
+    def opened(file, mode="r", *arguments, **more):
+        if isinstance(file, (str, os.PathLike)) and os.fspath(file).endswith(wanted) and set(mode) & set("wax+"):
+            raw = Refusing(file, mode.replace("b", "").replace("t", ""))
+            binary = io.BufferedWriter(raw)
+            return binary if "b" in mode else io.TextIOWrapper(binary, encoding="utf-8")
+        return original(file, mode, *arguments, **more)
+
+    patch.setattr(builtins, "open", opened)
+    patch.setattr(io, "open", opened)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "metrics.jsonl", "train.log", "vdlrecords.train.log", "latest.pdparams.new.part", "latest.pdopt.new.part",
+        "latest.pdema.new.part", "latest.pdstates.new.part", "result.json.part",
+    ],
+)
+def test_a_full_disk_is_one_line_and_nothing_is_lost(tiny, tmp_path, monkeypatch, file):
+    folder = tmp_path / "output" / "tiny"
+    train_here("-c", tiny, *OPTIONS, "schedule.epochs=1")
+    before = final_state(folder)
+    with monkeypatch.context() as patch, pytest.raises(DiskError) as raised:
+        refuse(patch, file)
+        train_here("-c", tiny, *OPTIONS, "-r", "auto")
+    message = str(raised.value)
+    assert file.removesuffix(".part").removesuffix(".new") in message and "No space left" in message
+    assert message.endswith(DISK_REFUSED)
+    assert not [*folder.glob("*.part"), *folder.glob("*.new")]
+    if file.startswith("latest"):
+        assert_same(before, final_state(folder))
+    train_here("-c", tiny, *OPTIONS, "-r", "auto")
+    train_here("-c", tiny, *OPTIONS, "name=whole")
+    assert (folder / "metrics.jsonl").read_bytes() == (tmp_path / "output" / "whole" / "metrics.jsonl").read_bytes()
+    assert_same(final_state(tmp_path / "output" / "whole"), final_state(folder))
+
+
+def test_a_rename_that_is_refused_leaves_a_whole_checkpoint(tmp_path, monkeypatch):
+    contents = {".pdparams": {"w": 1}, ".pdopt": {"v": 1}, ".pdstates": {"step": 1}}
+    checkpoint.save(tmp_path / "latest", contents)
+
+    def refusing(source, target):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for action in (
+        lambda: checkpoint.save(tmp_path / "latest", {**contents, ".pdstates": {"step": 2}}),
+        lambda: checkpoint.copy(tmp_path / "latest", tmp_path / "best"),
+        lambda: write_text(tmp_path / "result.json", "{}"),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(DiskError, match="Read-only file system"):
+            patch.setattr(os, "replace", refusing)
+            action()
+        assert checkpoint.load(tmp_path / "latest")[".pdstates"] == {"step": 1}
+        assert not [*tmp_path.glob("*.part"), *tmp_path.glob("result.json")]
+
+
+def end_of(body):
+    code = f"import errno, os, sys\nfrom engine.command import command\ndef main():\n    {body}\ncommand(main)\n"
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_a_command_ends_in_one_line_and_status_1():
+    done = end_of("raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), '/there/file')")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == f"error: /there/file: Disk quota exceeded; {DISK_REFUSED}"
+    done = end_of("open('/there/is/nothing')")  # a bug
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_log_on_a_full_disk_hides_neither_status_nor_reason():
+    code = "import sys\nfrom engine.command import command\ncommand(lambda: print('a line'))\n"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: standard output")
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=full, stderr=full)
+        assert done.returncode == 1
+
+
+def test_a_run_of_a_sweep_whose_disk_refuses_is_not_tried_again(tmp_path):
+    (run,) = load_sweep(write_sweep(tmp_path, "{seed: [0]}")).runs
+    for last_line, failed in (("error: the loss is nan", False), (f"error: x: full; {DISK_REFUSED}", True)):
+        work = pool.Pool([run], [pool.Slot((), {})])
+        run.config.folder.mkdir(parents=True, exist_ok=True)
+        (run.config.folder / pool.CONSOLE_FILE).write_text(f"starting\n{last_line}\n")
+        job = work.jobs[0]
+        job.process, job.slot, job.tries = SimpleNamespace(poll=lambda: 1), work.slots[0], 1
+        job.held = SimpleNamespace(close=lambda: None)
+        work._attend(job)
+        assert (job.state == "failed") is failed
+    assert "not tried again" in job.last_lines and job.last_lines == (run.config.folder / "failed.txt").read_text()
