@@ -33,7 +33,7 @@ def write_data_sheet(dataset, indices, seed, path: Path) -> Path:
         label = int(dataset.labels[index])
         name = f"{label} {dataset.classes[label]}"
         letters = LETTERS if name.isascii() else LETTERS // 2  # Chinese ones are twice as wide
-        names.append(textwrap.fill(name, letters).replace("$", r"\$"))
+        names.append(textwrap.fill(name, letters))
 
     tall = (WIDTH - LEFT - RIGHT) * mosaic.shape[0] / mosaic.shape[1]
     total = ABOVE + tall + BELOW

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import yaml
@@ -11,6 +10,7 @@ from data import Preparation
 from engine.config import Config, load_config
 from engine.environment import describe
 from engine.errors import InputError
+from engine.files import write_text, writing_into
 from engine.locks import claim
 from engine.yaml_text import read_yaml
 
@@ -52,14 +52,11 @@ def changes_since(config: Config) -> list[tuple]:
 
 def make_folder(config: Config, preparation) -> None:
     """Make the run's folder with config.yaml, env.json and preparation.json."""
-    try:
-        config.folder.mkdir(parents=True, exist_ok=True)
+    with writing_into(config.folder):
         claim(config.folder)
         write_text(config.folder / "config.yaml", config.to_yaml())
         write_text(config.folder / "env.json", json.dumps(describe(), indent=2) + "\n")
         write_preparation(config.folder, preparation)
-    except OSError as error:
-        raise InputError(f"{config.folder}: cannot be written ({error.strerror})") from None
 
 
 def differences(before, now, at=()):
@@ -93,10 +90,3 @@ def read_preparation(folder: Path) -> Preparation:
         raise InputError(f"{path}: no such file; expected a folder that tools/train.py made") from None
     except (OSError, TypeError, ValueError) as error:
         raise InputError(f"{path}: damaged ({error})") from None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -15,15 +15,16 @@ import paddle
 from data.orphans import end_with_parent
 from engine.environment import ROOT, cores, on_gpu
 from engine.errors import InputError, Stopped
-from engine.folder import write_text
+from engine.files import read_end, write_text
 from engine.locks import hold, is_claimed
 from engine.sweep import Run, Sweep
 from engine.sweep_folder import CONSOLE_FILE, material_changes, state
-from engine.sweep_results import FAILED_FILE
+from engine.sweep_records import FAILED_FILE
 
 TRIES = 2
 SECONDS_BETWEEN_LOOKS = 0.2
 LAST_LINES = 12
+CONSOLE_BYTES = 65536  # of what a run printed: more than its last lines
 TRAIN = ROOT / "tools" / "train.py"
 
 
@@ -148,7 +149,7 @@ class Pool:
             self.free.append(job.slot)
             self._let_go(job)
             if job.state != "finished" and job.tries >= TRIES and not is_claimed(folder):
-                lines = (folder / CONSOLE_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+                lines = read_end(folder / CONSOLE_FILE, CONSOLE_BYTES).splitlines()
                 self._fail(job, "\n".join([*lines[-LAST_LINES:], f"(it ended with status {status})"]) + "\n")
             return
         if is_claimed(folder):
@@ -156,7 +157,7 @@ class Pool:
             return
         job.state = state(job.run)
         if job.state == "failed":  # by another runner, just now
-            job.last_lines = (folder / FAILED_FILE).read_text(encoding="utf-8")
+            job.last_lines = read_end(folder / FAILED_FILE, CONSOLE_BYTES)
         if job.state in ("finished", "failed") or not self.free:
             return
         folder.mkdir(parents=True, exist_ok=True)

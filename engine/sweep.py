@@ -11,6 +11,7 @@ import copy
 import difflib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from pydantic import BeforeValidator, PositiveInt
 from engine.config import Config, Section, config_keys, make_config, merge_values, read_values
 from engine.drawings import check_figures
 from engine.errors import InputError
+from engine.sweep_records import MOST_RUNS, SEED
+from engine.sweep_results import means_nothing
 from engine.yaml_text import parse_value
 
 SEPARATE = ("name", "output", "device")  # keys that are the runner's business, not an axis
@@ -109,6 +112,8 @@ def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
     where = f"{path}: sweep.axes"
     grids = [_with_full_keys(grid, where) for grid in section.axes]
     _check_grids(grids, where)
+    if (count := sum(math.prod(map(len, grid.values())) for grid in grids)) > MOST_RUNS:
+        raise InputError(f"{where}: {count:,} runs; expected {MOST_RUNS:,} at most")
     axes = list(dict.fromkeys(axis for grid in grids for axis in grid))
     for override in overrides:
         key = override.partition("=")[0]
@@ -132,10 +137,23 @@ def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
     folder = next(iter(runs.values())).config.folder.parent
     sweep = Sweep(values["name"], folder, Path(path).name, section, grids, list(runs.values()))
     try:
-        check_figures(section.figures, sweep.axis_values)
+        check_figures(section.figures, *_told_apart(sweep))
     except InputError as error:
         raise InputError(f"{path}: sweep.{error}") from None
     return sweep
+
+
+def _told_apart(sweep):
+    """(the values by axis, None where one would mean nothing to its run; how many settings there are, seeds apart)."""
+    values, settings = {axis: [] for axis in sweep.axis_values}, set()
+    for run in sweep.runs:
+        model = run.config.model
+        others = model.norm, model.norm_channels_per_group, model.deformable_stages
+        own = {axis: None if means_nothing(axis, *others) else value for axis, value in run.values.items()}
+        for axis, value in own.items():
+            values[axis].append(value)
+        settings.add(json.dumps({axis: value for axis, value in own.items() if axis != SEED}, sort_keys=True))
+    return values, len(settings)
 
 
 def _full_key(key, keys, where, kind) -> str:
