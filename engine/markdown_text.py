@@ -12,7 +12,7 @@ from markdown.treeprocessors import Treeprocessor
 
 from engine.schema import readable
 
-_SIGNS = re.compile(r"[\\`*\[\]|~#$]|(?<!\w)_|_(?!\w)|(?<=:)/(?=/)")  # an address is no link either
+_SIGNS = re.compile(r"[\\`*\[\]|~#$]|(?<![^\W_])_|_(?![^\W_])|(?<=:)/(?=/)")  # an address is no link either
 NOT_OURS = (  # what of Markdown we do not write: raw HTML and links
     ("preprocessors", "html_block"), ("parser.blockprocessors", "reference"),
     *(("inlinePatterns", name) for name in (

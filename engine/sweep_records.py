@@ -220,8 +220,8 @@ def _axis_value(axis, text, run):
     except (ValueError, RecursionError):
         value = text
     if axis in SAME_AS:
-        if str(value) != str(run[SAME_AS[axis]]):
-            raise ValueError(f"but {SAME_AS[axis]} is {run[SAME_AS[axis]]}")
+        if str(_plain(value)) != str(run[SAME_AS[axis]]):
+            raise ValueError(f"but {SAME_AS[axis]} is {_shown(str(run[SAME_AS[axis]]))}")
         return run[SAME_AS[axis]]
     if axis in (DEFORMABLE, DILATED):
         _stages(value)
