@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import markdown
 from markdown.treeprocessors import Treeprocessor
 
-from engine.schema import readable
+from engine.terminal import printable
 
 _SIGNS = re.compile(r"[\\`*\[\]|~#$]|(?<![^\W_])_|_(?![^\W_])|(?<=:)/(?=/)")  # an address is no link either
 NOT_OURS = (  # what of Markdown we do not write: raw HTML and links
@@ -27,7 +27,7 @@ class Markdown(str):
 
 def escape(text: object) -> Markdown:
     """A text as Markdown that shows it, on one line, letter by letter."""
-    shown = html.escape(readable(str(text)), quote=False)
+    shown = html.escape(printable(str(text)), quote=False)
     return Markdown(_SIGNS.sub(lambda sign: f"&#{ord(sign[0])};", shown))
 
 

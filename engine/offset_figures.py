@@ -12,8 +12,8 @@ import paddle
 
 from engine.files import writing_into
 from engine.offsets import View, choose_layers, collect, look, object_pixels, short
-from engine.schema import readable
 from engine.sheet import BLACK, BLUE, GREY, VERMILLION, drawing_style, save_figure
+from engine.terminal import printable
 
 WIDTH, LEFT, GAP = 7.4, 0.24, 0.08  # inches
 ABOVE, LINE, BELOW = 0.56, 0.14, 0.1  # above the panels, and for each line of text there
@@ -166,7 +166,7 @@ def write_offset_figures(model, preparation, images, layers, positions, folder: 
     for title, image in images:
         view = look(model, image, layers, positions)
         with drawing_style():
-            figure = offset_figure(view, preparation, readable(title))
+            figure = offset_figure(view, preparation, printable(title))
         stem = Path(title).stem.replace(" ", "_")
         names[stem] += 1
         stem += f"_{names[stem]}" if names[stem] > 1 else ""  # pictures of several folders

@@ -19,9 +19,9 @@ from engine.sheet import (
     SKY,
     TITLE,
     VERMILLION,
-    brief,
     legend_shape,
     sheet,
+    short_label,
 )
 from engine.sweep_results import IMAGES, NORM, NORMS, SweepResults, place_of_norm
 from engine.sweep_words import STATISTICS, percent, seeds_sentence, subtitle
@@ -207,10 +207,11 @@ def _finish_curves(panels, curves, legend):
     figure, lines = panels[0].figure, {line.get_label(): line for axes in panels for line in axes.lines}
     box = panels[0].get_position()
     room = TITLE + LINE * max(axes.get_title(loc="left").count("\n") for axes in panels)
+    texts = list(map(short_label, legend.values()))
     figure.legend(
-        [lines[label] for label in legend], list(map(brief, legend.values())), ncol=legend_shape(legend.values())[1],
-        loc="lower left", bbox_to_anchor=(box.x0, box.y1 + room / figure.get_size_inches()[1]), borderaxespad=0,
-        borderpad=0, columnspacing=1.8, handlelength=2.8,
+        [lines[label] for label in legend], texts, ncol=legend_shape(texts)[1], loc="lower left",
+        bbox_to_anchor=(box.x0, box.y1 + room / figure.get_size_inches()[1]), borderaxespad=0, borderpad=0,
+        columnspacing=1.8, handlelength=2.8,
     )
     cut = any(100 * average.mean > high for curve in curves for average in curve)
     return " The first epochs lie above the frame." if cut else ""
@@ -228,9 +229,8 @@ def _label_ends(axes, ends):
             by_x.setdefault(points[-1][0], []).append((points[-1][1], line.get_label(), look))
     for x, labels in by_x.items():
         for y, (_, label, look) in zip(spread([y for y, *_ in labels], gap), labels, strict=True):
-            axes.annotate(
-                brief(label), (x, y), (8, 0), textcoords="offset points", va="center", annotation_clip=False, **look
-            )
+            look = {"va": "center", "annotation_clip": False, **look}
+            axes.annotate(short_label(label), (x, y), (8, 0), textcoords="offset points", **look)
 
 
 def spread(positions: list[float], gap: float) -> list[float]:

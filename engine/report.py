@@ -14,12 +14,12 @@ from engine.files import read_end, write_text, writing_into
 from engine.locks import alone
 from engine.markdown_text import Markdown, code, escape, to_html
 from engine.paper_tables import table_2
-from engine.schema import readable
 from engine.sheet import drawing_style, save_figure
 from engine.sweep_records import FAILED_FILE, IMAGES, RESULTS_FILE, STATES, SWEEP_FILE, Session
 from engine.sweep_results import SweepResults, read_sweep
 from engine.sweep_words import STATISTICS, duration, error_text, listed, number, percent, recipe
 from engine.tables import markdown_table, plain_table
+from engine.terminal import printable
 
 ENVIRONMENT = {  # of env.json
     "device_name": "device", "devices": "devices a run", "cores": "cores", "OMP_NUM_THREADS": "threads a run",
@@ -185,7 +185,7 @@ def _failures(sweep):
     for run in sweep.runs:
         if run["state"] == "failed":
             lines = read_end(sweep.folder / run["run"] / FAILED_FILE, LAST_BYTES).splitlines()[-LAST_LINES:]
-            parts += [code(run["run"]), *["\n".join(f"    {readable(line)}" for line in lines)] * bool(lines)]
+            parts += [code(run["run"]), *["\n".join(f"    {printable(line)}" for line in lines)] * bool(lines)]
     return ["## What failed", *parts] if parts else []
 
 

@@ -6,28 +6,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from engine.errors import InputError
 from engine.files import read_text
+from engine.terminal import printable
 
-MOST_LETTERS = 1000  # of a text in a folder's files
+MOST_LETTERS = 100_000  # of a text in a folder's files
 
 
-def readable(text: str) -> str:
-    """The text with what cannot be printed, such as newlines, escapes and half characters, as \\n, \\x1b, \\ud800."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
-    )
+def _as_text(value):
+    return printable(value) if isinstance(value, str) else value
 
 
 def _folder_name(text):
-    if text in (".", "..") or "/" in text or not text.isprintable():
+    if text in (".", "..") or "/" in text or text != printable(text):
         raise ValueError("expected the name of a folder")
     return text
 
 
-Text = Annotated[str, Field(max_length=MOST_LETTERS), AfterValidator(readable)]
+Text = Annotated[str, Field(max_length=MOST_LETTERS), BeforeValidator(_as_text)]  # as it can be shown
 FolderName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_folder_name)]
 Count = Annotated[int, Field(ge=0, lt=10**15)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -49,8 +47,8 @@ def checked(model: type[pydantic.BaseModel], values: Any, where: Path | str) -> 
         return model.model_validate(values)
     except pydantic.ValidationError as failure:
         error = failure.errors(include_url=False)[0]
-        at = readable(".".join(map(str, error["loc"])))
-        raise InputError(f"{where}: {at or 'damaged'}: {readable(error['msg'])}") from None
+        at = printable(".".join(map(str, error["loc"])))
+        raise InputError(f"{where}: {at or 'damaged'}: {printable(error['msg'])}") from None
 
 
 def read_lines(path: Path, model: type[pydantic.BaseModel], missing="no such file") -> Iterator[pydantic.BaseModel]:

@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 
 from engine.files import replaced
+from engine.terminal import shortened
 
 BLACK, GREY = "#222222", "#767676"
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -60,9 +61,9 @@ def save_figure(figure, path: Path) -> None:
         figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
 
 
-def brief(text: str, most: int = LABEL_LETTERS) -> str:
-    """The text, or its beginning and end where it has more than `most` letters."""
-    return text if len(text) <= most else f"{text[:most // 2]}…{text[len(text) + 1 - (most + 1) // 2:]}"
+def short_label(text: str) -> str:
+    """A label as a sheet has room for it."""
+    return shortened(text, LABEL_LETTERS)
 
 
 def sheet(title, lines, titles=("",), *, labels=(), legend=(), left=0.62, sharex=True):
@@ -72,14 +73,14 @@ def sheet(title, lines, titles=("",), *, labels=(), legend=(), left=0.62, sharex
     """
     from matplotlib.figure import Figure
 
-    text = "\n".join(textwrap.fill(brief(line, TEXT_LETTERS), 128) for line in lines)
-    labels = list(map(brief, labels))
+    text = "\n".join(textwrap.fill(shortened(line, TEXT_LETTERS), 128) for line in lines)
+    labels = list(map(short_label, labels))
     columns = {1: 1, 2: 2, 4: 2}.get(len(titles), 3)
     rows = math.ceil(len(titles) / columns)
     width, gap, below = 7.4, 0.25, 0.5  # inches
     right = 0.15 + LETTER * max(map(len, labels), default=0)
     panel_width = (width - left - right - gap * (columns - 1)) / columns
-    titles = [textwrap.fill(brief(title, 3 * LABEL_LETTERS), int(panel_width / LETTER)) for title in titles]
+    titles = [textwrap.fill(shortened(title, 3 * LABEL_LETTERS), int(panel_width / LETTER)) for title in titles]
     title_height = TITLE + LINE * max(title.count("\n") for title in titles)
     between = below + title_height
     above = 0.68 + 0.14 * text.count("\n") + (title_height - 0.1 if any(titles) else 0)
@@ -104,6 +105,6 @@ def sheet(title, lines, titles=("",), *, labels=(), legend=(), left=0.62, sharex
 
 def legend_shape(labels):
     """(rows, columns) of a legend as wide as a figure."""
-    widths = [0.6 + LETTER * len(brief(label)) for label in labels]
+    widths = [0.6 + LETTER * len(short_label(label)) for label in labels]
     columns = len(widths) if sum(widths) < 6.6 else max(1, int(6.6 / max(widths)))
     return math.ceil(len(widths) / columns), columns

@@ -11,7 +11,6 @@ import copy
 import difflib
 import itertools
 import json
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -112,8 +111,6 @@ def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
     where = f"{path}: sweep.axes"
     grids = [_with_full_keys(grid, where) for grid in section.axes]
     _check_grids(grids, where)
-    if (count := sum(math.prod(map(len, grid.values())) for grid in grids)) > MOST_RUNS:
-        raise InputError(f"{where}: {count:,} runs; expected {MOST_RUNS:,} at most")
     axes = list(dict.fromkeys(axis for grid in grids for axis in grid))
     for override in overrides:
         key = override.partition("=")[0]
@@ -134,6 +131,8 @@ def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
         runs[name] = Run(name, chosen, make_config(own, own_origins, path))
     if not runs:
         raise InputError(f"{path}: sweep.without: leaves no run")
+    if len(runs) > MOST_RUNS:
+        raise InputError(f"{where}: make {len(runs):,} runs; a sweep has {MOST_RUNS:,} at most")
     folder = next(iter(runs.values())).config.folder.parent
     sweep = Sweep(values["name"], folder, Path(path).name, section, grids, list(runs.values()))
     try:

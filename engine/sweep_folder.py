@@ -10,7 +10,7 @@ import io
 import json
 
 from engine.errors import InputError
-from engine.files import read_end, write_text, writing_into
+from engine.files import read_end, read_text, write_text, writing_into
 from engine.folder import changes_since, differences
 from engine.locks import alone, is_claimed, share
 from engine.result import METRICS_FILE, RESULT_FILE, parse_record, read_result
@@ -170,9 +170,10 @@ def write_results(sweep: Sweep, session: dict) -> None:
         writer.writeheader()
         writer.writerows(rows)
         write_text(sweep.folder / RESULTS_FILE, text.getvalue())
-        others = [one.model_dump(exclude_unset=True) for one in read_sessions(sweep.folder)
-                  if one.started != session["started"]]
-        write_text(sweep.folder / SESSIONS_FILE, "".join(json.dumps(one) + "\n" for one in [*others, session]))
+        path, sessions = sweep.folder / SESSIONS_FILE, read_sessions(sweep.folder)
+        lines = zip(read_text(path).splitlines() if sessions else [], sessions, strict=True)
+        others = [line for line, one in lines if one.started != session["started"]]
+        write_text(path, "\n".join([*others, json.dumps(session)]) + "\n")
 
 
 def progress(run: Run) -> dict:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -16,7 +15,6 @@ from pydantic import AfterValidator, Field
 from engine.errors import InputError
 from engine.files import read_text
 from engine.schema import (
-    MOST_LETTERS,
     Count,
     FolderName,
     Fraction,
@@ -26,8 +24,8 @@ from engine.schema import (
     checked,
     parse_json,
     read_lines,
-    readable,
 )
+from engine.terminal import printable, shortened
 from engine.yaml_text import read_yaml
 
 SWEEP_FILE, RESULTS_FILE, SESSIONS_FILE = "sweep.yaml", "results.csv", "sessions.jsonl"  # in a sweep's folder
@@ -43,14 +41,12 @@ SAME_AS = {NORM: "norm", IMAGES: "images_per_worker", SEED: "seed"}  # axes whos
 def _plain(value):
     """Numbers, texts and null, and lists and mappings of them."""
     if isinstance(value, dict):
-        return {readable(key): _plain(inner) for key, inner in value.items()}
+        return {printable(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return list(map(_plain, value))
-    if isinstance(value, str) and len(value) > MOST_LETTERS:
-        raise ValueError(f"a text has {len(value):,} letters, expected {MOST_LETTERS:,} at most")
     if isinstance(value, str):
-        return readable(value)
-    if value is None or isinstance(value, bool | float) or isinstance(value, int) and abs(value) < 2**63:
+        return printable(value)
+    if value is None or isinstance(value, bool | int | float):
         return value
     raise ValueError(f"expected numbers, texts, lists and mappings, found {type(value).__name__}")
 
@@ -126,7 +122,7 @@ class Row(pydantic.BaseModel):
     epochs: Count | None
     steps: Count | None
     evaluation_statistics: Text | None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)]
+    seed: int
     top1_error_median_last_5: Fraction | None
     top1_error_last: Fraction | None
     top1_error_best: Fraction | None
@@ -187,7 +183,7 @@ def read_results(folder: Path, file: Description) -> list[dict]:
                 raise InputError(f"{path}: has more than {MOST_RUNS:,} runs")
             runs.append(_read_run(row, file, f"{path}: line {reader.line_num}: damaged"))
     except csv.Error as error:
-        raise InputError(f"{path}: line {reader.line_num}: damaged ({error})") from None
+        raise InputError(f"{path}: line {reader.reader.line_num}: damaged ({error})") from None
     return runs
 
 
@@ -195,7 +191,7 @@ def _read_run(row, file, where):
     if None in row or None in row.values():
         raise InputError(f"{where}: not as many values as the header has columns")
     if row["state"] not in STATES:
-        raise InputError(f"{where}: state {readable(row['state'])}, expected one of {', '.join(STATES)}")
+        raise InputError(f"{where}: state {printable(row['state'])}, expected one of {', '.join(STATES)}")
     try:
         run = Row.model_validate({key: text or None for key, text in row.items()}).model_dump()
         run |= {axis: run[column] for axis, column in SAME_AS.items()}
@@ -227,12 +223,11 @@ def _axis_value(axis, text, run):
         _stages(value)
     if axis in (GROUPS, CHANNELS, VERSION) and not (value is None or type(value) is int and 0 < value < 10**9):
         raise ValueError("expected a whole number")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("expected a number that is finite")
+    if value != value:  # nothing is found again that is not what it is
+        return text
     return _plain(json.dumps(value) if isinstance(value, list | dict) else value)
 
 
 def _shown(text):
     """A cell as an error shows it."""
-    text = readable(text)
-    return f"{text[:60]}…" if len(text) > 60 else text or "empty"
+    return shortened(printable(text), 60) or "empty"

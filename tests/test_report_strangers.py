@@ -64,7 +64,7 @@ def spoken_by(word):
             row |= {"norm": word, NORM: word} if row["norm"] == "ln" else {}
 
         rewrite(folder / "results.csv", change)
-        session = {"started": "2026-01-01T00:00:00", "seconds": 1.0, "processes": 1, "arguments": [word, word]}
+        session = {"started": "2026-01-01T00:00:00", "seconds": 1.0, "processes": 1, "arguments": [word, "\ud800"]}
         (folder / "sessions.jsonl").write_text(json.dumps(session) + "\n")
         for path in folder.glob("*/env.json"):
             facts = {key: word for key in ("device_name", "system", "python", "paddle", "numpy", "commit", "cores")}
@@ -276,7 +276,8 @@ DAMAGES = [
     (cell("train_seconds", "inf"), "line 3: damaged: train_seconds is inf"),
     (cell("train_seconds", "1e300"), "line 3: damaged: train_seconds is 1e300"),
     (cell("steps", "many"), "line 3: damaged: steps is many"),
-    (cell("protocol", "x" * 2000), "line 3: damaged: protocol is xxx"),
+    (cell("protocol", "x" * 110_000), "line 3: damaged: protocol is xxx"),
+    (cell("protocol", "x" * 200_000), "line 3: damaged (field larger"),
     (line("results.csv", b"run,state\xff"), "results.csv: damaged (line 1 is no UTF-8)"),
     (line("results.csv", b"\xff", 4), "results.csv: damaged (line 4 is no UTF-8)"),
     (line("results.csv", 'a"b"c,"' + "x" * 200_000, 4), "results.csv: line "),
@@ -311,7 +312,7 @@ DAMAGES = [
     (described(axes=[{"<b>": ["x"]}]), "sweep.yaml: axes.0.<b>"),
     (described(axes=[{"model.other": ["x"]}]), "results.csv: has no column model.other"),
     (described(title=["x"]), "sweep.yaml: title: "),
-    (described(title="x" * 5000), "sweep.yaml: title: "),
+    (described(title="x" * 110_000), "sweep.yaml: title: "),
     (described(config={"model": {"deformable_stages": 5}}), "sweep.yaml: "),
     (described(config=[]), "sweep.yaml: config: "),
     (described(figures="table_2"), "sweep.yaml: figures: "),
