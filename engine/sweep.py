@@ -26,8 +26,10 @@ from engine.drawings import check_figures
 from engine.errors import InputError
 from engine.sweep_records import MOST_RUNS, SEED
 from engine.sweep_results import means_nothing
+from engine.terminal import shortened
 from engine.yaml_text import parse_value
 
+LONGEST_NAME = 240  # bytes of a run's folder; file systems take 255, and one that is moved aside gets a number
 SEPARATE = ("name", "output", "device")  # keys that are the runner's business, not an axis
 
 
@@ -123,6 +125,8 @@ def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
         if any(all(axis in chosen and chosen[axis] in there for axis, there in hole.items()) for hole in holes):
             continue
         name = _name(chosen, axes)
+        if len(name.encode()) > LONGEST_NAME:
+            raise InputError(f"{where}: {shortened(name, 80)} is too long a name for a run's folder")
         if name in runs:
             raise InputError(f"{where}: two runs would have the folder {name}")
         own, own_origins = copy.deepcopy(values), dict(origins)
@@ -147,7 +151,7 @@ def _told_apart(sweep):
     values, settings = {axis: [] for axis in sweep.axis_values}, set()
     for run in sweep.runs:
         model = run.config.model
-        others = model.norm, model.norm_channels_per_group, model.deformable_stages
+        others = model.norm, model.norm_channels_per_group, list(model.deformable_stages)
         own = {axis: None if means_nothing(axis, *others) else value for axis, value in run.values.items()}
         for axis, value in own.items():
             values[axis].append(value)
