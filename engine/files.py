@@ -1,6 +1,7 @@
 """Files, read and written: only ordinary ones of a bounded size are read, and what is written is whole or not there."""
 
 import contextlib
+import itertools
 import os
 import stat
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ from pathlib import Path
 
 from engine.errors import InputError
 
-MOST_BYTES = 256 * 2**20  # of a text that is read whole: a metrics.jsonl of more than a million lines
+MOST_BYTES = 256 * 2**20  # of a text that is read whole
+MOST_BYTES_OF_LINE = 2**20  # of one that is read by lines
 
 
 def read_text(path: Path, missing="no such file", most=MOST_BYTES) -> str:
@@ -16,39 +18,53 @@ def read_text(path: Path, missing="no such file", most=MOST_BYTES) -> str:
 
     Raises InputError, one line: `missing` says what comes after the path of a file that is not there.
     """
+    with _opened(path, missing) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise InputError(f"{path}: has more than {most:,} bytes, which is too long")
     try:
-        with _opened(path) as file:
-            if (size := os.fstat(file.fileno()).st_size) > most:
-                raise InputError(f"{path}: has {size:,} bytes; expected {most:,} at most")
-            return file.read(most).decode("utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: {missing}") from None
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
+        line = content.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}: damaged (line {line} is no UTF-8)") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def read_lines(path: Path, missing="no such file") -> Iterator[tuple[int, str]]:
+    """(number from 1 on, line with its end) of an ordinary file in UTF-8, however long it is. Raises InputError."""
+    with _opened(path, missing) as file:
+        for number in itertools.count(1):
+            line = file.readline(MOST_BYTES_OF_LINE + 1)
+            if not line:
+                return
+            if len(line) > MOST_BYTES_OF_LINE:
+                raise InputError(f"{path}: damaged (line {number} has more than {MOST_BYTES_OF_LINE:,} bytes)")
+            try:
+                yield number, line.decode("utf-8")
+            except UnicodeDecodeError:
+                raise InputError(f"{path}: damaged (line {number} is no UTF-8)") from None
 
 
 def read_end(path: Path, most: int) -> str:
     """The last bytes, `most` of them, as a text in which what is no UTF-8 is replaced; empty where there is no file."""
-    try:
-        with _opened(path) as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - most))
-            return file.read(most).decode("utf-8", "replace")
-    except FileNotFoundError:
+    if not path.exists():
         return ""
+    with _opened(path, "no such file") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - most))
+        return file.read(most).decode("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def _opened(path, missing):
+    """An ordinary file to read bytes from: a fifo would wait for ever, a device may have no end."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise InputError(f"{path}: is no ordinary file")
+            yield file
+    except FileNotFoundError:
+        raise InputError(f"{path}: {missing}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _opened(path):
-    """An ordinary file, opened: a fifo would wait for ever, a device may have no end."""
-    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
-        raise InputError(f"{path}: is no ordinary file")
-    return open(number, "rb")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from IPython.display import Image, display
 from tqdm.auto import tqdm
 
 from engine.config import Config
-from engine.files import read_text
+from engine.files import read_lines
 from engine.result import METRICS_FILE, parse_record
 
 POINTS = 40  # of a training curve; more is noise
@@ -23,8 +23,11 @@ class WatchedRun(NamedTuple):
     def records(self):
         """The lines of its metrics.jsonl by now; the last can be half written."""
         path = self.config.folder / METRICS_FILE
-        lines = read_text(path).split("\n")[:-1] if path.exists() else []
-        return [parse_record(line, path).model_dump(exclude_unset=True) for line in lines]
+        lines = read_lines(path) if path.exists() else []
+        return [
+            parse_record(line, f"{path}: line {number}").model_dump(exclude_unset=True)
+            for number, line in lines if line.endswith("\n")
+        ]
 
     def images(self, steps):
         """That it has trained on after so many steps."""

@@ -10,7 +10,7 @@ from engine.config import Config
 from engine.cost import multiply_adds
 from engine.errors import InputError
 from engine.files import read_text, write_text
-from engine.schema import Count, Fraction, Number, Seconds, Text, checked, parse_json, read_lines
+from engine.schema import Count, Fraction, Number, Seconds, Text, checked, parse_json, read_records
 
 METRICS_FILE, RESULT_FILE = "metrics.jsonl", "result.json"  # in a run's folder
 
@@ -62,7 +62,7 @@ def read_metrics(folder: Path, kind: str, *needed: str) -> list[dict]:
     Raises InputError where the file is missing or damaged, or a line of this kind has no value that is `needed`.
     """
     path = folder / METRICS_FILE
-    records = [record for record in read_lines(path, Record, "missing or damaged") if record.kind == kind]
+    records = [record for record in read_records(path, Record, "missing or damaged") if record.kind == kind]
     for record in records:
         for name in needed:
             if getattr(record, name) is None:

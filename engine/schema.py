@@ -9,7 +9,7 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from engine.errors import InputError
-from engine.files import read_text
+from engine.files import read_lines
 from engine.terminal import printable
 
 MOST_LETTERS = 100_000  # of a text in a folder's files
@@ -51,9 +51,8 @@ def checked(model: type[pydantic.BaseModel], values: Any, where: Path | str) -> 
         raise InputError(f"{where}: {at or 'damaged'}: {printable(error['msg'])}") from None
 
 
-def read_lines(path: Path, model: type[pydantic.BaseModel], missing="no such file") -> Iterator[pydantic.BaseModel]:
+def read_records(path: Path, model: type[pydantic.BaseModel], missing="no such file") -> Iterator[pydantic.BaseModel]:
     """The model of each line of a file of JSON lines. Raises InputError, which names the line."""
-    lines = read_text(path, missing).split("\n")
-    for number, line in enumerate(lines if lines[-1] else lines[:-1], 1):
+    for number, line in read_lines(path, missing):
         where = f"{path}: line {number}"
         yield checked(model, parse_json(line, where), where)

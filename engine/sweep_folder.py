@@ -171,7 +171,7 @@ def write_results(sweep: Sweep, session: dict) -> None:
         writer.writerows(rows)
         write_text(sweep.folder / RESULTS_FILE, text.getvalue())
         path, sessions = sweep.folder / SESSIONS_FILE, read_sessions(sweep.folder)
-        lines = zip(read_text(path).splitlines() if sessions else [], sessions, strict=True)
+        lines = zip(read_text(path).split("\n") if sessions else [], sessions, strict=False)
         others = [line for line, one in lines if one.started != session["started"]]
         write_text(path, "\n".join([*others, json.dumps(session)]) + "\n")
 

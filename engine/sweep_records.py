@@ -23,7 +23,7 @@ from engine.schema import (
     Text,
     checked,
     parse_json,
-    read_lines,
+    read_records,
 )
 from engine.terminal import printable, shortened
 from engine.yaml_text import read_yaml
@@ -153,7 +153,7 @@ def read_sweep_file(folder: Path) -> Description:
 def read_sessions(folder: Path) -> list[Session]:
     """sessions.jsonl; nothing where there is none. Raises InputError."""
     path = folder / SESSIONS_FILE
-    return list(read_lines(path, Session)) if path.exists() else []
+    return list(read_records(path, Session)) if path.exists() else []
 
 
 def read_environment(folder: Path, keys: Iterable[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import shutil
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, run_tool
 from markdown_it import MarkdownIt
 from sweep_folders import CONFIG, FIGURE_1_AXES, GROUPS, IMAGES, NORM
 
@@ -392,4 +392,35 @@ def test_a_million_rows_are_refused_at_once(make_sweep):
         last = (folder / "results.csv").read_text().splitlines()[-1]
         file.write(f"{last}\n" * 1_000_000)
     with pytest.raises(InputError, match="results.csv: has more than 10,000 runs"):
+        write_report(folder)
+
+
+def test_a_disk_that_refuses_is_one_line(make_sweep):
+    folder = make_sweep(FIGURE_1_AXES)
+    (folder / "report.md").mkdir()
+    with pytest.raises(InputError, match="sweep: cannot be written"):
+        write_report(folder)
+
+
+def test_the_files_are_the_same_in_every_locale(tmp_path):
+    """In one that knows ASCII only, as servers have, and where Python does not help itself to UTF-8."""
+    folder = tmp_path / "groups"
+    shutil.copytree(ROOT / "results" / "groups", folder)
+    (folder / "report.md").unlink()
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    done = run_tool("report.py", "-s", folder, **plain)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii() and "\\xb1" in done.stdout  # the sign before a deviation
+    assert (folder / "report.md").read_bytes() == (ROOT / "results" / "groups" / "report.md").read_bytes()
+
+
+def test_a_line_without_end_is_refused_at_its_bound(make_sweep):
+    folder = make_sweep(FIGURE_1_AXES, ["figure_5"])
+    with open(folder / RUN / "metrics.jsonl", "ab") as file:
+        file.truncate(2**34)  # zeros that take no room on the disk
+    with pytest.raises(InputError, match="metrics.jsonl: damaged .line 13 has more than"):
+        write_report(folder)
+    with open(folder / "results.csv", "ab") as file:
+        file.truncate(2**34)
+    with pytest.raises(InputError, match="results.csv: has more than"):
         write_report(folder)
