@@ -8,6 +8,7 @@ import math
 import os
 import re
 import shutil
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -424,3 +425,18 @@ def test_a_line_without_end_is_refused_at_its_bound(make_sweep):
         file.truncate(2**34)
     with pytest.raises(InputError, match="results.csv: has more than"):
         write_report(folder)
+
+
+def test_a_dollar_in_a_name_is_no_formula_in_a_notebook(trained):
+    from engine.config import load_config
+    from engine.notebook_view import WatchedRun, draw
+
+    run = WatchedRun("norm=$\\frac{k$", load_config(trained / "config.yaml"), 10)
+    assert draw("$\\sqrt{$", [run], [run.records()]).data.startswith(b"\x89PNG")
+
+
+def test_a_picture_in_the_page_is_well_formed(hostile):
+    folder = hostile(HOSTILE, "sweep")
+    write_report(folder)
+    for path in folder.glob("*.svg"):
+        assert not {one.tag.rpartition("}")[2] for one in ElementTree.parse(path).iter()} & {"script", "image", "a"}
