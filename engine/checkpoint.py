@@ -15,8 +15,8 @@ import numpy as np
 import paddle
 
 from data import read_pickle
-from engine.disk import writing, written_whole
 from engine.errors import InputError
+from engine.files import writing, written_whole
 
 ENDINGS = (".pdparams", ".pdopt", ".pdema", ".pdstates")  # the last one commits
 LONGEST_NAME = 200

@@ -10,8 +10,8 @@ import sys
 
 from data import DataError
 from data.user_path import user_path
-from engine.disk import REFUSALS
 from engine.errors import DISK_REFUSED, DiskError, Diverged, InputError, Stopped
+from engine.files import REFUSALS
 from engine.terminal import one_line
 from ops.native import NativeError
 

@@ -76,5 +76,5 @@ def _millions(runs, column):
 
 
 def _milliseconds(runs):
-    times = [1000 * run["train_seconds"] / run["steps"] for run in runs]
+    times = [1000 * run["train_seconds"] / run["steps"] for run in runs if run["steps"]]
     return f"{statistics.median(times):.0f}" if times else ""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pydantic
 
-from engine.disk import write_text
 from engine.errors import InputError
+from engine.files import write_text
 from engine.saved import Strict, first_error
 
 DATA_FILE = "data.json"  # in a run's folder

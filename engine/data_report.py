@@ -11,8 +11,7 @@ from data.check import survey
 from engine.config import Config
 from engine.data_findings import PARTS, findings
 from engine.environment import cores, is_watched
-from engine.errors import InputError
-from engine.folder import write_text
+from engine.files import write_text, writing_into
 from engine.tables import plain_table
 from engine.terminal import printable
 
@@ -110,10 +109,7 @@ def has_problems(report: dict) -> bool:
 def write_data_report(report: dict, folder: Path) -> list[Path]:
     """Write report.txt, whole, and report.json; returns them. Raises InputError."""
     texts = {"report.txt": report_text(report), "report.json": json.dumps(report, indent=2, ensure_ascii=False)}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing_into(folder):
         for name, text in texts.items():
             write_text(folder / name, text + "\n")
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
     return [folder / name for name in texts]

@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 
 from engine.errors import InputError
-from engine.folder import write_text
+from engine.files import write_text, writing_into
 from engine.offsets import Sampling, collect, short
 from engine.tables import markdown_table
 
@@ -140,10 +140,7 @@ def write_dilations(found: Dilations, folder: Path) -> list[Path]:
         "effective_dilation.csv": lines.getvalue(),
         "effective_dilation.md": f"{markdown_table(dilation_table(found))}\n\n{dilation_caption(found)}\n",
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing_into(folder):
         for name, text in texts.items():
             write_text(folder / name, text)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
     return [folder / name for name in texts]

@@ -9,7 +9,7 @@ from engine.convolution_drawings import figure_convolutions, table_convolutions
 from engine.errors import InputError
 from engine.paper_figures import figure_1, figure_4, figure_5
 from engine.paper_tables import table_1, table_2, table_3
-from engine.sweep_results import CHANNELS, DEFORMABLE, GROUPS, IMAGES, NORM, VERSION
+from engine.sweep_records import CHANNELS, DEFORMABLE, GROUPS, IMAGES, NORM, VERSION
 from engine.sweep_words import listed
 
 
@@ -29,10 +29,14 @@ DRAWINGS = {
     "figure_convolutions": Drawing([{DEFORMABLE: 2}, {VERSION: 2}], figure_convolutions, "Kinds of convolution"),
     "table_convolutions": Drawing([{DEFORMABLE: 2}, {VERSION: 2}], table_convolutions, "What each costs and buys"),
 }
+MOST_SETTINGS = 120  # that a figure can tell apart, each with a line or a panel
 
 
-def check_figures(names: Iterable[str], axes: Mapping[str, Iterable]) -> None:
-    """Raise InputError where a name is none of DRAWINGS, or a sweep with these values by axis cannot give it."""
+def check_figures(names: Iterable[str], axes: Mapping[str, Iterable], settings: int = 0) -> None:
+    """Raise InputError where a name is none of DRAWINGS, or a sweep cannot give it.
+
+    axes: the sweep's values by axis, None where a value would mean nothing; settings: how many it has, seeds apart.
+    """
     for name in names:
         if name not in DRAWINGS:
             close = difflib.get_close_matches(str(name), DRAWINGS, n=1)
@@ -46,3 +50,5 @@ def check_figures(names: Iterable[str], axes: Mapping[str, Iterable]) -> None:
             wanted = [listed(f"the axis {axis} with {count} values or more" for axis, count in need.items())
                       for need in needs]
             raise InputError(f"figures: {name} needs {', or '.join(wanted)}")
+        if name.startswith("figure") and settings > MOST_SETTINGS:
+            raise InputError(f"figures: {name} can show {MOST_SETTINGS} settings at most, this sweep has {settings:,}")

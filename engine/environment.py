@@ -65,7 +65,7 @@ def _name_instructions_to_mkl():
 def _cpuinfo():
     """What Linux says of the first processor; {} elsewhere."""
     try:
-        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
     except OSError:
         return {}
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}

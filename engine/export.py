@@ -8,6 +8,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from engine.errors import InputError
+from engine.files import writing_into
 from engine.finite import not_finite
 from engine.folder import write_preparation
 
@@ -38,12 +39,9 @@ def export(model, preparation, folder: Path) -> float:
     # Paddle's translator of Python control flow is for code that depends on values of tensors: ours does not.
     own = [module for name, module in sys.modules.items() if name.split(".")[0] in ("ops", "models")]
     paddle.jit.ignore_module(own)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing_into(folder):
         paddle.jit.save(wrapped, str(folder / "inference"), input_spec=[image])
         write_preparation(folder, preparation)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
     loaded = paddle.jit.load(str(folder / "inference"))
     loaded.eval()
     differences = []

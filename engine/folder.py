@@ -14,9 +14,9 @@ from data import Preparation
 from engine.config import Config, load_config
 from engine.config.yaml_text import read_yaml
 from engine.data_identity import DataIdentity, data_changes, read_data_identity, write_data_identity
-from engine.disk import write_text
 from engine.environment import describe
 from engine.errors import InputError
+from engine.files import write_text, writing_into
 from engine.locks import claim
 from engine.saved import Strict, first_error
 
@@ -128,8 +128,7 @@ def make_folder(config: Config, preparation, identity: DataIdentity, *, finished
 
     Unless the run is finished, a result that lies there is of fewer epochs, or of another course, and goes.
     """
-    try:
-        config.folder.mkdir(parents=True, exist_ok=True)
+    with writing_into(config.folder):
         claim(config.folder)
         if not finished:
             (config.folder / RESULT_FILE).unlink(missing_ok=True)
@@ -137,8 +136,6 @@ def make_folder(config: Config, preparation, identity: DataIdentity, *, finished
         write_text(config.folder / "env.json", json.dumps(describe(), indent=2) + "\n")
         write_preparation(config.folder, preparation)
         write_data_identity(config.folder, identity)
-    except OSError as error:
-        raise InputError(f"{config.folder}: cannot be written ({error.strerror})") from None
 
 
 def differences(before, now, at=()):

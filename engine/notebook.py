@@ -9,7 +9,6 @@ runs, "output" unless set).
 """
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -26,7 +25,7 @@ from engine.errors import InputError
 from engine.folder import in_folder, run_folder
 from engine.notebook_view import View, WatchedRun
 from engine.report import results_text
-from engine.result import result_text
+from engine.result import read_result, result_text
 from engine.sweep import load_sweep
 from engine.sweep_plan import make_plans
 from engine.terminal import one_line
@@ -54,7 +53,8 @@ def train(config: str | Path, *overrides: str) -> Path:
         loader, _ = build_loaders(one, *build_data(one))
     steps = loader.steps_per_epoch * one.schedule.epochs
     _watch("tools/train.py", [*_options(config, overrides), "-r", "auto"], one.name, [WatchedRun(one.name, one, steps)])
-    print(result_text(one, json.loads((one.folder / "result.json").read_text(encoding="utf-8"))))
+    with _in_one_line():
+        print(result_text(one, read_result(one.folder)))
     return one.folder
 
 
@@ -69,7 +69,8 @@ def sweep(config: str | Path, *overrides: str) -> Path:
         plans = make_plans(whole, whole.runs)
     runs = [WatchedRun(one.name, one.config, plans[one.name].steps) for one in whole.runs]
     _watch("tools/sweep.py", _options(config, overrides), whole.name, runs)
-    print(results_text(whole.folder))
+    with _in_one_line():
+        print(results_text(whole.folder))
     return whole.folder
 
 

@@ -1,7 +1,6 @@
 """What a notebook's cell shows while something trains: a bar, and curves that are drawn anew in their place."""
 
 import io
-import json
 import uuid
 from typing import NamedTuple
 
@@ -9,6 +8,8 @@ from IPython.display import Image, display
 from tqdm.auto import tqdm
 
 from engine.config import Config
+from engine.files import read_lines
+from engine.result import METRICS_FILE, parse_record
 
 POINTS = 40  # of a training curve; more is noise
 STROKES = ["-", "--", ":", "-."]
@@ -21,9 +22,12 @@ class WatchedRun(NamedTuple):
 
     def records(self):
         """The lines of its metrics.jsonl by now; the last can be half written."""
-        path = self.config.folder / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        path = self.config.folder / METRICS_FILE
+        lines = read_lines(path) if path.exists() else []
+        return [
+            parse_record(line, f"{path}: line {number}").model_dump(exclude_unset=True)
+            for number, line in lines if line.endswith("\n")
+        ]
 
     def images(self, steps):
         """That it has trained on after so many steps."""
@@ -59,22 +63,24 @@ class View:
 
 def draw(title: str, runs: list[WatchedRun], records: list[list[dict]]) -> Image:
     """Errors by epoch, a colour for each value of a sweep's first axis, a stroke for each of the others'."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    colours, strokes = (list(dict.fromkeys(run.name.partition(",")[part] for run in runs)) for part in (0, 2))
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    axes = figure.subplots()
-    for run, of in zip(runs, records, strict=True):
-        first, _, others = run.name.partition(",")
-        look = {"color": f"C{colours.index(first)}", "linestyle": STROKES[strokes.index(others) % len(STROKES)]}
-        axes.plot(*_points(run, of, "train"), **look, linewidth=0.8, alpha=0.5)
-        axes.plot(*_points(run, of, "eval"), **look, marker="o", label=run.name)
-    epochs = max(run.config.schedule.epochs for run in runs)
-    axes.set(title=title, xlabel="epoch", ylabel="error, %", xlim=(0, 1.02 * epochs))
-    if len(runs) <= 12:
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="validation (thin: training)")
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=90)
+    with rc_context({"text.parse_math": False}):  # a $ in a name is a $
+        figure = Figure(figsize=(8, 3.2), layout="constrained")
+        axes = figure.subplots()
+        colours, strokes = (list(dict.fromkeys(run.name.partition(",")[part] for run in runs)) for part in (0, 2))
+        for run, of in zip(runs, records, strict=True):
+            first, _, others = run.name.partition(",")
+            look = {"color": f"C{colours.index(first)}", "linestyle": STROKES[strokes.index(others) % len(STROKES)]}
+            axes.plot(*_points(run, of, "train"), **look, linewidth=0.8, alpha=0.5)
+            axes.plot(*_points(run, of, "eval"), **look, marker="o", label=run.name)
+        epochs = max(run.config.schedule.epochs for run in runs)
+        axes.set(title=title, xlabel="epoch", ylabel="error, %", xlim=(0, 1.02 * epochs))
+        if len(runs) <= 12:
+            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="validation (thin: training)")
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=90)
     return Image(png.getvalue(), format="png")
 
 

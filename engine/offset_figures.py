@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from engine.errors import InputError
+from engine.files import writing_into
 from engine.offsets import View, choose_layers, collect, look, object_pixels, short
 from engine.sheet import BLACK, BLUE, GREY, VERMILLION, drawing_style, heading, save_figure
+from engine.terminal import printable
 
 WIDTH, LEFT, GAP = 7.4, 0.24, 0.08  # inches
 ABOVE, LINE, BELOW = 0.56, 0.14, 0.1  # above the panels, and for each line of text there
@@ -164,17 +165,15 @@ def write_offset_figures(model, preparation, images, layers, positions, folder: 
     for title, image in images:
         view = look(model, image, layers, positions)
         with drawing_style():
-            figure = offset_figure(view, preparation, title)
+            figure = offset_figure(view, preparation, printable(title))
         stem = Path(title).stem.replace(" ", "_")
         names[stem] += 1
         stem += f"_{names[stem]}" if names[stem] > 1 else ""  # pictures of several folders
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for file in (folder / f"offsets_{stem}.png", folder / f"offsets_{stem}.svg"):
+        files = [folder / f"offsets_{stem}.{kind}" for kind in ("png", "svg")]
+        with writing_into(folder):
+            for file in files:
                 save_figure(figure, file)
-                yield file
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
+        yield from files
 
 
 def sample_offsets(model, loader, images, asked_to_stop=lambda: False) -> tuple[dict, dict]:

@@ -5,6 +5,7 @@ Every line has a colour, and its own marker or stroke too, for print without col
 
 import itertools
 import math
+from typing import get_args
 
 from engine.paper_tables import PAPER_BATCH_SIZES, at_one_batch_size
 from engine.sheet import (
@@ -20,14 +21,19 @@ from engine.sheet import (
     VERMILLION,
     legend_shape,
     sheet,
+    short_label,
 )
-from engine.sweep_results import IMAGES, NORM, NORMS, SweepResults
+from engine.sweep_results import IMAGES, NORM, NORMS, SweepResults, place_of_norm
 from engine.sweep_words import STATISTICS, percent, seeds_sentence, subtitle
+from models.norm import Norm
 
 NORM_LOOKS = {
     "bn": (BLUE, "o"), "gn": (VERMILLION, "s"), "ln": (GREEN, "^"), "in": (PURPLE, "D"), "sync_bn": (SKY, "v"),
     "frozen_bn": (ORANGE, "<"), "none": (BLACK, ">"),
 }
+# Of norms without a look of their own: colours and markers that those have not, seven of them before two look alike.
+FREE_COLOURS = ["#8A5A2B", "#6B6FC9", "#7A8B00", "#A11D4B", "#00706B", "#5C4A72", "#B3A100"]
+FREE_MARKERS = ["p", "h", "P", "X", "*", "d", "8"]
 COLOURS = [BLACK, BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY]  # where the norm is not what differs
 MARKERS = ["o", "s", "^", "D", "v", "<", ">", "p", "h"]
 STROKES = ["-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (8, 2))]
@@ -129,18 +135,28 @@ def _looks(norms):
     """A look for each line. Where norms differ each has its colour and marker; further lines of one get other markers
     and strokes. A norm of None is none that counts."""
     several = len(set(norms)) > 1
-    taken = [NORM_LOOKS[norm][1] for norm in set(norms)] if several else []
+    of_norm = _looks_of_norms(norms) if several else {}
+    taken = [marker for _, marker in of_norm.values()]
     spare = itertools.cycle(marker for marker in MARKERS if marker not in taken)
     looks = []
     for number, norm in enumerate(norms):
         earlier = norms[:number].count(norm)
-        colour = NORM_LOOKS[norm][0] if several else COLOURS[number % len(COLOURS)]
-        marker = NORM_LOOKS[norm][1] if several and not earlier else next(spare)
+        colour = of_norm[norm][0] if several else COLOURS[number % len(COLOURS)]
+        marker = of_norm[norm][1] if several and not earlier else next(spare)
         stroke = STROKES[earlier % len(STROKES)]
         looks.append({
             "color": colour, "marker": marker, "linestyle": stroke, "markeredgecolor": "white", "markeredgewidth": 0.6,
         })
     return looks
+
+
+def _looks_of_norms(norms):
+    """(colour, marker) by norm: one that the project has looks the same in every figure."""
+    others = [norm for norm in dict.fromkeys([*get_args(Norm), *sorted(norms, key=place_of_norm)])
+              if norm not in NORM_LOOKS]
+    free = zip(others, itertools.cycle(zip(FREE_COLOURS, FREE_MARKERS, strict=True)), strict=False)
+    looks = NORM_LOOKS | dict(free)
+    return {norm: looks[norm] for norm in norms}
 
 
 def _draw(axes, x, averages, label, look):
@@ -191,8 +207,9 @@ def _finish_curves(panels, curves, legend):
     figure, lines = panels[0].figure, {line.get_label(): line for axes in panels for line in axes.lines}
     box = panels[0].get_position()
     room = TITLE + LINE * max(axes.get_title(loc="left").count("\n") for axes in panels)
+    texts = list(map(short_label, legend.values()))
     figure.legend(
-        [lines[label] for label in legend], legend.values(), ncol=legend_shape(legend.values())[1], loc="lower left",
+        [lines[label] for label in legend], texts, ncol=legend_shape(texts)[1], loc="lower left",
         bbox_to_anchor=(box.x0, box.y1 + room / figure.get_size_inches()[1]), borderaxespad=0, borderpad=0,
         columnspacing=1.8, handlelength=2.8,
     )
@@ -212,7 +229,8 @@ def _label_ends(axes, ends):
             by_x.setdefault(points[-1][0], []).append((points[-1][1], line.get_label(), look))
     for x, labels in by_x.items():
         for y, (_, label, look) in zip(spread([y for y, *_ in labels], gap), labels, strict=True):
-            axes.annotate(label, (x, y), (8, 0), textcoords="offset points", va="center", annotation_clip=False, **look)
+            look = {"va": "center", "annotation_clip": False, **look}
+            axes.annotate(short_label(label), (x, y), (8, 0), textcoords="offset points", **look)
 
 
 def spread(positions: list[float], gap: float) -> list[float]:

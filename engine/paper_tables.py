@@ -1,7 +1,8 @@
-"""The tables of the GN paper (Wu & He, arXiv:1803.08494) and its numbers, in *asterisks*, beside what a sweep found."""
+"""The tables of the GN paper (Wu & He, arXiv:1803.08494) and its numbers beside what a sweep found."""
 
 from engine.sweep_results import CHANNELS, GROUPS, IMAGES, NORM, NORMS, Setting, SweepResults
 from engine.sweep_words import STATISTICS, conditions, difference, error_text, gap
+from engine.tables import theirs
 
 # ResNet-50 on ImageNet, validation top-1 error in percent as the paper prints it, median of the last 5 epochs.
 PAPER_BATCH_SIZES = {  # by images per worker: figure 1, table 2
@@ -19,7 +20,7 @@ def table_1(sweep: SweepResults):
     """The norms at one batch size -> ([table], caption)."""
     settings = at_one_batch_size(sweep)
     against = list(dict.fromkeys(name for setting in settings for name in sweep.rivals(setting)))
-    rows = [["", "error, %", *(f"− {name}" for name in against), "*the paper*", "*− BN*"]]
+    rows = [["", "error, %", *(f"− {name}" for name in against), theirs("the paper"), theirs("− BN")]]
     for setting in settings:
         norm, rivals = setting.values[NORM], sweep.rivals(setting)
         gaps = [gap(sweep, setting, rivals.get(name)) if rivals.get(name) is not setting else None for name in against]
@@ -27,8 +28,8 @@ def table_1(sweep: SweepResults):
         rows.append([
             sweep.label(setting, [IMAGES]), error_text(sweep, setting),
             *(difference(points) if points is not None else "" for points in gaps),
-            f"*{paper}*" if paper else "",
-            f"*{difference(paper - PAPER_NORMS['bn'], 1)}*" if paper and norm != "bn" else "",
+            theirs(paper) if paper else "",
+            theirs(difference(paper - PAPER_NORMS["bn"], 1)) if paper and norm != "bn" else "",
         ])
     images = settings[0].values[IMAGES]
     return [rows], (
@@ -96,4 +97,4 @@ def _gaps(sweep, line, sizes):
 
 
 def _paper_row(label, numbers, columns, text="{:.1f}".format):
-    return [f"*{label}*", *(f"*{text(numbers[column])}*" if column in numbers else "" for column in columns)]
+    return [theirs(label), *(theirs(text(numbers[column])) if column in numbers else "" for column in columns)]

@@ -15,15 +15,17 @@ import paddle
 from data.orphans import end_with_parent
 from engine.environment import ROOT, cores, on_gpu
 from engine.errors import DISK_REFUSED, InputError, Stopped
-from engine.folder import CONFIG_FILE, write_text
+from engine.files import read_end, write_text
+from engine.folder import CONFIG_FILE
 from engine.locks import hold, is_claimed
 from engine.sweep import Run, Sweep
 from engine.sweep_folder import CONSOLE_FILE, material_changes, state
-from engine.sweep_results import FAILED_FILE
+from engine.sweep_records import FAILED_FILE
 
 TRIES = 2
 SECONDS_BETWEEN_LOOKS = 0.2
 LAST_LINES = 12
+CONSOLE_BYTES = 65536  # of what a run printed: more than its last lines
 TRAIN = ROOT / "tools" / "train.py"
 
 
@@ -156,7 +158,7 @@ class Pool:
             return
         job.state = state(job.run)
         if job.state == "failed":  # by another runner, just now
-            job.last_lines = (folder / FAILED_FILE).read_text(encoding="utf-8")
+            job.last_lines = read_end(folder / FAILED_FILE, CONSOLE_BYTES)
         if job.state in ("finished", "failed") or not self.free:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +175,7 @@ class Pool:
 
     def _look_at_end(self, job, status):
         """A run has ended before its end: it has failed at its last try, and where its disk refuses at the first."""
-        lines = (job.run.config.folder / CONSOLE_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_end(job.run.config.folder / CONSOLE_FILE, CONSOLE_BYTES).splitlines()
         said = f"(it ended with status {status})"
         if lines and lines[-1].endswith(DISK_REFUSED):
             said = f"(it ended with status {status}; it is not tried again before there is room for it to write)"

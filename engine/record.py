@@ -19,9 +19,9 @@ from tqdm.auto import tqdm
 from visualdl import LogWriter
 
 from engine.config import Config
-from engine.disk import writing
 from engine.environment import is_watched
 from engine.errors import DiskError
+from engine.files import writing
 from engine.terminal import printable
 
 VISUALDL_FILE = "vdlrecords.train.log"  # one name for ever: VisualDL shows only the newest file of a folder

@@ -8,17 +8,18 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
-import markdown
-
 from engine.drawings import DRAWINGS, check_figures
 from engine.errors import InputError
-from engine.folder import write_text
+from engine.files import read_end, write_text, writing_into
 from engine.locks import alone
+from engine.markdown_text import Markdown, code, escape, to_html
 from engine.paper_tables import table_2
 from engine.sheet import drawing_style, save_figure
-from engine.sweep_results import FAILED_FILE, IMAGES, RESULTS_FILE, STATES, SWEEP_FILE, SweepResults, read_sweep
+from engine.sweep_records import FAILED_FILE, IMAGES, RESULTS_FILE, STATES, SWEEP_FILE, Session
+from engine.sweep_results import SweepResults, read_sweep
 from engine.sweep_words import STATISTICS, duration, error_text, listed, number, percent, recipe
 from engine.tables import markdown_table, plain_table
+from engine.terminal import printable
 
 ENVIRONMENT = {  # of env.json
     "device_name": "device", "devices": "devices a run", "cores": "cores", "OMP_NUM_THREADS": "threads a run",
@@ -50,10 +51,13 @@ code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono"
   img, tr { break-inside: avoid; }
 }
 """
+# No script, nothing from elsewhere; the pictures lie in the page.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>{style}</style>
@@ -63,13 +67,14 @@ PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+LAST_BYTES, LAST_LINES = 16384, 50  # shown of what a failed run printed
 PAPER = "The paper: Yuxin Wu and Kaiming He, Group Normalization, ECCV 2018, arXiv:1803.08494."
 
 
 def write_report(folder: Path) -> list[Path]:
     """Draw a sweep's figures and write its report; returns the files. Raises InputError, with nothing written."""
     lock = folder / ".lock"  # of the runners; a copy of the results has none and needs none
-    with alone(lock) if lock.exists() else contextlib.nullcontext():
+    with alone(lock) if lock.is_file() else contextlib.nullcontext():
         return _write_report(folder)
 
 
@@ -79,15 +84,17 @@ def _write_report(folder):
     with drawing_style():
         drawn = {name: DRAWINGS[name].draw(sweep) for name in sweep.file.figures}
     text = report_text(sweep, drawn)
-    files = []
-    for name, (figure, _) in drawn.items():
-        if _is_figure(name):
-            files += [folder / f"{name}.png", folder / f"{name}.svg"]
-            for path in files[-2:]:
-                save_figure(figure, path)
-    pages = {"report.md": text, "report.html": _page(sweep, text, files[1::2])}
-    for name, page in pages.items():
-        write_text(folder / name, page)
+    files, pictures = [], {}
+    with writing_into(folder):
+        for name, (figure, _) in drawn.items():
+            if _is_figure(name):
+                files += [folder / f"{name}.png", folder / f"{name}.svg"]
+                for path in files[-2:]:
+                    save_figure(figure, path)
+                pictures[f"{name}.png"] = _in_the_page(files[-1])
+        pages = {"report.md": text, "report.html": _page(sweep, text, pictures)}
+        for name, page in pages.items():
+            write_text(folder / name, page)
     return [*files, *(folder / name for name in pages)]
 
 
@@ -101,24 +108,24 @@ def results_text(folder: Path) -> str:
     return f"top-1 error in percent, {STATISTICS[sweep.file.statistic]}\n{plain_table(table)}"
 
 
-def report_text(sweep: SweepResults, drawn: dict) -> str:
+def report_text(sweep: SweepResults, drawn: dict) -> Markdown:
     """The whole report as Markdown. `drawn`: by name, what the entry of DRAWINGS gave."""
-    parts = [f"# {_plain(sweep.file.title or sweep.file.name)}", *_incomplete(sweep), recipe(sweep)]
+    parts = [f"# {escape(_title(sweep))}", *_incomplete(sweep), escape(recipe(sweep))]
     for name, (content, caption) in drawn.items():
         number_of_paper = name.replace("_", " ")
         title = DRAWINGS[name].title or number_of_paper.capitalize()
         after = "" if DRAWINGS[name].title else f"*After {number_of_paper} of the paper.* "
         shown = [f"![{title}]({name}.png)"] if _is_figure(name) else map(markdown_table, content)
-        parts += [f"## {title}", *shown, f"{after}{caption}"]
+        parts += [f"## {title}", *shown, f"{after}{escape(caption)}"]
     parts += ["## Settings", markdown_table(_settings(sweep)), *_repeats(sweep)]
     parts += ["## Runs", markdown_table(_runs(sweep), texts=2), *_failures(sweep)]
     parts += ["## How it was made", *_origin(sweep)]
-    return "\n\n".join(parts) + "\n"
+    return Markdown("\n\n".join(parts) + "\n")
 
 
 def _check(sweep):
     try:
-        check_figures(sweep.file.figures, {key: [run[key] for run in sweep.runs] for key in sweep.axes})
+        check_figures(sweep.file.figures, sweep.axes, len(sweep.settings))
     except InputError as error:
         raise InputError(f"{sweep.folder / SWEEP_FILE}: {error}") from None
     if not any(setting.finished for setting in sweep.settings):
@@ -166,7 +173,7 @@ def _runs(sweep):
     for run in sweep.runs:
         errors = [run[f"top1_error_{name}"] for name in ("median_last_5", "last", "best")]
         rows.append([
-            f"`{run['run']}`", run["state"], *("" if error is None else percent(error) for error in errors),
+            code(run["run"]), run["state"], *("" if error is None else percent(error) for error in errors),
             number(run["best_epoch"]), "" if run["train_seconds"] is None else duration(run["train_seconds"]),
         ])
     return rows
@@ -177,9 +184,8 @@ def _failures(sweep):
     parts = []
     for run in sweep.runs:
         if run["state"] == "failed":
-            path = sweep.folder / run["run"] / FAILED_FILE
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-            parts += [f"`{run['run']}`", *["\n".join(f"    {line}" for line in lines)] * bool(lines)]
+            lines = read_end(sweep.folder / run["run"] / FAILED_FILE, LAST_BYTES).splitlines()[-LAST_LINES:]
+            parts += [code(run["run"]), *["\n".join(f"    {printable(line)}" for line in lines)] * bool(lines)]
     return ["## What failed", *parts] if parts else []
 
 
@@ -188,47 +194,47 @@ def _origin(sweep):
     seconds = [run["train_seconds"] for run in sweep.runs if run["train_seconds"] is not None]
     facts = {"training, all runs together": duration(sum(seconds))}
     if sessions := sweep.sessions():
-        shares = dict.fromkeys(f"{session['processes']} at a time" for session in sessions)
-        begun = sessions[0]["started"][:16].replace("T", " ")
+        shares = dict.fromkeys(f"{session.processes} at a time" for session in sessions)
+        begun = sessions[0].started[:16].replace("T", " ")
         facts["wall time"] = f"{duration(_wall_seconds(sessions))}, {listed(shares)}, begun {begun}"
     differing = []
-    environments = sweep.environments().values()
+    environments = sweep.environments(ENVIRONMENT)
     for key, name in ENVIRONMENT.items():
-        counts = Counter(_plain(found[key]) for found in environments if found.get(key) is not None)
+        counts = Counter(str(found[key]) for found in environments if found[key] is not None)
         if len(counts) > 1:
             differing.append(name)
         if counts:
             texts = [f"{value} ({count} runs)" if len(counts) > 1 else value for value, count in counts.items()]
             facts[name] = ", ".join(texts)
-    parts = ["\n".join(f"- {name}: {text}" for name, text in facts.items())]
+    parts = ["\n".join(f"- {name}: {escape(text)}" for name, text in facts.items())]
     if differing:
         parts.append(f"**Not all runs were made alike**: they differ in {listed(differing)}.")
     parts.append(f"Errors are read from `{RESULTS_FILE}`, curves from each run’s `metrics.jsonl`. To do it again:")
-    commands = [session["arguments"] for session in sessions if "arguments" in session]
+    commands = [session.arguments for session in sessions if session.arguments is not None]
     whole = [arguments for arguments in commands if not any(one.startswith("--only") for one in arguments)]
     arguments = [*whole, *commands, ["-c", f"configs/sweeps/{sweep.file.file}"]][0]
     return [*parts, f"    python tools/sweep.py {shlex.join(arguments)}", PAPER]
 
 
-def _wall_seconds(sessions):
+def _wall_seconds(sessions: list[Session]):
     """How long at least one session was at work; several may have been at once."""
     total = end = 0
-    times = [(datetime.fromisoformat(session["started"]).timestamp(), session["seconds"]) for session in sessions]
+    times = [(datetime.fromisoformat(session.started).timestamp(), session.seconds) for session in sessions]
     for begun, seconds in sorted(times):
         start, end = max(begun, end), max(begun + seconds, end)
         total += end - start
     return total
 
 
-def _plain(text):
-    """Text that a user wrote, without meaning to Markdown's HTML."""
-    return html.escape(str(text), quote=False)
+def _title(sweep):
+    return sweep.file.title or sweep.file.name
+
+
+def _in_the_page(path):
+    """A picture as an address that holds it."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
 def _page(sweep, text, pictures):
     """report.html: the text with the SVG pictures inside, so that the file is all that there is to send."""
-    body = markdown.markdown(text, extensions=["tables"])
-    for path in pictures:
-        picture = base64.b64encode(path.read_bytes()).decode("ascii")
-        body = body.replace(f'src="{path.stem}.png"', f'src="data:image/svg+xml;base64,{picture}"')
-    return PAGE.format(title=_plain(sweep.file.title or sweep.file.name), style=STYLE, body=body)
+    return PAGE.format(policy=POLICY, title=html.escape(_title(sweep)), style=STYLE, body=to_html(text, pictures))

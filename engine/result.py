@@ -4,21 +4,78 @@ import json
 import statistics
 from pathlib import Path
 
+import pydantic
+
 from engine.config import Config
 from engine.cost import multiply_adds
 from engine.errors import InputError
-from engine.folder import write_text
+from engine.files import read_text, write_text
+from engine.folder import RESULT_FILE
+from engine.schema import Count, Fraction, Number, Seconds, Text, checked, parse_json, read_records
 from engine.terminal import printable
 
+METRICS_FILE = "metrics.jsonl"  # in a run's folder
 
-def read_metrics(folder: Path, kind: str) -> list[dict]:
-    """The lines of one kind in a run's metrics.jsonl: "train" (a window of steps), "epoch" or "eval"."""
-    path = folder / "metrics.jsonl"
-    try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({error})") from None
-    return [record for record in records if record.pop("kind") == kind]
+
+class Record(pydantic.BaseModel):
+    """A line of metrics.jsonl, as far as it is read; it holds more numbers."""
+
+    model_config = pydantic.ConfigDict(strict=True, extra="allow")
+    kind: str
+    epoch: Count
+    step: Count | None = None
+    top1_error: Fraction | None = None
+
+
+class Result(pydantic.BaseModel):
+    """What result.json holds. Errors are fractions; lr is where the schedule starts."""
+
+    model_config = pydantic.ConfigDict(strict=True)
+    name: Text
+    top1_error_median_last_5: Fraction  # the GN paper's statistic
+    top1_error_last: Fraction
+    top1_error_best: Fraction
+    best_epoch: Count
+    epochs: Count
+    steps: Count
+    norm: Text
+    protocol: Text
+    images_per_worker: Count
+    workers: Count
+    images_per_step: Count
+    lr: Number
+    evaluation_statistics: Text | None
+    seed: int
+    parameters: Count
+    multiply_adds: Count | None = None  # the first runs did not count them
+    train_seconds: Seconds
+    expected_top1_error_below: Number | None = None  # these two only where something is expected
+    as_expected: bool | None = None
+
+
+def parse_record(line: str, where: str) -> Record:
+    """A line of metrics.jsonl. Raises InputError, which begins with `where`."""
+    return checked(Record, parse_json(line, where), where)
+
+
+def read_metrics(folder: Path, kind: str, *needed: str) -> list[dict]:
+    """The lines of one kind in a run's metrics.jsonl: "train" (a window of steps), "epoch" or "eval".
+
+    Raises InputError where the file is missing or damaged, or a line of this kind has no value that is `needed`.
+    """
+    path = folder / METRICS_FILE
+    records = [record for record in read_records(path, Record, "missing or damaged") if record.kind == kind]
+    for record in records:
+        for name in needed:
+            if getattr(record, name) is None:
+                raise InputError(f"{path}: damaged: a line of kind {kind}, epoch {record.epoch}, has no {name}")
+    return [record.model_dump(exclude={"kind"}, exclude_unset=True) for record in records]
+
+
+def read_result(folder: Path) -> dict:
+    """result.json of a finished run. Raises InputError where it is missing or damaged."""
+    path = folder / RESULT_FILE
+    return checked(Result, parse_json(read_text(path), path), path).model_dump(exclude_unset=True)
 
 
 def write_result(config: Config, train_seconds, model, image_shape) -> dict:
@@ -26,7 +83,9 @@ def write_result(config: Config, train_seconds, model, image_shape) -> dict:
 
     parameters and multiply_adds (see engine.cost) are those of the model, the latter for one image [C, H, W].
     """
-    evaluations = read_metrics(config.folder, "eval")
+    evaluations = read_metrics(config.folder, "eval", "step", "top1_error")
+    if not evaluations:
+        raise InputError(f"{config.folder / METRICS_FILE}: damaged: has no evaluation of this finished run")
     errors = [record["top1_error"] for record in evaluations]
     best = min(evaluations, key=lambda record: record["top1_error"])
     result = {
@@ -52,7 +111,7 @@ def write_result(config: Config, train_seconds, model, image_shape) -> dict:
     if config.expect:
         result["expected_top1_error_below"] = config.expect.top1_error_below
         result["as_expected"] = result["top1_error_last"] < config.expect.top1_error_below
-    write_text(config.folder / "result.json", json.dumps(result, indent=2) + "\n")
+    write_text(config.folder / RESULT_FILE, json.dumps(result, indent=2) + "\n")
     return result
 
 

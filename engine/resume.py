@@ -10,8 +10,8 @@ import paddle
 from data import DataError
 from engine import checkpoint
 from engine.config import Config
-from engine.disk import writing
 from engine.errors import InputError
+from engine.files import writing
 from engine.folder import CONFIG_FILE
 from engine.progress import PREVIOUS, Progress, keep_epoch
 from engine.result import read_metrics

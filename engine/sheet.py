@@ -6,13 +6,16 @@ checks names need not wait for it.
 
 import contextlib
 import math
-import os
 import textwrap
 from pathlib import Path
+
+from engine.files import written_whole
+from engine.terminal import shortened
 
 BLACK, GREY = "#222222", "#767676"
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 LETTER, LINE, TITLE = 0.075, 0.15, 0.28  # inches: width of a letter, height of a line, of a panel's title
+LABEL_LETTERS, TEXT_LETTERS = 44, 800  # the longest label, and the longest text, that a sheet has room for
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
     "font.size": 9, "text.color": BLACK, "axes.labelcolor": BLACK, "axes.edgecolor": GREY, "axes.linewidth": 0.7,
@@ -53,11 +56,14 @@ def drawing_style():
 
 def save_figure(figure, path: Path) -> None:
     """Write PNG or SVG by the path's suffix, as a whole or not at all; the same figure gives the same bytes."""
-    part = path.with_name(path.name + ".part")
     kind = path.suffix[1:]
-    with drawing_style():
+    with written_whole(path) as part, drawing_style():
         figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
-    os.replace(part, path)
+
+
+def short_label(text: str) -> str:
+    """A label as a sheet has room for it."""
+    return shortened(text, LABEL_LETTERS)
 
 
 def heading(figure, title, text):
@@ -74,13 +80,14 @@ def sheet(title, lines, titles=("",), *, labels=(), legend=(), left=0.62, sharex
     """
     from matplotlib.figure import Figure
 
-    text = "\n".join(textwrap.fill(line, 128) for line in lines)
+    text = "\n".join(textwrap.fill(shortened(line, TEXT_LETTERS), 128) for line in lines)
+    labels = list(map(short_label, labels))
     columns = {1: 1, 2: 2, 4: 2}.get(len(titles), 3)
     rows = math.ceil(len(titles) / columns)
     width, gap, below = 7.4, 0.25, 0.5  # inches
     right = 0.15 + LETTER * max(map(len, labels), default=0)
     panel_width = (width - left - right - gap * (columns - 1)) / columns
-    titles = [textwrap.fill(title, int(panel_width / LETTER)) for title in titles]
+    titles = [textwrap.fill(shortened(title, 3 * LABEL_LETTERS), int(panel_width / LETTER)) for title in titles]
     title_height = TITLE + LINE * max(title.count("\n") for title in titles)
     between = below + title_height
     above = 0.68 + 0.14 * text.count("\n") + (title_height - 0.1 if any(titles) else 0)
@@ -104,6 +111,6 @@ def sheet(title, lines, titles=("",), *, labels=(), legend=(), left=0.62, sharex
 
 def legend_shape(labels):
     """(rows, columns) of a legend as wide as a figure."""
-    widths = [0.6 + LETTER * len(label) for label in labels]
+    widths = [0.6 + LETTER * len(short_label(label)) for label in labels]
     columns = len(widths) if sum(widths) < 6.6 else max(1, int(6.6 / max(widths)))
     return math.ceil(len(widths) / columns), columns

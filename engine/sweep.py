@@ -26,7 +26,11 @@ from engine.config import Config, Section, config_keys, make_config, merge_value
 from engine.config.yaml_text import parse_value
 from engine.drawings import check_figures
 from engine.errors import InputError
+from engine.sweep_records import MOST_RUNS, SEED
+from engine.sweep_results import means_nothing
+from engine.terminal import shortened
 
+LONGEST_NAME = 240  # bytes of a run's folder; file systems take 255, and one that is moved aside gets a number
 SEPARATE = ("name", "output", "device")  # keys that are the runner's business, not an axis
 
 
@@ -123,6 +127,8 @@ def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
         if any(all(axis in chosen and chosen[axis] in there for axis, there in hole.items()) for hole in holes):
             continue
         name = _name(chosen, axes)
+        if len(name.encode()) > LONGEST_NAME:
+            raise InputError(f"{where}: {shortened(name, 80)} is too long a name for a run's folder")
         if name in runs:
             raise InputError(f"{where}: two runs would have the folder {name}")
         own, own_origins = copy.deepcopy(values), dict(origins)
@@ -131,13 +137,28 @@ def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
         runs[name] = Run(name, chosen, make_config(own, own_origins, path))
     if not runs:
         raise InputError(f"{path}: sweep.without: leaves no run")
+    if len(runs) > MOST_RUNS:
+        raise InputError(f"{where}: make {len(runs):,} runs; a sweep has {MOST_RUNS:,} at most")
     folder = next(iter(runs.values())).config.folder.parent
     sweep = Sweep(values["name"], folder, Path(path).name, section, grids, list(runs.values()))
     try:
-        check_figures(section.figures, sweep.axis_values)
+        check_figures(section.figures, *_told_apart(sweep))
     except InputError as error:
         raise InputError(f"{path}: sweep.{error}") from None
     return sweep
+
+
+def _told_apart(sweep):
+    """(the values by axis, None where one would mean nothing to its run; how many settings there are, seeds apart)."""
+    values, settings = {axis: [] for axis in sweep.axis_values}, set()
+    for run in sweep.runs:
+        model = run.config.model
+        others = model.norm, model.norm_channels_per_group, list(model.deformable_stages)
+        own = {axis: None if means_nothing(axis, *others) else value for axis, value in run.values.items()}
+        for axis, value in own.items():
+            values[axis].append(value)
+        settings.add(json.dumps({axis: value for axis, value in own.items() if axis != SEED}, sort_keys=True))
+    return values, len(settings)
 
 
 def _full_key(key, keys, where, kind) -> str:

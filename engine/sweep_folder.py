@@ -11,15 +11,17 @@ import json
 
 from engine.config.yaml_text import read_yaml, write_yaml
 from engine.data_identity import DataIdentity
-from engine.disk import write_text
 from engine.errors import InputError
+from engine.files import read_end, read_text, write_text, writing_into
 from engine.folder import CONFIG_FILE, RESULT_FILE, changes_since, data_changes_since, differences
 from engine.locks import alone, is_claimed, share
+from engine.result import METRICS_FILE, parse_record, read_result
 from engine.sweep import Run, Sweep
-from engine.sweep_results import FAILED_FILE, RESULTS_FILE, SESSIONS_FILE, SWEEP_FILE
+from engine.sweep_records import FAILED_FILE, RESULTS_FILE, SESSIONS_FILE, SWEEP_FILE, read_sessions
 
 CONSOLE_FILE = "console.log"  # in a run's folder: what its processes printed
 TAIL_BYTES = 16384  # of metrics.jsonl: more than the last line of any kind, of which there is one a window
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that a spreadsheet computes
 # Keys without influence on what a run results in: a finished run stays what it is when they change.
 IMMATERIAL = (
     "name", "output", "device", "record", "checkpoint", "expect", "reading.processes", "batch.workers_per_pass"
@@ -34,19 +36,15 @@ def open_sweep_folder(sweep: Sweep, identities: dict[str, DataIdentity]) -> list
     this sweep, or where another runner is at work in it with other values.
     """
     folder = sweep.folder
-    try:
-        check_sweep_folder(sweep)
-        folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder / ".lock"):
-            before, now = _described(folder), description(sweep)
-            if not share(folder / ".runners", others_allowed=before in (None, now)):
-                raise InputError(f"{folder}: another tools/sweep.py is at work in it with other values; let it finish")
-            lines = _move_changed(sweep, identities)
-            if before not in (None, now):
-                lines = [f"changed: {key}: {was} -> {is_now}" for key, was, is_now in differences(before, now)] + lines
-            write_text(folder / SWEEP_FILE, write_yaml(now))
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
+    check_sweep_folder(sweep)
+    with writing_into(folder), alone(folder / ".lock"):
+        before, now = _described(folder), description(sweep)
+        if not share(folder / ".runners", others_allowed=before in (None, now)):
+            raise InputError(f"{folder}: another tools/sweep.py is at work in it with other values; let it finish")
+        lines = _move_changed(sweep, identities)
+        if before not in (None, now):
+            lines = [f"changed: {key}: {was} -> {is_now}" for key, was, is_now in differences(before, now)] + lines
+        write_text(folder / SWEEP_FILE, write_yaml(now))
     return lines
 
 
@@ -56,7 +54,11 @@ def check_sweep_folder(sweep: Sweep) -> None:
     if not folder.exists():
         return
     before = _described(folder)
-    if before is None and (not folder.is_dir() or any(map(_is_strange, folder.iterdir()))):
+    try:
+        strange = before is None and (not folder.is_dir() or any(map(_is_strange, folder.iterdir())))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
+    if strange:
         raise InputError(f"{folder}: is there and is no sweep's folder; choose another with -o name=...")
     if before and before.get("file") != sweep.file:
         raise InputError(f"{folder}: holds the sweep of {before.get('file')}; choose another with -o name=...")
@@ -129,8 +131,7 @@ def state(run: Run) -> str:
 def row(run: Run, axes) -> dict:
     """A run's line of results.csv. Errors are fractions; an axis has its value in effect, as `_cell` writes it."""
     config, reached = run.config, state(run)
-    path = config.folder / RESULT_FILE
-    result = json.loads(path.read_text(encoding="utf-8")) if reached == "finished" else {}
+    result = read_result(config.folder) if reached == "finished" else {}
     values = config.model_dump(mode="json")
     grouped = config.model.norm == "gn"
     by_channels = config.model.norm_channels_per_group
@@ -161,11 +162,11 @@ def row(run: Run, axes) -> dict:
 
 
 def _cell(value):
-    """JSON, but for a text that could be taken for nothing else."""
+    """JSON, but for a text that could be taken for nothing else: neither for JSON nor, by a spreadsheet, a formula."""
     try:
         json.loads(value)
     except (TypeError, ValueError):
-        return value if isinstance(value, str) else json.dumps(value)
+        return value if isinstance(value, str) and not value.startswith(FORMULA) else json.dumps(value)
     return json.dumps(value)
 
 
@@ -178,25 +179,19 @@ def write_results(sweep: Sweep, session: dict) -> None:
         writer.writeheader()
         writer.writerows(rows)
         write_text(sweep.folder / RESULTS_FILE, text.getvalue())
-        path = sweep.folder / SESSIONS_FILE
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        lines = [line for line in lines if json.loads(line)["started"] != session["started"]]
-        write_text(path, "\n".join([*lines, json.dumps(session)]) + "\n")
+        path, sessions = sweep.folder / SESSIONS_FILE, read_sessions(sweep.folder)
+        lines = zip(read_text(path).split("\n") if sessions else [], sessions, strict=False)
+        others = [line for line, one in lines if one.started != session["started"]]
+        write_text(path, "\n".join([*others, json.dumps(session)]) + "\n")
 
 
 def progress(run: Run) -> dict:
     """How far a run has come, by the end of its metrics.jsonl: epoch, step, and top1_error of its last evaluation."""
-    path, found = run.config.folder / "metrics.jsonl", {"epoch": 0, "step": 0, "top1_error": None}
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-            lines = file.read().decode("utf-8", "replace").splitlines(keepends=True)
-    except OSError:
-        return found
-    for line in lines:
+    path, found = run.config.folder / METRICS_FILE, {"epoch": 0, "step": 0, "top1_error": None}
+    for line in read_end(path, TAIL_BYTES).splitlines(keepends=True):
         if line.startswith('{"kind"') and line.endswith("\n"):
-            record = json.loads(line)
-            found["epoch"], found["step"] = record["epoch"], record["step"]
-            if record["kind"] == "eval":
-                found["top1_error"] = record["top1_error"]
+            record = parse_record(line, path)
+            found["epoch"], found["step"] = record.epoch, record.step or 0
+            if record.kind == "eval":
+                found["top1_error"] = record.top1_error
     return found

@@ -1,38 +1,44 @@
-"""A sweep's folder, read: its runs, the settings whose seeds they are, and lines of settings along an axis."""
+"""A sweep's results: its runs, the settings whose seeds they are, and lines of settings along an axis."""
 
-import csv
 import json
-import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, get_args
 
-import pydantic
-
-from engine.config.yaml_text import read_yaml
-from engine.errors import InputError
 from engine.result import read_metrics
+from engine.sweep_records import (
+    CHANNELS,
+    DEFORMABLE,
+    DILATED,
+    GROUPS,
+    IMAGES,
+    NORM,
+    SEED,
+    VERSION,
+    Description,
+    Session,
+    read_environment,
+    read_results,
+    read_sessions,
+    read_sweep_file,
+)
+from models.norm import Norm
 
-SWEEP_FILE, RESULTS_FILE, SESSIONS_FILE = "sweep.yaml", "results.csv", "sessions.jsonl"  # in a sweep's folder
-FAILED_FILE = "failed.txt"  # in a run's folder: the last lines of a run that failed
-NORM, IMAGES, SEED = "model.norm", "batch.images_per_worker", "seed"
-GROUPS, CHANNELS = "model.norm_groups", "model.norm_channels_per_group"
 RUNNING = "model.bn_running_statistics"
-DEFORMABLE, VERSION, DILATED = "model.deformable_stages", "model.deformable_version", "model.dilated_stages"
 CONVOLUTION = (DEFORMABLE, VERSION, DILATED)  # together they say what kind the 3x3 convolutions are
 
-NORMS = {  # in the order of the paper's table 1
+NORMS = {  # in the order of the paper's table 1; another is called by its own word, and comes after these
     "bn": "BN", "ln": "LN", "in": "IN", "gn": "GN", "sync_bn": "SyncBN", "frozen_bn": "FrozenBN", "none": "no norm",
 }
-ONLY_OF = {  # values that matter to one kind of norm
+ONLY_OF = {  # values that of these norms matter to one kind; to another norm all may
     GROUPS: ("gn",), CHANNELS: ("gn",), RUNNING: ("bn",), "bn_precise_images": ("bn",),
     "model.bn_momentum": ("bn", "sync_bn"),
 }
 AXIS_TEXT = {  # how a label says a value; other axes say key=value
-    NORM: NORMS.get,
+    NORM: lambda norm: NORMS.get(norm, norm),
     IMAGES: lambda n: f"{n} image{'s' * (n != 1)} per worker",
     GROUPS: "G = {}".format,
     CHANNELS: lambda n: f"{n} channel{'s' * (n != 1)} per group",
@@ -43,27 +49,26 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     "batch.protocol": "protocol {}".format,
     "schedule.epochs": "{} epochs".format,
 }
-STATES = ("finished", "failed", "stopped", "waiting")
-TEXTS = ("run", "state", "protocol", "norm", "evaluation_statistics")
-NUMBERS = (
-    "norm_groups", "norm_channels_per_group", "images_per_worker", "workers", "images_per_step", "lr", "epochs",
-    "steps", "seed", "top1_error_median_last_5", "top1_error_last", "top1_error_best", "best_epoch", "parameters",
-    "train_seconds",
-)
-LATER = ("multiply_adds",)  # columns that the first sweeps did not have; also numbers
-ALWAYS = ("norm", "images_per_worker", "seed")  # a run has these before it begins
 
 
-class Description(pydantic.BaseModel):
-    """What sweep.yaml holds."""
+def place_of_norm(norm: str) -> tuple:
+    """By which norms are sorted: those of NORMS, then the others that there are, then any that a folder may name."""
+    known = list(dict.fromkeys([*NORMS, *get_args(Norm)]))
+    return (known.index(norm), "") if norm in known else (len(known), norm)
 
-    name: str
-    file: str
-    title: str | None = None
-    figures: list[str]
-    statistic: Literal["median_last_5", "last"]
-    axes: list[dict[str, list[Any]]]
-    config: dict[str, Any]
+
+def matters_to(key: str, norm: str) -> bool:
+    """Whether a config key can have an influence on a run of this norm."""
+    return norm not in NORMS or norm in ONLY_OF.get(key, NORMS)
+
+
+def means_nothing(key: str, norm: str, channels_per_group: int | None, deformable: Any) -> bool:
+    """Whether the value of a config key has no influence on a run of this norm with these other values."""
+    return bool(
+        not matters_to(key, norm)
+        or key == GROUPS and channels_per_group
+        or key == VERSION and deformable in ([], "[]")
+    )
 
 
 class Average(NamedTuple):
@@ -108,7 +113,7 @@ class Line:
 class SweepResults:
     folder: Path
     file: Description
-    runs: list[dict]  # rows of results.csv: numbers are numbers, what is empty is None; see also `_axis_value`
+    runs: list[dict]  # rows of results.csv: numbers are numbers, what is empty is None; see also `read_results`
 
     @property
     def statistic(self):
@@ -120,7 +125,7 @@ class SweepResults:
         """Every axis but the seed, with the values that the runs have; norm and images per worker are always there."""
         keys = dict.fromkeys([NORM, *(key for grid in self.file.axes for key in grid if key != SEED), IMAGES])
         values = {key: list(dict.fromkeys(self._value_of(run, key) for run in self.runs)) for key in keys}
-        values[NORM].sort(key=list(NORMS).index)
+        values[NORM].sort(key=place_of_norm)
         values[IMAGES].sort(reverse=True)
         return values
 
@@ -131,33 +136,34 @@ class SweepResults:
         for run in self.runs:
             runs.setdefault(tuple(self._value_of(run, key) for key in self.axes), []).append(run)
 
+        places = [{value: place for place, value in enumerate(values)} for values in self.axes.values()]
+
         def place(values):
-            return [order.index(value) for value, order in zip(values, self.axes.values(), strict=True)]
+            return [of[value] for value, of in zip(values, places, strict=True)]
 
         return [Setting(dict(zip(self.axes, key, strict=True)), runs[key]) for key in sorted(runs, key=place)]
 
     def _value_of(self, run, key):
-        meaningless = (
-            run["norm"] not in ONLY_OF.get(key, NORMS)
-            or key == GROUPS and run["norm_channels_per_group"]
-            or key == VERSION and run.get(DEFORMABLE) == "[]"
-        )
-        return None if meaningless else run[key]
+        deformable = run[DEFORMABLE] if DEFORMABLE in run else self.file.value(DEFORMABLE)
+        nothing = means_nothing(key, run["norm"], run["norm_channels_per_group"], deformable)
+        return None if nothing else run[key]
 
     def values(self, key) -> list:
         """The values of a config key in the whole sweep: an axis's, or the one that all runs share."""
-        if key in self.axes:
-            return self.axes[key]
-        value = self.file.config
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        return [value]
+        return self.axes[key] if key in self.axes else [self.file.value(key)]
 
     def varied(self, key) -> list:
         """The values of an axis; none where all settings that it matters to have the same."""
-        settings = [setting for setting in self.settings if setting.values[NORM] in ONLY_OF.get(key, NORMS)]
-        values = list(dict.fromkeys(setting.values[key] for setting in settings))
-        return values if values[1:] else []
+        return self._varied[key]
+
+    @cached_property
+    def _varied(self):
+        varied = {}
+        for key in self.axes:
+            matters = [one for one in self.settings if matters_to(key, one.values[NORM])]
+            values = list(dict.fromkeys(setting.values[key] for setting in matters))
+            varied[key] = values if values[1:] else []
+        return varied
 
     def label(self, setting, without: Iterable[str] = ()) -> str:
         """The norm, and what else tells this setting from others, such as `GN, G = 16`."""
@@ -209,20 +215,16 @@ class SweepResults:
         return epochs, [average([curve[epoch] for curve in curves]) for epoch in epochs]
 
     def _curve(self, run, kind):
-        folder = self.folder / run["run"]
-        try:
-            return {record["epoch"]: float(record["top1_error"]) for record in read_metrics(folder, kind)}
-        except (OSError, KeyError, TypeError) as error:
-            raise InputError(f"{folder / 'metrics.jsonl'}: missing or damaged ({error!r})") from None
+        records = read_metrics(self.folder / run["run"], kind, "top1_error")
+        return {record["epoch"]: record["top1_error"] for record in records}
 
-    def environments(self) -> dict[str, dict]:
-        """env.json of the finished runs that have one, by run."""
-        paths = {run["run"]: self.folder / run["run"] / "env.json" for run in self.runs if run["state"] == "finished"}
-        return {run: _json(path.read_text(encoding="utf-8"), path) for run, path in paths.items() if path.exists()}
+    def environments(self, keys: Iterable[str]) -> list[dict]:
+        """These facts of env.json, for each finished run that has one."""
+        finished = [run["run"] for run in self.runs if run["state"] == "finished"]
+        return [facts for run in finished if (facts := read_environment(self.folder / run, keys))]
 
-    def sessions(self) -> list[dict]:
-        path = self.folder / SESSIONS_FILE
-        return [_json(line, path) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    def sessions(self) -> list[Session]:
+        return read_sessions(self.folder)
 
 
 def _span(stages):
@@ -242,70 +244,5 @@ def average(values: list[float]) -> Average | None:
 
 def read_sweep(folder: Path) -> SweepResults:
     """Read sweep.yaml and results.csv. Raises InputError, one line, where they are missing or damaged."""
-    path = folder / SWEEP_FILE
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected the folder of a sweep, which tools/sweep.py makes")
-    try:
-        file = Description.model_validate(read_yaml(path))
-    except pydantic.ValidationError as failure:
-        error = failure.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, error['loc']))}: {error['msg']}") from None
-    return SweepResults(folder, file, _read_results(folder / RESULTS_FILE, file))
-
-
-def _read_results(path, file):
-    axes = dict.fromkeys(key for grid in file.axes for key in grid)
-    try:
-        with open(path, encoding="utf-8", newline="") as opened:
-            reader = csv.DictReader(opened, strict=True)
-            if missing := [column for column in (*TEXTS, *NUMBERS, *axes) if column not in (reader.fieldnames or ())]:
-                raise InputError(f"{path}: has no column {missing[0]}")
-            return [_read_run(row, axes, f"top1_error_{file.statistic}", f"{path}: line {reader.line_num}")
-                    for row in reader]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; tools/sweep.py writes it") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: damaged ({error})") from None
-
-
-def _read_run(row, axes, statistic, where):
-    if None in row or None in row.values():
-        raise InputError(f"{where}: damaged: not as many values as the header has columns")
-    run = dict.fromkeys(LATER) | {key: _value(text) for key, text in row.items()}
-    run |= {key: row[key] or None for key in TEXTS}
-    run |= {NORM: run["norm"], IMAGES: run["images_per_worker"]} | {axis: _axis_value(row[axis]) for axis in axes}
-    if run["state"] not in STATES:
-        raise InputError(f"{where}: damaged: state {run['state']}, expected one of {', '.join(STATES)}")
-    needed = (*ALWAYS, statistic, "train_seconds") if run["state"] == "finished" else ALWAYS
-    for column in (*NUMBERS, *LATER, *needed):
-        if run[column] is None and column not in needed or column == "norm" and run[column] in NORMS:
-            continue
-        if not isinstance(run[column], int | float) or not math.isfinite(run[column]):
-            raise InputError(f"{where}: damaged: {column} is {row[column] or 'empty'}")
-    return run
-
-
-def _value(text):
-    """A number where the text is one, None where it is empty."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text or None
-
-
-def _axis_value(text):
-    """The value in effect, of any type: JSON, or a text where that is none. Lists and such stay text, which hashes."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return text if isinstance(value, list | dict) else value
-
-
-def _json(text, path):
-    try:
-        return dict(json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({error})") from None
+    file = read_sweep_file(folder)
+    return SweepResults(folder, file, read_results(folder, file))

@@ -5,6 +5,7 @@ import time
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from engine.sweep import Sweep
@@ -29,8 +30,9 @@ def show_plan(sweep: Sweep, runs, plans, states, processes) -> None:
     for run in runs:
         batch, plan = run.config.batch, plans[run.name]
         table.add_row(
-            run.name, states[run.name], str(batch.images_per_worker), str(batch.workers), str(batch.images_per_step),
-            f"{run.config.lr:.6g}", str(run.config.schedule.epochs), str(plan.steps), duration(plan.seconds),
+            escape(run.name), states[run.name], str(batch.images_per_worker), str(batch.workers),
+            str(batch.images_per_step), f"{run.config.lr:.6g}", str(run.config.schedule.epochs), str(plan.steps),
+            duration(plan.seconds),
         )
     left = sum(
         plans[run.name].seconds * (1 - progress(run)["step"] / plans[run.name].steps * (states[run.name] == "stopped"))
@@ -137,7 +139,7 @@ class View:
         for job in jobs[:room]:
             at = self.progress[job.run.name]
             table.add_row(
-                job.run.name, job.state, f"{at['epoch'] or '-'}/{job.run.config.schedule.epochs}",
+                escape(job.run.name), job.state, f"{at['epoch'] or '-'}/{job.run.config.schedule.epochs}",
                 "-" if at["top1_error"] is None else f"{100 * at['top1_error']:.2f}", f"{100 * self._share(job):.0f}",
             )
         if len(jobs) > room:

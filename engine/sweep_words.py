@@ -63,9 +63,9 @@ def network(sweep: SweepResults) -> str:
 
 
 def dataset(sweep: SweepResults) -> str:
-    names = listed(DATASETS.get(name, name) for name in _values(sweep, "data.name") or ["unknown data"])
+    names = listed(DATASETS.get(name, name) for name in _names(sweep, "data.name") or ["unknown data"])
     train, validation = _values(sweep, "data.train_images"), _values(sweep, "data.validation_images")
-    if set(_values(sweep, "data.name")) in EMBEDDED and not _values(sweep, "data.root"):
+    if set(_names(sweep, "data.name")) in EMBEDDED and not _values(sweep, "data.root"):
         names = f"a part of {names}"
         train, validation = train or [12000], validation or [2000]
     parts = (("training", train), ("validation", validation))
@@ -92,7 +92,7 @@ def protocol(sweep: SweepResults) -> str:
         runs = [run for run in sweep.runs if run["protocol"] == name]
         numbers = {column: listed(_column(runs, column)) for column in ("workers", "images_per_step")}
         numbers["workers"] += " worker" if numbers["workers"] == "1" else " workers"
-        parts.append(words.get(name, name).format(**numbers))
+        parts.append(words[name].format(**numbers) if name in words else name)
     return "; or ".join(parts)
 
 
@@ -116,7 +116,7 @@ def recipe(sweep: SweepResults) -> str:
     momentum = _either(sweep, "optimizer.nesterov", "Nesterov momentum", "momentum")
     momentum += f" {said('optimizer.momentum')}"
     kinds = {"momentum": f"SGD with {momentum}", "adam": "Adam", "adamw": "AdamW"}
-    optimizer = " and ".join(kinds.get(name, name) for name in _values(sweep, "optimizer.name"))
+    optimizer = " and ".join(kinds.get(name, name) for name in _names(sweep, "optimizer.name"))
     decayed = ("on every parameter", "not on gamma, beta and biases")
     everything = _either(sweep, "optimizer.decay_norm_and_bias", *decayed)
     reference = "optimizer.reference_images_per_step"
@@ -128,7 +128,7 @@ def recipe(sweep: SweepResults) -> str:
         "cosine": f"falls to {said('schedule.final_lr')} along half a cosine",
         "step": f"is multiplied by {said('schedule.factor')} after epochs {said('schedule.milestones')}",
     }
-    falls = [kinds[name] for name in _values(sweep, "schedule.name") if name in kinds]
+    falls = [kinds[name] for name in _names(sweep, "schedule.name") if name in kinds]
     rate += f" and {listed(falls, 'or')}" if falls else ""
     deformable = any(stages not in (None, [], "[]") for stages in sweep.values(DEFORMABLE))
     branches = deformable and _values(sweep, "optimizer.offset_lr_multiplier")
@@ -196,6 +196,10 @@ def _sentence(text):
 
 def _values(sweep, key):
     return [value for value in sweep.values(key) if value is not None]
+
+
+def _names(sweep, key):
+    return list(map(number, _values(sweep, key)))
 
 
 def _either(sweep, key, yes, no):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sweep_folders import make_sweep  # noqa: F401  a fixture
 
 import engine  # noqa: F401  first of all: it sets the environment before Paddle is imported
 from data.transforms import MEAN, STD

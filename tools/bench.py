@@ -17,7 +17,7 @@ from engine.bench import ops, step
 from engine.bench.view import section_text
 from engine.command import Parser, command, typed_path
 from engine.errors import InputError
-from engine.folder import write_text
+from engine.files import write_text
 
 BENCHES = {"ops": ops, "step": step}
 

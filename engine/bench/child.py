@@ -58,7 +58,7 @@ class Child:
 
     def __init__(self, backend, *, settings="project", **environment):
         kept = {name: value for name, value in os.environ.items() if settings == "project" or name not in SETTINGS}
-        self._words = tempfile.TemporaryFile("w+", errors="replace")
+        self._words = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         self._process = subprocess.Popen(
             [sys.executable, "-c", CODE, str(ROOT), settings, backend], env={**kept, **environment}, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words,

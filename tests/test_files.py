@@ -13,8 +13,8 @@ from conftest import ROOT, train_here, write_sweep
 from test_resume import assert_same, final_state
 
 from engine import checkpoint, pool
-from engine.disk import write_text
 from engine.errors import DISK_REFUSED, DiskError
+from engine.files import write_text
 from engine.sweep import load_sweep
 
 OPTIONS = ["-o", "schedule.name=step", "schedule.epochs=3", "ema_decay=0.5", "record.histograms=true"]

@@ -1,0 +1,233 @@
+"""The files of a sweep's folder: what they may hold, and how they are read. Anybody may have made them."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import AfterValidator, Field
+
+from engine.config.yaml_text import read_yaml
+from engine.errors import InputError
+from engine.files import read_text
+from engine.schema import (
+    Count,
+    FolderName,
+    Fraction,
+    Number,
+    Seconds,
+    Text,
+    checked,
+    parse_json,
+    read_records,
+)
+from engine.terminal import printable, shortened
+
+SWEEP_FILE, RESULTS_FILE, SESSIONS_FILE = "sweep.yaml", "results.csv", "sessions.jsonl"  # in a sweep's folder
+FAILED_FILE, ENVIRONMENT_FILE = "failed.txt", "env.json"  # in a run's: the last lines of one that failed; where it ran
+NORM, IMAGES, SEED = "model.norm", "batch.images_per_worker", "seed"
+GROUPS, CHANNELS = "model.norm_groups", "model.norm_channels_per_group"
+DEFORMABLE, VERSION, DILATED = "model.deformable_stages", "model.deformable_version", "model.dilated_stages"
+STATES = ("finished", "failed", "stopped", "waiting")
+MOST_RUNS = 10_000  # of a sweep
+SAME_AS = {NORM: "norm", IMAGES: "images_per_worker", SEED: "seed"}  # axes whose value stands in another column too
+
+
+def _plain(value):
+    """Numbers, texts and null, and lists and mappings of them."""
+    if isinstance(value, dict):
+        return {printable(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return list(map(_plain, value))
+    if isinstance(value, str):
+        return printable(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    raise ValueError(f"expected numbers, texts, lists and mappings, found {type(value).__name__}")
+
+
+def _scalar(value):
+    if isinstance(value, list | dict):
+        raise ValueError("expected a number or a text")
+    return _plain(value)
+
+
+def _stages(value):
+    if not (value is None or isinstance(value, list) and all(re.fullmatch(r"c\d", str(stage)) for stage in value)):
+        raise ValueError("expected a list of stages such as c5")
+    return value
+
+
+def _moment(text):
+    try:
+        datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise ValueError("expected a moment such as 2026-01-31T12:00:00") from None
+    return text
+
+
+Axis = Annotated[str, Field(pattern=r"^\w+(\.\w+)*$", max_length=100)]
+
+
+class Description(pydantic.BaseModel):
+    """What sweep.yaml holds."""
+
+    name: Text
+    file: Text
+    title: Text | None = None
+    figures: list[Text]
+    statistic: Literal["median_last_5", "last"]
+    axes: list[dict[Axis, list[Any]]]
+    config: Annotated[dict[str, Any], AfterValidator(_plain)]
+
+    @pydantic.model_validator(mode="after")
+    def _known_values(self):
+        for key in (DEFORMABLE, DILATED):
+            _stages(self.value(key))
+        if strange := [axis for axis in self.keys if axis in Row.model_fields and axis != SEED]:
+            raise ValueError(f"axes: {strange[0]} is no config key")
+        return self
+
+    @property
+    def keys(self) -> list[str]:
+        """The axes."""
+        return list(dict.fromkeys(key for grid in self.axes for key in grid))
+
+    def value(self, key: str) -> Any:
+        """The value that all runs share of a dotted config key; None where there is none."""
+        value = self.config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+
+class Row(pydantic.BaseModel):
+    """A run's line of results.csv, axes apart. Errors are fractions."""
+
+    run: FolderName
+    state: Literal[STATES]
+    protocol: Text | None
+    norm: Text
+    norm_groups: Count | None
+    norm_channels_per_group: Count | None
+    images_per_worker: Annotated[int, Field(ge=1, lt=10**9)]
+    workers: Count | None
+    images_per_step: Count | None
+    lr: Number | None
+    epochs: Count | None
+    steps: Count | None
+    evaluation_statistics: Text | None
+    seed: int
+    top1_error_median_last_5: Fraction | None
+    top1_error_last: Fraction | None
+    top1_error_best: Fraction | None
+    best_epoch: Count | None
+    parameters: Count | None
+    multiply_adds: Count | None = None  # the first sweeps did not count them
+    train_seconds: Seconds | None
+
+
+class Session(pydantic.BaseModel):
+    """A line of sessions.jsonl: what one tools/sweep.py did."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+    started: Annotated[str, AfterValidator(_moment)]
+    seconds: Seconds
+    processes: Annotated[int, Field(ge=0, lt=10**6)]
+    arguments: list[Text] | None = None
+
+
+def read_sweep_file(folder: Path) -> Description:
+    """sweep.yaml. Raises InputError, one line, where it is missing or damaged."""
+    path = folder / SWEEP_FILE
+    if not path.exists():
+        raise InputError(f"{path}: no such file; expected the folder of a sweep, which tools/sweep.py makes")
+    return checked(Description, read_yaml(path), path)
+
+
+def read_sessions(folder: Path) -> list[Session]:
+    """sessions.jsonl; nothing where there is none. Raises InputError."""
+    path = folder / SESSIONS_FILE
+    return list(read_records(path, Session)) if path.exists() else []
+
+
+def read_environment(folder: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """These of the facts in a run's env.json; none where there is no such file. Raises InputError."""
+    path = folder / ENVIRONMENT_FILE
+    if not path.exists():
+        return {}
+    scalar = Annotated[Any, AfterValidator(_scalar)]
+    model = pydantic.create_model("Environment", **dict.fromkeys(keys, (scalar, None)))
+    return checked(model, parse_json(read_text(path), path), path).model_dump()
+
+
+def read_results(folder: Path, file: Description) -> list[dict]:
+    """The rows of results.csv: numbers are numbers, what is empty is None, an axis has its value in effect.
+
+    Raises InputError, which names the line.
+    """
+    path = folder / RESULTS_FILE
+    reader = csv.DictReader(io.StringIO(read_text(path, "no such file; tools/sweep.py writes it"), ""), strict=True)
+    needed = [name for name, field in Row.model_fields.items() if field.is_required()]
+    runs = []
+    try:
+        if missing := [column for column in (*needed, *file.keys) if column not in (reader.fieldnames or ())]:
+            raise InputError(f"{path}: has no column {missing[0]}")
+        for row in reader:
+            if len(runs) == MOST_RUNS:
+                raise InputError(f"{path}: has more than {MOST_RUNS:,} runs")
+            runs.append(_read_run(row, file, f"{path}: line {reader.line_num}: damaged"))
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.reader.line_num}: damaged ({error})") from None
+    return runs
+
+
+def _read_run(row, file, where):
+    if None in row or None in row.values():
+        raise InputError(f"{where}: not as many values as the header has columns")
+    if row["state"] not in STATES:
+        raise InputError(f"{where}: state {printable(row['state'])}, expected one of {', '.join(STATES)}")
+    try:
+        run = Row.model_validate({key: text or None for key, text in row.items()}).model_dump()
+        run |= {axis: run[column] for axis, column in SAME_AS.items()}
+    except pydantic.ValidationError as failure:
+        column = failure.errors()[0]["loc"][0]
+        raise InputError(f"{where}: {column} is {_shown(row[column])}") from None
+    for axis in file.keys:
+        try:
+            run[axis] = _axis_value(axis, row[axis], run)
+        except ValueError as error:
+            raise InputError(f"{where}: {axis} is {_shown(row[axis])}, {error}") from None
+    for column in (f"top1_error_{file.statistic}", "train_seconds"):
+        if run["state"] == "finished" and run[column] is None:
+            raise InputError(f"{where}: {column} is empty")
+    return run
+
+
+def _axis_value(axis, text, run):
+    """The value in effect, of any type: JSON, or a text where that is none. Lists and such stay text, which hashes."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = text
+    if axis in SAME_AS:
+        if str(_plain(value)) != str(run[SAME_AS[axis]]):
+            raise ValueError(f"but {SAME_AS[axis]} is {_shown(str(run[SAME_AS[axis]]))}")
+        return run[SAME_AS[axis]]
+    if axis in (DEFORMABLE, DILATED):
+        _stages(value)
+    if axis in (GROUPS, CHANNELS, VERSION) and not (value is None or type(value) is int and 0 < value < 10**9):
+        raise ValueError("expected a whole number")
+    if value != value:  # nothing is found again that is not what it is
+        return text
+    return _plain(json.dumps(value) if isinstance(value, list | dict) else value)
+
+
+def _shown(text):
+    """A cell as an error shows it."""
+    return shortened(printable(text), 60) or "empty"
