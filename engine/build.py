@@ -9,9 +9,9 @@ from paddle import nn
 from data import DATASETS, DataError, Loader, Preparation, find_archives, labelled_pictures, unpack
 from engine.checkpoint import read_weights
 from engine.config import Config, arguments
+from engine.config.feasible import check_feasible
 from engine.environment import on_gpu
 from engine.errors import InputError
-from engine.feasible import check_feasible
 from engine.schedule import learning_rate
 from models import MODELS, from_paddle_names, load_weights
 from ops import DeformConv2D, FrozenBatchNorm
@@ -52,7 +52,7 @@ def _unpacked(config, root):
 
 
 def build_loaders(config: Config, train_set, validation_set, rank=0, ranks=1):
-    """The seeded loaders of this device's share of each step, for a training that can learn (see engine.feasible)."""
+    """The seeded loaders of this device's share of each step, for a training that can learn (see engine.config.feasible)."""
     check_feasible(config, train_set)
     batch = config.batch
     if batch.workers % ranks:

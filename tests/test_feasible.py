@@ -7,8 +7,8 @@ import pytest
 
 from engine.build import build_data, build_loaders
 from engine.config import load_config
+from engine.config.feasible import check_feasible
 from engine.errors import InputError
-from engine.feasible import check_feasible
 from models import resnet
 
 ALONE = ["data.image_size=8", "batch.images_per_worker=1"]  # maps of 1 x 1 in c5

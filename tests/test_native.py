@@ -273,7 +273,7 @@ def bits():
 
 @needs_native
 def test_the_same_bits_on_every_run():
-    command = [sys.executable, "-c", "import test_native; print(test_native.bits())"]
+    command = [sys.executable, "-c", "import test_ops_native; print(test_ops_native.bits())"]
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": path}
     processes = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from test_native import needs_native
+from test_ops_native import needs_native
 
 from ops import native
 

@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
-from test_native import (
+from test_ops_native import (
     GEOMETRIES,
     NAMES,
     assert_same,
