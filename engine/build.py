@@ -12,7 +12,7 @@ from engine.config import Config, arguments
 from engine.config.feasible import check_feasible
 from engine.environment import on_gpu
 from engine.errors import InputError
-from engine.schedule import learning_rate
+from engine.train.schedule import learning_rate
 from models import MODELS, from_paddle_names, load_weights
 from ops import DeformConv2D, FrozenBatchNorm
 from ops.native import cache_folder

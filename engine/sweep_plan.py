@@ -23,8 +23,8 @@ from engine.config import Batch, Config
 from engine.data_identity import DataIdentity, data_identity
 from engine.environment import on_gpu
 from engine.errors import InputError
-from engine.loop import make_learner, train_step
 from engine.sweep import Run, Sweep
+from engine.train.loop import make_learner, train_step
 
 MEASURED_NUMBERS = 2_000_000  # of the images of a measured step: 13 images of 224 x 224 in colour
 IMAGES_OF_A_STEP = 8  # images that take as long as what a step takes beside its images, on two CPU cores

@@ -10,11 +10,11 @@ from conftest import ROOT, run_tool
 from data import Loader
 from engine.build import build_data, build_loaders, build_model, build_optimizer, build_schedule, check_device
 from engine.config import load_config
-from engine.ema import Ema
 from engine.errors import InputError
-from engine.loop import make_learner, train_step
 from engine.result import read_metrics
-from engine.running_statistics import make_precise
+from engine.train.ema import Ema
+from engine.train.loop import make_learner, train_step
+from engine.train.running_statistics import make_precise
 
 WORKERS = ["schedule.epochs=1", "batch.images_per_worker=3", "batch.workers=8", "data.train_images=48"]
 

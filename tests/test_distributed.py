@@ -70,7 +70,7 @@ from engine import environment
 import numpy as np, paddle
 from engine.build import build_data, build_loaders, build_model, build_optimizer, build_schedule
 from engine.config import load_config
-from engine.loop import make_learner
+from engine.train.loop import make_learner
 config = load_config({str(tiny)!r}, {[*OPTIONS, "model.norm=bn"]!r})
 rank, ranks = environment.start("cpu")
 train_set, validation_set = build_data(config)

@@ -58,7 +58,7 @@ def test_a_kill_in_such_an_evaluation_changes_nothing(tiny, tmp_path, monkeypatc
     train_here("-c", tiny, "-o", *ONE_STEP)
     before = (folder / "latest.pdparams").read_bytes()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("engine.validation.evaluate", lambda *arguments, **more: raise_(KeyboardInterrupt))
+        patch.setattr("engine.train.validation.evaluate", lambda *arguments, **more: raise_(KeyboardInterrupt))
         train_here("-c", tiny, "-r", "auto", "-o", *options, "optimizer.base_lr=1e18")
     assert (folder / "latest.pdparams").read_bytes() != before  # saved before the evaluation, which is outstanding
     with pytest.raises(Diverged, match="from before it, of step 1"):
@@ -73,7 +73,7 @@ def raise_(error):
 @pytest.mark.parametrize("what", ["parameter", "statistics", "average", "momentum"])
 def test_what_is_not_finite_is_not_saved(tiny, tmp_path, monkeypatch, what):
     """The loss need not show it: the last step's weights, statistics that training does not use."""
-    from engine import loop
+    from engine.train import loop
 
     step = loop.train_step
 

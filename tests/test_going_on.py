@@ -225,7 +225,7 @@ def test_fewer_epochs_than_there_are_is_refused(two):
     assert listing(folder) == before
     more = ["name=cut", "evaluate_every_epochs=2"]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr("engine.loop.evaluate_epoch", lambda *arguments: 1 / 0)
+        patch.setattr("engine.train.loop.evaluate_epoch", lambda *arguments: 1 / 0)
         train_here(*options, *more, "schedule.epochs=3")
     with pytest.raises(InputError, match="epoch 1 was not evaluated and cannot be the last"):
         train_here(*options, *more, "schedule.epochs=1", "-r", "epoch_1")
@@ -233,7 +233,7 @@ def test_fewer_epochs_than_there_are_is_refused(two):
 
 def test_a_result_of_fewer_epochs_goes_when_the_run_goes_on(two, monkeypatch):
     options, data, folder = two
-    monkeypatch.setattr("engine.loop.train_step", lambda *arguments, **more: 1 / 0)
+    monkeypatch.setattr("engine.train.loop.train_step", lambda *arguments, **more: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train_here(*options, FOLDER_DATA % data, "schedule.epochs=2", "-r", "auto")
     assert not (folder / "result.json").exists()

@@ -16,9 +16,9 @@ from engine import checkpoint
 from engine.build import build_data, build_model, build_optimizer, build_schedule
 from engine.config import load_config
 from engine.errors import InputError
-from engine.loop import make_learner
 from engine.progress import save
 from engine.resume import restore
+from engine.train.loop import make_learner
 
 # Everything that carries state: momentum, running statistics of workers, averaged weights, clipping, passes,
 # augmentation, a window and an evaluation that the kills fall between; and a checkpoint after almost every step.

@@ -1,6 +1,6 @@
 import pytest
 
-from engine.schedule import learning_rate
+from engine.train.schedule import learning_rate
 
 
 def rates(steps, **settings):

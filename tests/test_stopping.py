@@ -14,7 +14,7 @@ from test_resume import assert_same, final_state, scalars
 
 from data import DataError
 from engine.errors import Stopped
-from engine.stopping import signals_caught
+from engine.train.stopping import signals_caught
 
 OPTIONS = [
     "-o", "schedule.epochs=2", "model.norm=bn", "model.bn_running_statistics=precise", "bn_precise_images=12",
@@ -41,7 +41,7 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
-    "place", ["engine.running_statistics._vectors", "engine.evaluate.F.cross_entropy", "engine.offset_figures.look"]
+    "place", ["engine.train.running_statistics._vectors", "engine.evaluate.F.cross_entropy", "engine.offset_figures.look"]
 )
 def test_a_signal_in_an_evaluation_is_obeyed_and_nothing_is_lost(whole, tiny, tmp_path, monkeypatch, place, number):
     """In the precise statistics, in the evaluation proper and in the pictures: the first epoch's, and with it saved."""
@@ -58,14 +58,14 @@ def test_a_signal_in_an_evaluation_is_obeyed_and_nothing_is_lost(whole, tiny, tm
     folder = tmp_path / "output" / "tiny"
     with monkeypatch.context() as patch, pytest.raises(Stopped, match="at step 6; saved, continue with") as stopped:
         if name == "cross_entropy":  # the model's loss in training is another
-            train_step = import_module("engine.loop").train_step
+            train_step = import_module("engine.train.loop").train_step
 
             def quiet(*arguments, **more):
                 with monkeypatch.context() as inner:
                     inner.setattr(owner, name, original)
                     return train_step(*arguments, **more)
 
-            patch.setattr("engine.loop.train_step", quiet)
+            patch.setattr("engine.train.loop.train_step", quiet)
         patch.setattr(owner, name, signalled)
         train_here("-c", tiny, *OPTIONS)
     assert stopped.value.status == 128 + number and len(calls) <= 40
@@ -80,7 +80,7 @@ def test_a_signal_in_an_evaluation_is_obeyed_and_nothing_is_lost(whole, tiny, tm
 
 def test_an_evaluation_that_is_killed_costs_no_step(tiny, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("engine.validation.evaluate", lambda *arguments, **more: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("engine.train.validation.evaluate", lambda *arguments, **more: (_ for _ in ()).throw(KeyboardInterrupt))
         train_here("-c", tiny)
     assert final_state(tmp_path / "output" / "tiny")[".pdstates"]["step"] == 6
 
@@ -111,7 +111,7 @@ def children(pid):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="/proc tells")
 def test_a_reading_process_that_is_killed_ends_the_run_in_one_line_saved(tiny, tmp_path, monkeypatch):
-    from engine import loop
+    from engine.train import loop
 
     step, killed = loop.train_step, []
 

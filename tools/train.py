@@ -19,10 +19,10 @@ from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.data_identity import data_identity
 from engine.folder import check_folder, check_source, in_folder, make_folder, run_folder
-from engine.loop import make_learner, train
 from engine.record import RunRecord
 from engine.result import result_text, write_result
 from engine.resume import find_checkpoint, restore
+from engine.train.loop import make_learner, train
 
 
 def main():

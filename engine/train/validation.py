@@ -5,10 +5,10 @@ import contextlib
 from engine.config import Config
 from engine.evaluate import evaluate
 from engine.figures import annotated
-from engine.keeper import Keeper
 from engine.offset_figures import sample_offsets
 from engine.progress import Progress
-from engine.running_statistics import make_precise
+from engine.train.keeper import Keeper
+from engine.train.running_statistics import make_precise
 
 
 def is_evaluated(config: Config, epoch: int) -> bool:

@@ -9,15 +9,15 @@ from paddle import nn
 
 from data import DataError
 from engine import progress as saving
-from engine.clock import Clock
 from engine.config import Config
-from engine.ema import Ema
 from engine.errors import Diverged
-from engine.keeper import Keeper
 from engine.progress import Progress, settle
-from engine.running_statistics import RunningStatistics
-from engine.stopping import signals_caught
-from engine.validation import evaluate_epoch, is_evaluated
+from engine.train.ema import Ema
+from engine.train.keeper import Keeper
+from engine.train.running_statistics import RunningStatistics
+from engine.train.step_times import Clock
+from engine.train.stopping import signals_caught
+from engine.train.validation import evaluate_epoch, is_evaluated
 
 
 @dataclass

@@ -5,12 +5,12 @@ import signal
 import paddle
 
 from engine import progress as saving
-from engine.clock import Clock
 from engine.config import Config
 from engine.errors import Stopped
 from engine.progress import Progress, settle
-from engine.running_statistics import share_running_statistics
-from engine.stopping import Stop, on_any_device
+from engine.train.running_statistics import share_running_statistics
+from engine.train.step_times import Clock
+from engine.train.stopping import Stop, on_any_device
 
 
 class Keeper:
