@@ -7,11 +7,11 @@ import paddle
 from paddle import nn
 
 from data import DATASETS, DataError, Loader, Preparation, find_archives, labelled_pictures, unpack
-from engine.checkpoint import read_weights
 from engine.config import Config, arguments
 from engine.config.feasible import check_feasible
 from engine.environment import on_gpu
 from engine.errors import InputError
+from engine.run.checkpoint import read_weights
 from engine.train.schedule import learning_rate
 from models import MODELS, from_paddle_names, load_weights
 from ops import DeformConv2D, FrozenBatchNorm

@@ -9,8 +9,8 @@ from paddle.nn import functional as F
 
 from engine.errors import InputError
 from engine.files import writing_into
-from engine.finite import not_finite
-from engine.folder import write_preparation
+from engine.run.finite import not_finite
+from engine.run.folder import write_preparation
 
 
 class _Probabilities(nn.Layer):

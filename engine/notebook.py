@@ -22,10 +22,10 @@ from data.orphans import end_with_parent
 from engine.build import build_data, build_loaders
 from engine.config import load_config
 from engine.errors import InputError
-from engine.folder import in_folder, run_folder
 from engine.notebook_view import View, WatchedRun
 from engine.report import results_text
-from engine.result import read_result, result_text
+from engine.run.folder import in_folder, run_folder
+from engine.run.result import read_result, result_text
 from engine.sweep import load_sweep
 from engine.sweep_plan import make_plans
 from engine.terminal import one_line

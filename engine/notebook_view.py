@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from engine.config import Config
 from engine.files import read_lines
-from engine.result import METRICS_FILE, parse_record
+from engine.run.result import METRICS_FILE, parse_record
 
 POINTS = 40  # of a training curve; more is noise
 STROKES = ["-", "--", ":", "-."]

@@ -16,8 +16,8 @@ from data.orphans import end_with_parent
 from engine.environment import ROOT, cores, on_gpu
 from engine.errors import DISK_REFUSED, InputError, Stopped
 from engine.files import read_end, write_text
-from engine.folder import CONFIG_FILE
-from engine.locks import hold, is_claimed
+from engine.run.folder import CONFIG_FILE
+from engine.run.locks import hold, is_claimed
 from engine.sweep import Run, Sweep
 from engine.sweep_folder import CONSOLE_FILE, material_changes, state
 from engine.sweep_records import FAILED_FILE

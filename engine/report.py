@@ -11,9 +11,9 @@ from pathlib import Path
 from engine.drawings import DRAWINGS, check_figures
 from engine.errors import InputError
 from engine.files import read_end, write_text, writing_into
-from engine.locks import alone
 from engine.markdown_text import Markdown, code, escape, to_html
 from engine.paper_tables import table_2
+from engine.run.locks import alone
 from engine.sheet import drawing_style, save_figure
 from engine.sweep_records import FAILED_FILE, IMAGES, RESULTS_FILE, STATES, SWEEP_FILE, Session
 from engine.sweep_results import SweepResults, read_sweep

@@ -1,7 +1,7 @@
 """The folder of a sweep: whose it is, how far each run in it has come, and results.csv.
 
 Several runners may share a folder. What they write there together they write under its lock, and only for moments; a
-run itself belongs to the process that trains it (`engine.locks.claim`).
+run itself belongs to the process that trains it (`engine.run.locks.claim`).
 """
 
 import csv
@@ -10,12 +10,12 @@ import io
 import json
 
 from engine.config.yaml_text import read_yaml, write_yaml
-from engine.data_identity import DataIdentity
 from engine.errors import InputError
 from engine.files import read_end, read_text, write_text, writing_into
-from engine.folder import CONFIG_FILE, RESULT_FILE, changes_since, data_changes_since, differences
-from engine.locks import alone, is_claimed, share
-from engine.result import METRICS_FILE, parse_record, read_result
+from engine.run.data_identity import DataIdentity
+from engine.run.folder import CONFIG_FILE, RESULT_FILE, changes_since, data_changes_since, differences
+from engine.run.locks import alone, is_claimed, share
+from engine.run.result import METRICS_FILE, parse_record, read_result
 from engine.sweep import Run, Sweep
 from engine.sweep_records import FAILED_FILE, RESULTS_FILE, SESSIONS_FILE, SWEEP_FILE, read_sessions
 

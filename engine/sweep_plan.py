@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import paddle
 
 from data import DataError
-from engine import checkpoint
 from engine.build import (
     build_data,
     build_loaders,
@@ -20,9 +19,10 @@ from engine.build import (
     load_pretrained,
 )
 from engine.config import Batch, Config
-from engine.data_identity import DataIdentity, data_identity
 from engine.environment import on_gpu
 from engine.errors import InputError
+from engine.run import checkpoint
+from engine.run.data_identity import DataIdentity, data_identity
 from engine.sweep import Run, Sweep
 from engine.train.loop import make_learner, train_step
 

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 from engine.config.yaml_text import read_yaml
 from engine.errors import InputError
 from engine.files import read_text
-from engine.schema import (
+from engine.run.schema import (
     Count,
     FolderName,
     Fraction,

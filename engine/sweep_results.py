@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from engine.result import read_metrics
+from engine.run.result import read_metrics
 from engine.sweep_records import (
     CHANNELS,
     DEFORMABLE,

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 from engine.build import build_model
-from engine.checkpoint import read_weights, stem_of
 from engine.config import Config
 from engine.errors import InputError
-from engine.folder import read_preparation
+from engine.run.checkpoint import read_weights, stem_of
+from engine.run.folder import read_preparation
 from models import load_weights
 
 

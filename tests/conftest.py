@@ -15,10 +15,10 @@ from sweep_folders import make_sweep  # noqa: F401  a fixture
 
 import engine  # noqa: F401  first of all: it sets the environment before Paddle is imported
 from data.transforms import MEAN, STD
-from engine import checkpoint, locks
 from engine.build import build_model
 from engine.config import load_config
-from engine.folder import write_preparation
+from engine.run import checkpoint, locks
+from engine.run.folder import write_preparation
 from ops import native
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,7 +11,7 @@ from data import Loader
 from engine.build import build_data, build_loaders, build_model, build_optimizer, build_schedule, check_device
 from engine.config import load_config
 from engine.errors import InputError
-from engine.result import read_metrics
+from engine.run.result import read_metrics
 from engine.train.ema import Ema
 from engine.train.loop import make_learner, train_step
 from engine.train.running_statistics import make_precise

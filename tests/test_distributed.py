@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from engine.checkpoint import read_weights
-from engine.result import read_metrics
+from engine.run.checkpoint import read_weights
+from engine.run.result import read_metrics
 
 pytestmark = pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="the launcher would take the GPUs")
 

@@ -8,12 +8,12 @@ import pytest
 from conftest import run_tool, train_here
 
 from data import Preparation
-from engine import checkpoint
 from engine.config import load_config
 from engine.errors import Diverged, InputError
 from engine.evaluate import evaluate
 from engine.export import export
-from engine.finite import not_finite
+from engine.run import checkpoint
+from engine.run.finite import not_finite
 from models import Classifier, resnet
 
 ONE_STEP = ["schedule.epochs=1", "schedule.warmup_epochs=0", "model.norm=bn", "batch.images_per_worker=12"]

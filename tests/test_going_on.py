@@ -10,11 +10,11 @@ import yaml
 from conftest import TINY, picture, run_tool, train_here, write_sweep
 
 from data import DATASETS, DataError
-from engine import checkpoint
 from engine.config import load_config
-from engine.data_identity import data_changes, data_identity
 from engine.errors import InputError
-from engine.folder import in_folder, read_preparation, run_folder
+from engine.run import checkpoint
+from engine.run.data_identity import data_changes, data_identity
+from engine.run.folder import in_folder, read_preparation, run_folder
 from engine.sweep import load_sweep
 from engine.sweep_folder import open_sweep_folder
 from engine.sweep_plan import identities_of, make_plans

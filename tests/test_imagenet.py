@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT, run_tool
 from PIL import Image
 
-from engine.result import read_metrics
+from engine.run.result import read_metrics
 
 SMALL = ["batch.images_per_worker=1", "batch.workers=2", "data.image_size=64", "data.resize_short=72", "device=cpu",
          "schedule.epochs=1", "record.every_steps=1", "reading.processes=2"]

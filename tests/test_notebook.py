@@ -11,8 +11,8 @@ from conftest import ROOT, write_sweep
 from IPython.display import Image
 
 from engine import notebook, notebook_view
-from engine.locks import is_claimed
 from engine.notebook import Failed
+from engine.run.locks import is_claimed
 
 
 @pytest.fixture

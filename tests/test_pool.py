@@ -18,7 +18,7 @@ from engine import pool
 from engine.config import load_config
 from engine.environment import cores
 from engine.errors import InputError, Stopped
-from engine.locks import claim, is_claimed
+from engine.run.locks import claim, is_claimed
 from engine.sweep import load_sweep
 from engine.sweep_folder import _matters, material_changes, progress, state
 
@@ -290,7 +290,7 @@ def test_a_runner_with_other_values_has_to_wait(tmp_path):
 def test_a_claim_ends_with_its_process(tmp_path):
     script = (
         f"import sys, time; sys.path.insert(0, {str(ROOT)!r})\nfrom pathlib import Path\n"
-        "from engine.locks import claim\nclaim(Path(sys.argv[1])); print('mine', flush=True); time.sleep(60)"
+        "from engine.run.locks import claim\nclaim(Path(sys.argv[1])); print('mine', flush=True); time.sleep(60)"
     )
     assert not is_claimed(tmp_path) and not is_claimed(tmp_path / "nothing")
     other = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True)

@@ -3,7 +3,7 @@ import json
 import numpy as np
 from paddle import nn
 
-from engine.record import RunRecord
+from engine.run.record import RunRecord
 
 
 def test_histogram_of_values_that_hardly_differ(tmp_path):

@@ -19,7 +19,7 @@ from sweep_folders import CONFIG, FIGURE_1_AXES, GROUPS, IMAGES, NORM
 from engine.errors import InputError
 from engine.markdown_text import escape, to_html
 from engine.report import report_text, results_text, write_report
-from engine.result import read_metrics, read_result
+from engine.run.result import read_metrics, read_result
 from engine.sweep_results import read_sweep
 
 SWEEPS = sorted(path.parent.name for path in (ROOT / "results").glob("*/sweep.yaml"))

@@ -12,12 +12,12 @@ from conftest import run_tool, start_tool
 from visualdl import LogReader
 
 from data import DataError
-from engine import checkpoint
 from engine.build import build_data, build_model, build_optimizer, build_schedule
 from engine.config import load_config
 from engine.errors import InputError
-from engine.progress import save
-from engine.resume import restore
+from engine.run import checkpoint
+from engine.run.progress import save
+from engine.run.resume import restore
 from engine.train.loop import make_learner
 
 # Everything that carries state: momentum, running statistics of workers, averaged weights, clipping, passes,

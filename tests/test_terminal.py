@@ -9,7 +9,7 @@ import pytest
 from engine.command import command
 from engine.data_report import report_text
 from engine.errors import InputError
-from engine.record import RunRecord
+from engine.run.record import RunRecord
 from engine.tables import plain_table
 from engine.terminal import json_text, one_line, printable
 

@@ -14,9 +14,9 @@ from visualdl import LogReader
 
 from data import DATASETS
 from engine.build import build_model
-from engine.checkpoint import read_weights
 from engine.config import load_config
-from engine.result import read_metrics
+from engine.run.checkpoint import read_weights
+from engine.run.result import read_metrics
 from engine.sweep import load_sweep
 
 

@@ -8,10 +8,10 @@ import paddle
 import pytest
 
 from engine.build import build_data, build_model, load_pretrained
-from engine.checkpoint import read_weights
 from engine.config import load_config
 from engine.errors import InputError
-from engine.folder import write_preparation
+from engine.run.checkpoint import read_weights
+from engine.run.folder import write_preparation
 from engine.trained import load_trained
 from models import Classifier, from_paddle_names, load_weights, resnet
 

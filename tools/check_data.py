@@ -15,7 +15,7 @@ from engine.config import load_config
 from engine.data_report import describe_data, has_problems, report_text, survey_sets, write_data_report
 from engine.data_sheet import write_data_sheet
 from engine.errors import InputError
-from engine.folder import run_folder
+from engine.run.folder import run_folder
 from engine.terminal import json_text, printable
 
 LONGEST = 30  # lines of a list on the screen

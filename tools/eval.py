@@ -17,7 +17,7 @@ from engine.confusion import Confusion, by_class_text
 from engine.confusion_figure import check_target, write_confusion_figure
 from engine.errors import InputError
 from engine.evaluate import evaluate
-from engine.folder import run_folder
+from engine.run.folder import run_folder
 from engine.terminal import json_text
 from engine.trained import load_trained
 

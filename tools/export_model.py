@@ -13,7 +13,7 @@ from engine import environment
 from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.export import export
-from engine.folder import run_folder
+from engine.run.folder import run_folder
 from engine.terminal import printable
 from engine.trained import load_trained
 

@@ -18,10 +18,10 @@ from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.dilation import ON_BLACK, dilation_caption, dilation_table, dilations, on_black, write_dilations
 from engine.errors import InputError
-from engine.folder import run_folder
 from engine.offset_figures import write_offset_figures
 from engine.offsets import choose_layers
 from engine.predict import find_pictures
+from engine.run.folder import run_folder
 from engine.tables import plain_table
 from engine.terminal import printable
 from engine.trained import load_trained

@@ -17,11 +17,11 @@ from engine.build import (
 )
 from engine.command import command, config_parser, typed_path
 from engine.config import load_config
-from engine.data_identity import data_identity
-from engine.folder import check_folder, check_source, in_folder, make_folder, run_folder
-from engine.record import RunRecord
-from engine.result import result_text, write_result
-from engine.resume import find_checkpoint, restore
+from engine.run.data_identity import data_identity
+from engine.run.folder import check_folder, check_source, in_folder, make_folder, run_folder
+from engine.run.record import RunRecord
+from engine.run.result import result_text, write_result
+from engine.run.resume import find_checkpoint, restore
 from engine.train.loop import make_learner, train
 
 

@@ -4,10 +4,10 @@ import signal
 
 import paddle
 
-from engine import progress as saving
 from engine.config import Config
 from engine.errors import Stopped
-from engine.progress import Progress, settle
+from engine.run import progress as saving
+from engine.run.progress import Progress, settle
 from engine.train.running_statistics import share_running_statistics
 from engine.train.step_times import Clock
 from engine.train.stopping import Stop, on_any_device

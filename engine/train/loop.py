@@ -8,10 +8,10 @@ import paddle
 from paddle import nn
 
 from data import DataError
-from engine import progress as saving
 from engine.config import Config
 from engine.errors import Diverged
-from engine.progress import Progress, settle
+from engine.run import progress as saving
+from engine.run.progress import Progress, settle
 from engine.train.ema import Ema
 from engine.train.keeper import Keeper
 from engine.train.running_statistics import RunningStatistics

@@ -6,7 +6,7 @@ from engine.config import Config
 from engine.evaluate import evaluate
 from engine.figures import annotated
 from engine.offset_figures import sample_offsets
-from engine.progress import Progress
+from engine.run.progress import Progress
 from engine.train.keeper import Keeper
 from engine.train.running_statistics import make_precise
 

@@ -1,4 +1,4 @@
-"""Where a run stands, and how it is saved; engine/resume.py continues it exactly.
+"""Where a run stands, and how it is saved; engine/run/resume.py continues it exactly.
 
 What can be derived is not saved: the loader's order and the augmentation follow from (seed, epoch, index), Paddle's
 random state from (seed, step), the rate from the step.
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import paddle
 
-from engine import checkpoint
 from engine.config import Config
 from engine.errors import Diverged
-from engine.finite import not_finite
+from engine.run import checkpoint
+from engine.run.finite import not_finite
 
 PREVIOUS = "previous"  # the checkpoint that stands in for latest.* until an evaluation has shown that this is sound
 

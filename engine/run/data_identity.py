@@ -7,7 +7,7 @@ import pydantic
 
 from engine.errors import InputError
 from engine.files import write_text
-from engine.saved import Strict, first_error
+from engine.run.saved import Strict, first_error
 
 DATA_FILE = "data.json"  # in a run's folder
 FEW = 8  # classes that are named, all of them, where they differ

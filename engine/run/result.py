@@ -10,8 +10,8 @@ from engine.config import Config
 from engine.cost import multiply_adds
 from engine.errors import InputError
 from engine.files import read_text, write_text
-from engine.folder import RESULT_FILE
-from engine.schema import Count, Fraction, Number, Seconds, Text, checked, parse_json, read_records
+from engine.run.folder import RESULT_FILE
+from engine.run.schema import Count, Fraction, Number, Seconds, Text, checked, parse_json, read_records
 from engine.terminal import printable
 
 METRICS_FILE = "metrics.jsonl"  # in a run's folder

@@ -8,14 +8,14 @@ from pathlib import Path
 import paddle
 
 from data import DataError
-from engine import checkpoint
 from engine.config import Config
 from engine.errors import InputError
 from engine.files import writing
-from engine.folder import CONFIG_FILE
-from engine.progress import PREVIOUS, Progress, keep_epoch
-from engine.result import read_metrics
-from engine.saved import check_optimizer, check_scaler, check_states, check_weights
+from engine.run import checkpoint
+from engine.run.folder import CONFIG_FILE
+from engine.run.progress import PREVIOUS, Progress, keep_epoch
+from engine.run.result import read_metrics
+from engine.run.saved import check_optimizer, check_scaler, check_states, check_weights
 
 OWN_NAME = re.compile(r"(latest|best|epoch_\d+)(\.pd\w+)?")
 

@@ -13,12 +13,12 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from data import Preparation
 from engine.config import Config, load_config
 from engine.config.yaml_text import read_yaml
-from engine.data_identity import DataIdentity, data_changes, read_data_identity, write_data_identity
 from engine.environment import describe
 from engine.errors import InputError
 from engine.files import write_text, writing_into
-from engine.locks import claim
-from engine.saved import Strict, first_error
+from engine.run.data_identity import DataIdentity, data_changes, read_data_identity, write_data_identity
+from engine.run.locks import claim
+from engine.run.saved import Strict, first_error
 
 CONFIG_FILE, RESULT_FILE = "config.yaml", "result.json"
 PREPARATION_FILE = "preparation.json"  # class names and how a picture becomes an input

@@ -8,7 +8,7 @@ import pydantic
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from engine.errors import InputError
-from engine.finite import not_finite
+from engine.run.finite import not_finite
 
 
 class Strict(pydantic.BaseModel):
@@ -27,7 +27,7 @@ class _Position(Strict):
 
 
 class States(Strict):
-    """STEM.pdstates: the fields of engine.progress.Progress and what goes with them."""
+    """STEM.pdstates: the fields of engine.run.progress.Progress and what goes with them."""
 
     epoch: NonNegativeInt
     step: NonNegativeInt
