@@ -11,9 +11,9 @@ from data import Preparation
 from engine.config import load_config
 from engine.errors import Diverged, InputError
 from engine.evaluate import evaluate
-from engine.export import export
 from engine.run import checkpoint
 from engine.run.finite import not_finite
+from engine.tasks.export import export
 from models import Classifier, resnet
 
 ONE_STEP = ["schedule.epochs=1", "schedule.warmup_epochs=0", "model.norm=bn", "batch.images_per_worker=12"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data import Preparation
-from engine.export import export
+from engine.tasks.export import export
 from models import Classifier, resnet
 
 

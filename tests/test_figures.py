@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engine.figures import SIDE, annotated
+from engine.tasks.pictures import SIDE, annotated
 
 
 @pytest.mark.parametrize("classes", [("shirt", "trouser"), ("外套", "裤子")])

@@ -130,7 +130,7 @@ def test_an_exported_model_needs_no_library_of_ours(tmp_path):
     model.eval()
     expected = model(x).numpy()
     own = [module for name, module in sys.modules.items() if name.split(".")[0] in ("ops", __name__)]
-    paddle.jit.ignore_module(own)  # as in engine/export.py
+    paddle.jit.ignore_module(own)  # as in engine/tasks/export.py
     paddle.jit.save(model, str(tmp_path / "small"), input_spec=[paddle.static.InputSpec([2, 4, 8, 7], "float32")])
     files = {path.suffix: path.read_bytes() for path in tmp_path.iterdir()}
     operators = [f"native_{name}".encode() for name in ("group_norm", "batch_norm", "deform_conv2d")]

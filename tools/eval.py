@@ -13,11 +13,11 @@ from engine import environment
 from engine.build import build_data, build_labelled, build_validation_loader
 from engine.command import command, config_parser, typed_path
 from engine.config import load_config
-from engine.confusion import Confusion, by_class_text
-from engine.confusion_figure import check_target, write_confusion_figure
 from engine.errors import InputError
 from engine.evaluate import evaluate
 from engine.run.folder import run_folder
+from engine.tasks.confusion import Confusion, by_class_text
+from engine.tasks.confusion_figure import check_target, write_confusion_figure
 from engine.terminal import json_text
 from engine.trained import load_trained
 

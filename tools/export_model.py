@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a 
 from engine import environment
 from engine.command import command, config_parser, typed_path
 from engine.config import load_config
-from engine.export import export
 from engine.run.folder import run_folder
+from engine.tasks.export import export
 from engine.terminal import printable
 from engine.trained import load_trained
 

@@ -14,8 +14,8 @@ from engine import environment
 from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.errors import InputError
-from engine.predict import find_pictures, in_words, predict
 from engine.run.folder import run_folder
+from engine.tasks.answers import find_pictures, in_words, predict
 from engine.terminal import json_text, one_line
 from engine.trained import load_trained
 

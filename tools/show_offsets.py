@@ -20,9 +20,9 @@ from engine.dilation import ON_BLACK, dilation_caption, dilation_table, dilation
 from engine.errors import InputError
 from engine.offset_figures import write_offset_figures
 from engine.offsets import choose_layers
-from engine.predict import find_pictures
 from engine.run.folder import run_folder
 from engine.tables import plain_table
+from engine.tasks.answers import find_pictures
 from engine.terminal import printable
 from engine.trained import load_trained
 

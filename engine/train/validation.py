@@ -4,9 +4,9 @@ import contextlib
 
 from engine.config import Config
 from engine.evaluate import evaluate
-from engine.figures import annotated
 from engine.offset_figures import sample_offsets
 from engine.run.progress import Progress
+from engine.tasks.pictures import annotated
 from engine.train.keeper import Keeper
 from engine.train.running_statistics import make_precise
 
