@@ -26,8 +26,8 @@ from engine.notebook_view import View, WatchedRun
 from engine.report import results_text
 from engine.run.folder import in_folder, run_folder
 from engine.run.result import read_result, result_text
-from engine.sweep import load_sweep
-from engine.sweep_plan import make_plans
+from engine.sweep.definition import load_sweep
+from engine.sweep.plan import make_plans
 from engine.terminal import one_line
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,7 +15,7 @@ from test_resume import assert_same, final_state
 from engine import checkpoint, pool
 from engine.errors import DISK_REFUSED, DiskError
 from engine.files import write_text
-from engine.sweep import load_sweep
+from engine.sweep.definition import load_sweep
 
 OPTIONS = ["-o", "schedule.name=step", "schedule.epochs=3", "ema_decay=0.5", "record.histograms=true"]
 

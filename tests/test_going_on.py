@@ -15,9 +15,9 @@ from engine.errors import InputError
 from engine.run import checkpoint
 from engine.run.data_identity import data_changes, data_identity
 from engine.run.folder import in_folder, read_preparation, run_folder
-from engine.sweep import load_sweep
-from engine.sweep_folder import open_sweep_folder
-from engine.sweep_plan import identities_of, make_plans
+from engine.sweep.definition import load_sweep
+from engine.sweep.folder import open_sweep_folder
+from engine.sweep.plan import identities_of, make_plans
 
 FOLDER_DATA = "data={name: image_folder, root: %s, image_size: 12, resize_short: 12}"
 

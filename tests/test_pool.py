@@ -14,13 +14,13 @@ import pytest
 import yaml
 from conftest import ROOT, is_one_line, run_tool, start_tool, write_sweep
 
-from engine import pool
 from engine.config import load_config
 from engine.environment import cores
 from engine.errors import InputError, Stopped
 from engine.run.locks import claim, is_claimed
-from engine.sweep import load_sweep
-from engine.sweep_folder import _matters, material_changes, progress, state
+from engine.sweep import pool
+from engine.sweep.definition import load_sweep
+from engine.sweep.folder import _matters, material_changes, progress, state
 
 TIMES = ("train_seconds",)
 

@@ -7,8 +7,8 @@ from conftest import is_one_line, run_tool, write_sweep
 
 from engine.config.yaml_text import write_yaml
 from engine.errors import InputError
-from engine.sweep import load_sweep
-from engine.sweep_folder import description
+from engine.sweep.definition import load_sweep
+from engine.sweep.folder import description
 
 
 def test_a_run_for_each_point_of_the_grid(small):

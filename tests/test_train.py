@@ -17,7 +17,7 @@ from engine.build import build_model
 from engine.config import load_config
 from engine.run.checkpoint import read_weights
 from engine.run.result import read_metrics
-from engine.sweep import load_sweep
+from engine.sweep.definition import load_sweep
 
 
 def test_a_run_leaves_all_its_records(trained):

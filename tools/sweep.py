@@ -12,12 +12,12 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of this process, which hardly computes; e
 
 from engine import environment
 from engine.command import command, config_parser
-from engine.pool import Pool, make_slots
 from engine.report import results_text, write_report
-from engine.sweep import load_sweep
-from engine.sweep_folder import check_sweep_folder, material_changes, open_sweep_folder, state, write_results
-from engine.sweep_plan import identities_of, make_plans
-from engine.sweep_view import View, show_plan
+from engine.sweep.definition import load_sweep
+from engine.sweep.folder import check_sweep_folder, material_changes, open_sweep_folder, state, write_results
+from engine.sweep.plan import identities_of, make_plans
+from engine.sweep.pool import Pool, make_slots
+from engine.sweep.view import View, show_plan
 from engine.terminal import printable
 
 

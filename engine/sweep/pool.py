@@ -18,8 +18,8 @@ from engine.errors import DISK_REFUSED, InputError, Stopped
 from engine.files import read_end, write_text
 from engine.run.folder import CONFIG_FILE
 from engine.run.locks import hold, is_claimed
-from engine.sweep import Run, Sweep
-from engine.sweep_folder import CONSOLE_FILE, material_changes, state
+from engine.sweep.definition import Run, Sweep
+from engine.sweep.folder import CONSOLE_FILE, material_changes, state
 from engine.sweep_records import FAILED_FILE
 
 TRIES = 2
@@ -42,7 +42,7 @@ class Job:
     """One run, as this runner sees it."""
 
     run: Run
-    state: str  # as engine.sweep_folder.state says, or: running, elsewhere (another process has it)
+    state: str  # as engine.sweep.folder.state says, or: running, elsewhere (another process has it)
     tries: int = 0
     slot: Slot | None = None
     process: subprocess.Popen | None = None

@@ -8,8 +8,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from engine.sweep import Sweep
-from engine.sweep_folder import progress
+from engine.sweep.definition import Sweep
+from engine.sweep.folder import progress
 from engine.sweep_words import duration
 from engine.terminal import printable
 

@@ -23,7 +23,7 @@ from engine.environment import on_gpu
 from engine.errors import InputError
 from engine.run import checkpoint
 from engine.run.data_identity import DataIdentity, data_identity
-from engine.sweep import Run, Sweep
+from engine.sweep.definition import Run, Sweep
 from engine.train.loop import make_learner, train_step
 
 MEASURED_NUMBERS = 2_000_000  # of the images of a measured step: 13 images of 224 x 224 in colour
