@@ -23,7 +23,7 @@ from engine.build import build_data, build_loaders
 from engine.config import load_config
 from engine.errors import InputError
 from engine.notebook_view import View, WatchedRun
-from engine.report import results_text
+from engine.report.page import results_text
 from engine.run.folder import in_folder, run_folder
 from engine.run.result import read_result, result_text
 from engine.sweep.definition import load_sweep

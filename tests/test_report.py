@@ -24,11 +24,11 @@ from sweep_folders import (
     error_of,
 )
 
-from engine.drawings import DRAWINGS, check_figures
 from engine.errors import InputError
-from engine.paper_figures import spread
-from engine.report import results_text, write_report
-from engine.sweep_results import read_sweep
+from engine.report.drawings import DRAWINGS, check_figures
+from engine.report.gn_figures import spread
+from engine.report.page import results_text, write_report
+from engine.report.results import read_sweep
 
 
 def table_row(text, start):
@@ -379,7 +379,7 @@ def test_a_report_is_written_under_the_lock_of_the_runners(make_sweep, monkeypat
         code = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
         looks.append(subprocess.run([sys.executable, "-c", code, folder / ".lock"], capture_output=True).returncode)
 
-    monkeypatch.setattr("engine.report.write_text", look)
+    monkeypatch.setattr("engine.report.page.write_text", look)
     write_report(folder)
     assert looks == [1, 1]
 

@@ -18,9 +18,9 @@ from sweep_folders import CONFIG, FIGURE_1_AXES, GROUPS, IMAGES, NORM
 
 from engine.errors import InputError
 from engine.markdown_text import escape, to_html
-from engine.report import report_text, results_text, write_report
+from engine.report.page import report_text, results_text, write_report
+from engine.report.results import read_sweep
 from engine.run.result import read_metrics, read_result
-from engine.sweep_results import read_sweep
 
 SWEEPS = sorted(path.parent.name for path in (ROOT / "results").glob("*/sweep.yaml"))
 HOSTILE = (
@@ -173,7 +173,7 @@ def test_committed_reports_come_out_as_they_are(name, tmp_path):
 def test_a_norm_that_only_make_norm_knows_is_drawn(make_sweep, monkeypatch):
     from typing import Literal
 
-    for module in ("engine.sweep_results", "engine.paper_figures"):
+    for module in ("engine.report.results", "engine.report.gn_figures"):
         monkeypatch.setattr(f"{module}.Norm", Literal["bn", "gn", "later", "frn"])
     norms = ["frn", "gn", "unheard_of", "later", "bn"]
     figures = ["figure_1", "figure_4", "figure_5", "table_1", "table_2"]
@@ -182,7 +182,7 @@ def test_a_norm_that_only_make_norm_knows_is_drawn(make_sweep, monkeypatch):
     sweep = read_sweep(folder)
     assert sweep.axes[NORM] == ["bn", "gn", "later", "frn", "unheard_of"]  # known ones first, then as the project has
     assert "| frn | 10.00 | 10.00 |" in (folder / "report.md").read_text()
-    from engine.drawings import DRAWINGS
+    from engine.report.drawings import DRAWINGS
 
     figure, _ = DRAWINGS["figure_1"].draw(sweep)
     lines = {line.get_label(): line for line in figure.axes[0].lines}

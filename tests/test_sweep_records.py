@@ -11,11 +11,11 @@ import pytest
 from conftest import run_tool, write_sweep
 
 from engine.errors import InputError
+from engine.report.records import _axis_value
 from engine.sweep.definition import load_sweep
 from engine.sweep.folder import _cell, progress, write_results
 from engine.sweep.pool import Job
 from engine.sweep.view import View, show_plan
-from engine.sweep_records import _axis_value
 
 SESSION = {"started": "2026-01-01T00:00:00", "seconds": 1.0, "processes": 1}
 RECORD = '{"kind": "eval", "epoch": 2, "step": 12, "top1_error": 0.25}\n'

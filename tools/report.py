@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
 from engine.command import Parser, command, typed_path
-from engine.report import results_text, write_report
+from engine.report.page import results_text, write_report
 from engine.terminal import printable
 
 

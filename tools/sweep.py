@@ -12,7 +12,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of this process, which hardly computes; e
 
 from engine import environment
 from engine.command import command, config_parser
-from engine.report import results_text, write_report
+from engine.report.page import results_text, write_report
 from engine.sweep.definition import load_sweep
 from engine.sweep.folder import check_sweep_folder, material_changes, open_sweep_folder, state, write_results
 from engine.sweep.plan import identities_of, make_plans

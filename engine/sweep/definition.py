@@ -4,7 +4,7 @@ A sweep's file is a config, what all its runs share, with one more section:
 
     sweep:
       axes: {norm: [bn, gn], images_per_worker: [32, 2], seed: [0, 1, 2]}     # any keys of a config
-      figures: [figure_1, table_2]                                            # of engine/drawings.py
+      figures: [figure_1, table_2]                                            # of engine/report/drawings.py
 """
 
 import copy
@@ -24,10 +24,10 @@ from pydantic import BeforeValidator, PositiveInt
 
 from engine.config import Config, Section, config_keys, make_config, merge_values, read_values
 from engine.config.yaml_text import parse_value
-from engine.drawings import check_figures
 from engine.errors import InputError
-from engine.sweep_records import MOST_RUNS, SEED
-from engine.sweep_results import means_nothing
+from engine.report.drawings import check_figures
+from engine.report.records import MOST_RUNS, SEED
+from engine.report.results import means_nothing
 from engine.terminal import shortened
 
 LONGEST_NAME = 240  # bytes of a run's folder; file systems take 255, and one that is moved aside gets a number

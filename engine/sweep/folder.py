@@ -12,12 +12,12 @@ import json
 from engine.config.yaml_text import read_yaml, write_yaml
 from engine.errors import InputError
 from engine.files import read_end, read_text, write_text, writing_into
+from engine.report.records import FAILED_FILE, RESULTS_FILE, SESSIONS_FILE, SWEEP_FILE, read_sessions
 from engine.run.data_identity import DataIdentity
 from engine.run.folder import CONFIG_FILE, RESULT_FILE, changes_since, data_changes_since, differences
 from engine.run.locks import alone, is_claimed, share
 from engine.run.result import METRICS_FILE, parse_record, read_result
 from engine.sweep.definition import Run, Sweep
-from engine.sweep_records import FAILED_FILE, RESULTS_FILE, SESSIONS_FILE, SWEEP_FILE, read_sessions
 
 CONSOLE_FILE = "console.log"  # in a run's folder: what its processes printed
 TAIL_BYTES = 16384  # of metrics.jsonl: more than the last line of any kind, of which there is one a window

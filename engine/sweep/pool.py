@@ -16,11 +16,11 @@ from data.orphans import end_with_parent
 from engine.environment import ROOT, cores, on_gpu
 from engine.errors import DISK_REFUSED, InputError, Stopped
 from engine.files import read_end, write_text
+from engine.report.records import FAILED_FILE
 from engine.run.folder import CONFIG_FILE
 from engine.run.locks import hold, is_claimed
 from engine.sweep.definition import Run, Sweep
 from engine.sweep.folder import CONSOLE_FILE, material_changes, state
-from engine.sweep_records import FAILED_FILE
 
 TRIES = 2
 SECONDS_BETWEEN_LOOKS = 0.2

@@ -8,9 +8,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from engine.report.words import duration
 from engine.sweep.definition import Sweep
 from engine.sweep.folder import progress
-from engine.sweep_words import duration
 from engine.terminal import printable
 
 WIDE = 200  # columns where there is no terminal to fold lines

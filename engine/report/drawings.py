@@ -5,12 +5,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from engine.convolution_drawings import figure_convolutions, table_convolutions
 from engine.errors import InputError
-from engine.paper_figures import figure_1, figure_4, figure_5
-from engine.paper_tables import table_1, table_2, table_3
-from engine.sweep_records import CHANNELS, DEFORMABLE, GROUPS, IMAGES, NORM, VERSION
-from engine.sweep_words import listed
+from engine.report.dcn import figure_convolutions, table_convolutions
+from engine.report.gn_figures import figure_1, figure_4, figure_5
+from engine.report.gn_tables import table_1, table_2, table_3
+from engine.report.records import CHANNELS, DEFORMABLE, GROUPS, IMAGES, NORM, VERSION
+from engine.report.words import listed
 
 
 class Drawing(NamedTuple):

@@ -2,9 +2,9 @@
 
 import statistics
 
+from engine.report.results import CONVOLUTION, NORM, Setting, SweepResults
+from engine.report.words import STATISTICS, conditions, difference, error_text, gap, seeds_sentence, subtitle
 from engine.sheet import BLACK, BLUE, GREY, LETTER, VERMILLION, sheet
-from engine.sweep_results import CONVOLUTION, NORM, Setting, SweepResults
-from engine.sweep_words import STATISTICS, conditions, difference, error_text, gap, seeds_sentence, subtitle
 
 PLAIN = "plain"
 

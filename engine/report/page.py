@@ -8,16 +8,16 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
-from engine.drawings import DRAWINGS, check_figures
 from engine.errors import InputError
 from engine.files import read_end, write_text, writing_into
 from engine.markdown_text import Markdown, code, escape, to_html
-from engine.paper_tables import table_2
+from engine.report.drawings import DRAWINGS, check_figures
+from engine.report.gn_tables import table_2
+from engine.report.records import FAILED_FILE, IMAGES, RESULTS_FILE, STATES, SWEEP_FILE, Session
+from engine.report.results import SweepResults, read_sweep
+from engine.report.words import STATISTICS, duration, error_text, listed, number, percent, recipe
 from engine.run.locks import alone
 from engine.sheet import drawing_style, save_figure
-from engine.sweep_records import FAILED_FILE, IMAGES, RESULTS_FILE, STATES, SWEEP_FILE, Session
-from engine.sweep_results import SweepResults, read_sweep
-from engine.sweep_words import STATISTICS, duration, error_text, listed, number, percent, recipe
 from engine.tables import markdown_table, plain_table
 from engine.terminal import printable
 

@@ -1,6 +1,6 @@
 """What a sweep ran, in words: for titles, captions and the report. Errors become percent here."""
 
-from engine.sweep_results import DEFORMABLE, Setting, SweepResults
+from engine.report.results import DEFORMABLE, Setting, SweepResults
 
 DATASETS = {
     "fashion_mnist": "Fashion-MNIST", "warped_fashion_mnist": "warped Fashion-MNIST", "cifar10": "CIFAR-10",

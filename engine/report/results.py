@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from engine.run.result import read_metrics
-from engine.sweep_records import (
+from engine.report.records import (
     CHANNELS,
     DEFORMABLE,
     DILATED,
@@ -25,6 +24,7 @@ from engine.sweep_records import (
     read_sessions,
     read_sweep_file,
 )
+from engine.run.result import read_metrics
 from models.norm import Norm
 
 RUNNING = "model.bn_running_statistics"
