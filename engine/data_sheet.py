@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from data.check import stored_picture
-from engine.offset_figures import shown
 from engine.sheet import drawing_style, fonts_for_names, heading, save_figure
+from engine.show_offsets.figures import shown
 
 ROWS, EPOCHS = 8, 6
 WIDTH, LEFT, RIGHT, ABOVE, BELOW = 7.4, 1.1, 0.1, 0.8, 0.1  # inches

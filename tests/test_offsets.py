@@ -12,10 +12,10 @@ from visualdl import LogReader
 
 from data import Preparation
 from engine.config import load_config
-from engine.dilation import dilation_caption, dilation_table, dilations, effective_dilation, on_black
 from engine.errors import InputError
-from engine.offset_figures import offset_figure, shown
-from engine.offsets import (
+from engine.show_offsets.dilation import dilation_caption, dilation_table, dilations, effective_dilation, on_black
+from engine.show_offsets.figures import offset_figure, shown
+from engine.show_offsets.sampling import (
     choose_layers,
     collect,
     look,

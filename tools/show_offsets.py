@@ -16,11 +16,18 @@ from engine import environment
 from engine.build import build_data, build_validation_loader
 from engine.command import command, config_parser, typed_path
 from engine.config import load_config
-from engine.dilation import ON_BLACK, dilation_caption, dilation_table, dilations, on_black, write_dilations
 from engine.errors import InputError
-from engine.offset_figures import write_offset_figures
-from engine.offsets import choose_layers
 from engine.run.folder import run_folder
+from engine.show_offsets.dilation import (
+    ON_BLACK,
+    dilation_caption,
+    dilation_table,
+    dilations,
+    on_black,
+    write_dilations,
+)
+from engine.show_offsets.figures import write_offset_figures
+from engine.show_offsets.sampling import choose_layers
 from engine.tables import plain_table
 from engine.tasks.answers import find_pictures
 from engine.terminal import printable

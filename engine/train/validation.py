@@ -4,8 +4,8 @@ import contextlib
 
 from engine.config import Config
 from engine.evaluate import evaluate
-from engine.offset_figures import sample_offsets
 from engine.run.progress import Progress
+from engine.show_offsets.figures import sample_offsets
 from engine.tasks.pictures import annotated
 from engine.train.keeper import Keeper
 from engine.train.running_statistics import make_precise

@@ -1,4 +1,4 @@
-"""Pictures of what deformable convolutions look at: computed in engine/offsets.py, drawn and written here.
+"""Pictures of what deformable convolutions look at: computed in engine/show_offsets/sampling.py, drawn and written here.
 
 Blue is the fixed grid, vermillion the learned one.
 """
@@ -11,8 +11,8 @@ import numpy as np
 import paddle
 
 from engine.files import writing_into
-from engine.offsets import View, choose_layers, collect, look, object_pixels, short
 from engine.sheet import BLACK, BLUE, GREY, VERMILLION, drawing_style, heading, save_figure
+from engine.show_offsets.sampling import View, choose_layers, collect, look, object_pixels, short
 from engine.terminal import printable
 
 WIDTH, LEFT, GAP = 7.4, 0.24, 0.08  # inches

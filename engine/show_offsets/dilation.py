@@ -11,7 +11,7 @@ import paddle
 
 from engine.errors import InputError
 from engine.files import write_text, writing_into
-from engine.offsets import Sampling, collect, short
+from engine.show_offsets.sampling import Sampling, collect, short
 from engine.tables import markdown_table
 
 ON_BLACK = ("fashion_mnist", "warped_fashion_mnist")  # sets in which the object is what is not black
