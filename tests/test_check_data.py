@@ -11,10 +11,10 @@ from PIL import Image
 
 from data import DATASETS
 from data.check import duplicates, stored_picture, survey
+from engine.check_data.findings import findings
+from engine.check_data.report import describe_data, report_text, write_data_report
+from engine.check_data.samples import choose_samples, write_data_sheet
 from engine.config import load_config
-from engine.data_findings import findings
-from engine.data_report import describe_data, report_text, write_data_report
-from engine.data_sheet import choose_samples, write_data_sheet
 from engine.errors import InputError
 
 CONFIG = ROOT / "configs" / "my_images.yaml"
@@ -223,7 +223,7 @@ def test_the_sheet_shows_what_the_network_sees(tmp_path, name, monkeypatch):
     }[name]
     train, _ = DATASETS[name](**settings)
     drawn = []
-    monkeypatch.setattr("engine.data_sheet.shown", lambda image, _: drawn.append(image) or np.zeros((1, 1, 3)))
+    monkeypatch.setattr("engine.check_data.samples.shown", lambda image, _: drawn.append(image) or np.zeros((1, 1, 3)))
     path = write_data_sheet(train, np.arange(8), 3, tmp_path / "samples.png")
     with Image.open(path) as sheet:
         assert sheet.width == 1480

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
+from engine.check_data.report import report_text
 from engine.command import command
-from engine.data_report import report_text
 from engine.errors import InputError
 from engine.run.record import RunRecord
 from engine.tables import plain_table

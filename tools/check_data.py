@@ -10,10 +10,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
 from engine.build import build_data
+from engine.check_data.report import describe_data, has_problems, report_text, survey_sets, write_data_report
+from engine.check_data.samples import write_data_sheet
 from engine.command import command, config_parser, typed_path
 from engine.config import load_config
-from engine.data_report import describe_data, has_problems, report_text, survey_sets, write_data_report
-from engine.data_sheet import write_data_sheet
 from engine.errors import InputError
 from engine.run.folder import run_folder
 from engine.terminal import json_text, printable

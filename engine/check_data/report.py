@@ -8,8 +8,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from data.check import survey
+from engine.check_data.findings import PARTS, findings
 from engine.config import Config
-from engine.data_findings import PARTS, findings
 from engine.environment import cores, is_watched
 from engine.files import write_text, writing_into
 from engine.tables import plain_table
