@@ -3,8 +3,8 @@
 import pytest
 from paddle import nn
 
-from engine.cost import multiply_adds
 from models import Classifier, resnet
+from models.cost import multiply_adds
 from ops import DeformConv2D
 
 

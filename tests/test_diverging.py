@@ -10,7 +10,7 @@ from conftest import run_tool, train_here
 from data import Preparation
 from engine.config import load_config
 from engine.errors import Diverged, InputError
-from engine.evaluate import evaluate
+from engine.evaluation import evaluate
 from engine.run import checkpoint
 from engine.run.finite import not_finite
 from engine.tasks.export import export

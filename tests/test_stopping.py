@@ -41,12 +41,12 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
-    "place", ["engine.train.running_statistics._vectors", "engine.evaluate.F.cross_entropy", "engine.show_offsets.figures.look"]
+    "place", ["engine.train.running_statistics._vectors", "engine.evaluation.F.cross_entropy", "engine.show_offsets.figures.look"]
 )
 def test_a_signal_in_an_evaluation_is_obeyed_and_nothing_is_lost(whole, tiny, tmp_path, monkeypatch, place, number):
     """In the precise statistics, in the evaluation proper and in the pictures: the first epoch's, and with it saved."""
     module, _, name = place.rpartition(".")
-    owner = import_module("engine.evaluate").F if module.endswith(".F") else import_module(module)
+    owner = import_module("engine.evaluation").F if module.endswith(".F") else import_module(module)
     original, calls = getattr(owner, name), []
 
     def signalled(*arguments, **more):

@@ -14,7 +14,7 @@ from engine.build import build_data, build_labelled, build_validation_loader
 from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.errors import InputError
-from engine.evaluate import evaluate
+from engine.evaluation import evaluate
 from engine.run.folder import run_folder
 from engine.tasks.confusion import Confusion, by_class_text
 from engine.tasks.confusion_figure import check_target, write_confusion_figure

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data.check import stored_picture
-from engine.sheet import drawing_style, fonts_for_names, heading, save_figure
+from engine.drawing import drawing_style, fonts_for_names, heading, save_figure
 from engine.show_offsets.figures import shown
 
 ROWS, EPOCHS = 8, 6

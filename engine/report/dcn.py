@@ -2,9 +2,9 @@
 
 import statistics
 
+from engine.drawing import BLACK, BLUE, GREY, LETTER, VERMILLION, sheet
 from engine.report.results import CONVOLUTION, NORM, Setting, SweepResults
 from engine.report.words import STATISTICS, conditions, difference, error_text, gap, seeds_sentence, subtitle
-from engine.sheet import BLACK, BLUE, GREY, LETTER, VERMILLION, sheet
 
 PLAIN = "plain"
 

@@ -7,10 +7,7 @@ import itertools
 import math
 from typing import get_args
 
-from engine.report.gn_tables import PAPER_BATCH_SIZES, at_one_batch_size
-from engine.report.results import IMAGES, NORM, NORMS, SweepResults, place_of_norm
-from engine.report.words import STATISTICS, percent, seeds_sentence, subtitle
-from engine.sheet import (
+from engine.drawing import (
     BLACK,
     BLUE,
     GREEN,
@@ -25,6 +22,9 @@ from engine.sheet import (
     sheet,
     short_label,
 )
+from engine.report.gn_tables import PAPER_BATCH_SIZES, at_one_batch_size
+from engine.report.results import IMAGES, NORM, NORMS, SweepResults, place_of_norm
+from engine.report.words import STATISTICS, percent, seeds_sentence, subtitle
 from models.norm import Norm
 
 NORM_LOOKS = {

@@ -8,6 +8,7 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
+from engine.drawing import drawing_style, save_figure
 from engine.errors import InputError
 from engine.files import read_end, write_text, writing_into
 from engine.markdown_text import Markdown, code, escape, to_html
@@ -17,7 +18,6 @@ from engine.report.records import FAILED_FILE, IMAGES, RESULTS_FILE, STATES, SWE
 from engine.report.results import SweepResults, read_sweep
 from engine.report.words import STATISTICS, duration, error_text, listed, number, percent, recipe
 from engine.run.locks import alone
-from engine.sheet import drawing_style, save_figure
 from engine.tables import markdown_table, plain_table
 from engine.terminal import printable
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pydantic
 
 from engine.config import Config
-from engine.cost import multiply_adds
 from engine.errors import InputError
 from engine.files import read_text, write_text
 from engine.run.folder import RESULT_FILE
 from engine.run.schema import Count, Fraction, Number, Seconds, Text, checked, parse_json, read_records
 from engine.terminal import printable
+from models.cost import multiply_adds
 
 METRICS_FILE = "metrics.jsonl"  # in a run's folder
 
@@ -81,7 +81,7 @@ def read_result(folder: Path) -> dict:
 def write_result(config: Config, train_seconds, model, image_shape) -> dict:
     """Write result.json of a finished run and return it. Errors are fractions; lr is where the schedule starts.
 
-    parameters and multiply_adds (see engine.cost) are those of the model, the latter for one image [C, H, W].
+    parameters and multiply_adds (see models.cost) are those of the model, the latter for one image [C, H, W].
     """
     evaluations = read_metrics(config.folder, "eval", "step", "top1_error")
     if not evaluations:

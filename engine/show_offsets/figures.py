@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import paddle
 
+from engine.drawing import BLACK, BLUE, GREY, VERMILLION, drawing_style, heading, save_figure
 from engine.files import writing_into
-from engine.sheet import BLACK, BLUE, GREY, VERMILLION, drawing_style, heading, save_figure
 from engine.show_offsets.sampling import View, choose_layers, collect, look, object_pixels, short
 from engine.terminal import printable
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.drawing import BLACK, BLUE, GREY, VERMILLION, drawing_style, fonts_for_names, heading, save_figure
 from engine.errors import InputError
-from engine.sheet import BLACK, BLUE, GREY, VERMILLION, drawing_style, fonts_for_names, heading, save_figure
 from engine.tasks.confusion import Confusion
 from engine.terminal import printable
 

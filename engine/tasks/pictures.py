@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from engine.sheet import fonts_for_names
+from engine.drawing import fonts_for_names
 
 SIDE = 160  # pixels of a sample picture, caption apart
 

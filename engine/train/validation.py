@@ -3,7 +3,7 @@
 import contextlib
 
 from engine.config import Config
-from engine.evaluate import evaluate
+from engine.evaluation import evaluate
 from engine.run.progress import Progress
 from engine.show_offsets.figures import sample_offsets
 from engine.tasks.pictures import annotated
