@@ -1,7 +1,9 @@
 """The door: a Config comes in; a model, data and an optimizer of plain arguments go out."""
 
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import paddle
 from paddle import nn
@@ -11,7 +13,8 @@ from engine.config import Config, arguments
 from engine.config.feasible import check_feasible
 from engine.environment import on_gpu
 from engine.errors import InputError
-from engine.run.checkpoint import read_weights
+from engine.run.checkpoint import read_weights, stem_of
+from engine.run.folder import read_preparation
 from engine.train.schedule import learning_rate
 from models import MODELS, from_paddle_names, load_weights
 from ops import DeformConv2D, FrozenBatchNorm
@@ -52,7 +55,7 @@ def _unpacked(config, root):
 
 
 def build_loaders(config: Config, train_set, validation_set, rank=0, ranks=1):
-    """The seeded loaders of this device's share of each step, for a training that can learn (see engine.config.feasible)."""
+    """The seeded loaders of this device's share of each step, for a training that can learn."""
     check_feasible(config, train_set)
     batch = config.batch
     if batch.workers % ranks:
@@ -168,3 +171,31 @@ def check_device(config: Config, ranks):
         raise InputError(f"amp.level: {config.amp.level} needs a GPU; use -o amp.level=O0")
     if config.amp.level != "O0" and config.amp.dtype == "bfloat16" and not paddle.amp.is_bfloat16_supported():
         raise InputError("amp.dtype: this GPU has no bfloat16; use -o amp.dtype=float16")
+
+
+def load_trained(config: Config, folder: Path, weights=None):
+    """(model in evaluation mode, preparation) of a run's folder.
+
+    `weights` is the path of a checkpoint, or the name of one in the folder; None: best, or latest where there is
+    no best. Averaged weights are preferred. Raises InputError unless every array fits.
+    """
+    preparation = read_preparation(folder)
+    candidates = [Path(weights), folder / weights] if weights else [folder / "best", folder / "latest"]
+    stems = [stem_of(candidate) for candidate in candidates]
+    stem = next((stem for stem in stems if Path(f"{stem}.pdparams").exists()), None)
+    if stem is None:
+        wanted = f"{stems[-1]}.pdparams: no such file" if weights else f"{folder}: has neither best.pdparams nor latest"
+        there = sorted(file.stem for file in folder.glob("*.pdparams"))
+        raise InputError(f"{wanted}; " + (f"there are {', '.join(there)}" if there else "no checkpoint is there"))
+    model = build_model(config, preparation)
+    state = read_weights(stem)
+    try:
+        report = load_weights(model, state)
+    except ValueError as error:
+        raise InputError(f"{stem}: {error}") from None
+    if report.missing or report.reshaped:
+        raise InputError(f"{stem}: does not fit this config's model: {report}")
+    if report.remarks:
+        print(f"{stem}: {'; '.join(report.remarks)}", file=sys.stderr)
+    model.eval()
+    return model, preparation

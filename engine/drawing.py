@@ -1,20 +1,26 @@
-"""The paper that figures are drawn on: colours, style, a sheet with title and panels, saving.
+"""How every figure and every table looks: colours, a sheet with title and panels; rows, for Markdown and a terminal.
 
 Colours are Okabe and Ito's, which colour-blind people can tell apart. matplotlib is imported where it draws: who only
 checks names need not wait for it.
+
+A table is rows of texts, the first its header. A word of a folder, a config or a file goes through `escape`; a text
+that is Markdown already is a `Markdown`, as what `theirs` sets in asterisks: somebody else's, a paper's number.
 """
 
 import contextlib
+import html
 import math
+import re
 import textwrap
 from pathlib import Path
 
 from engine.files import written_whole
-from engine.terminal import shortened
+from engine.terminal import printable, shortened
 
 BLACK, GREY = "#222222", "#767676"
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 LETTER, LINE, TITLE = 0.075, 0.15, 0.28  # inches: width of a letter, height of a line, of a panel's title
+_SIGNS = re.compile(r"[\\`*\[\]|~#$]|(?<![^\W_])_|_(?![^\W_])|(?<=:)/(?=/)")  # an address is no link either
 LABEL_LETTERS, TEXT_LETTERS = 44, 800  # the longest label, and the longest text, that a sheet has room for
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
@@ -114,3 +120,48 @@ def legend_shape(labels):
     widths = [0.6 + LETTER * len(short_label(label)) for label in labels]
     columns = len(widths) if sum(widths) < 6.6 else max(1, int(6.6 / max(widths)))
     return math.ceil(len(widths) / columns), columns
+
+
+Table = list[list[str]]
+
+
+class Markdown(str):
+    """A text whose signs are meant as Markdown's."""
+
+
+def escape(text: object) -> Markdown:
+    """A text as Markdown that shows it, on one line, letter by letter."""
+    shown = html.escape(printable(str(text)), quote=False)
+    return Markdown(_SIGNS.sub(lambda sign: f"&#{ord(sign[0])};", shown))
+
+
+def code(text: str) -> Markdown:
+    """A name as code; as it is where it has letters that code would not show."""
+    if re.fullmatch(r"[\w .,:=+/@%-]+", text):
+        return Markdown(f"`{text}`")
+    return Markdown(f"&#{ord(text[0])};{escape(text[1:])}")  # a dash at the beginning would make a list
+
+
+def theirs(text: object) -> Markdown:
+    """A cell that holds what somebody else found."""
+    return Markdown(f"*{escape(text)}*")
+
+
+def markdown_table(table: Table, texts=1) -> str:
+    """The first `texts` columns are text, the others numbers, which stand to the right. Empty columns are left out."""
+    kept = [number for number, column in enumerate(zip(*table, strict=True)) if any(column[1:])]
+    cells = [[row[number] for number in kept] for row in table]
+    header, *rows = [[cell if isinstance(cell, Markdown) else escape(cell) for cell in row] for row in cells]
+    rule = ["---" if number < texts else "---:" for number in kept]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
+
+
+def plain_table(table: Table) -> str:
+    """The same for the terminal."""
+    rows = [[printable(cell.strip("*") if isinstance(cell, Markdown) else cell) for cell in row] for row in table]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) if number else cell.ljust(width)
+                  for number, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
+        for row in rows
+    )

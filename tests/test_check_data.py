@@ -249,7 +249,8 @@ def test_the_command(tmp_path):
 
 def test_from_a_folder_of_class_folders_to_names_on_pictures(tmp_path):
     root = class_folders(tmp_path / "photos", train=10, validation=1) / "train"  # without a split
-    small = ["data.image_size=16", "data.resize_short=20", "model.depth=18", "model.width=8", "schedule.epochs=1"]
+    small = ["data.image_size=16", "data.resize_short=20", "model.depth=18", "model.width=8", "schedule.epochs=1",
+             "schedule.warmup_epochs=0"]
     done = run_tool("train.py", "-c", CONFIG, "-o", f"data.root={root}", f"output={tmp_path}", "device=cpu", *small)
     assert done.returncode == 0, done.stderr
     assert "[Eval][Epoch 1]" in done.stdout and "[Iter: 1/1]" in done.stdout  # 16 of 20 pictures are one step

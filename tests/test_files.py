@@ -10,11 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, train_here, write_sweep
-from test_resume import assert_same, final_state
+from test_train_resume import assert_same, final_state
 
-from engine import checkpoint, pool
 from engine.errors import DISK_REFUSED, DiskError
 from engine.files import write_text
+from engine.run import checkpoint
+from engine.sweep import pool
 from engine.sweep.definition import load_sweep
 
 OPTIONS = ["-o", "schedule.name=step", "schedule.epochs=3", "ema_decay=0.5", "record.histograms=true"]

@@ -13,7 +13,7 @@ from PIL import Image
 
 READMES = [ROOT / "README.md", ROOT / "README_cn.md"]
 BEGINNINGS = ("python ", "bash ", "visualdl ")
-TINY_NETWORK = "model.width=4 model.norm_groups=2 schedule.epochs=1 checkpoint.keep=0"
+TINY_NETWORK = "model.width=4 model.norm_groups=2 schedule.epochs=1 schedule.warmup_epochs=0 checkpoint.keep=0"
 TINY_SET = "data.train_images=64 data.validation_images=16"
 SHORTER = {  # what is added to a command, by its beginning; the first that fits
     "python tools/sweep.py -c configs/sweeps/deformable.yaml":
@@ -28,12 +28,12 @@ STANDS_FOR = {
     "WEIGHTS.pdparams": "output/quickstart/best.pdparams",
 }
 ELSEWHERE = {  # what another test runs
-    "bash run.sh": "test_aistudio.py",
-    "bash PROJECT/run.sh": "test_aistudio.py",
+    "bash run.sh": "test_house_aistudio.py",
+    "bash PROJECT/run.sh": "test_house_aistudio.py",
     "bash test.sh": None,  # this is it
     "bash tests/with_paddle_2_6.sh": None,  # this is it too, with another Paddle
-    "visualdl ": "test_dashboard.py",
-    "python -m paddle.distributed.launch ": "test_distributed.py",
+    "visualdl ": "test_house_dashboard.py",
+    "python -m paddle.distributed.launch ": "test_train_distributed.py",
     "python tools/fetch_data.py ": "test_data_sources.py",
 }
 

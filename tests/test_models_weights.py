@@ -7,12 +7,11 @@ import numpy as np
 import paddle
 import pytest
 
-from engine.build import build_data, build_model, load_pretrained
+from engine.build import build_data, build_model, load_pretrained, load_trained
 from engine.config import load_config
 from engine.errors import InputError
 from engine.run.checkpoint import read_weights
 from engine.run.folder import write_preparation
-from engine.trained import load_trained
 from models import Classifier, from_paddle_names, load_weights, resnet
 
 THIN = {"depth": 18, "width": 4, "stem": "small", "in_channels": 1, "norm": "bn"}

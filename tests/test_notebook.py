@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, write_sweep
 from IPython.display import Image
 
-from engine import notebook, notebook_view
+from engine import notebook
 from engine.notebook import Failed
 from engine.run.locks import is_claimed
 
@@ -19,7 +19,7 @@ from engine.run.locks import is_claimed
 def shown(monkeypatch):
     """What was displayed: (content, options) each time."""
     calls = []
-    monkeypatch.setattr(notebook_view, "display", lambda content, **options: calls.append((content, options)))
+    monkeypatch.setattr(notebook, "display", lambda content, **options: calls.append((content, options)))
     monkeypatch.setattr(notebook, "SECONDS_BETWEEN_LOOKS", 0.05)
     return calls
 
@@ -30,15 +30,15 @@ def evaluations(folder):
 
 
 def test_an_interrupted_cell_saves_and_the_same_cell_goes_on(tiny, shown, monkeypatch, capsys):
-    look = notebook_view.View.look
+    look = notebook.View.look
 
     def interrupted(view):
         look(view)
         if view.bar.n:
-            monkeypatch.setattr(notebook_view.View, "look", look)
+            monkeypatch.setattr(notebook.View, "look", look)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(notebook_view.View, "look", interrupted)
+    monkeypatch.setattr(notebook.View, "look", interrupted)
     with pytest.raises(Failed, match="^interrupted; run the cell again to go on$"):
         notebook.train(tiny, "schedule.epochs=5000")  # it cannot be over before it is interrupted
     folder = tiny.parent / "output" / "tiny"

@@ -14,7 +14,7 @@ import reference
 from conftest import ROOT, here
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_deform_conv import example as deformable_example
+from test_ops_deform_conv import example as deformable_example
 
 from ops import batch_norm, deform_conv2d, group_norm
 from ops.group_norm import IMPLEMENTATIONS

@@ -16,9 +16,9 @@ from conftest import ROOT, run_tool
 from markdown_it import MarkdownIt
 from sweep_folders import CONFIG, FIGURE_1_AXES, GROUPS, IMAGES, NORM
 
+from engine.drawing import escape
 from engine.errors import InputError
-from engine.markdown_text import escape, to_html
-from engine.report.page import report_text, results_text, write_report
+from engine.report.page import report_text, results_text, to_html, write_report
 from engine.report.results import read_sweep
 from engine.run.result import read_metrics, read_result
 
@@ -429,7 +429,7 @@ def test_a_line_without_end_is_refused_at_its_bound(make_sweep):
 
 def test_a_dollar_in_a_name_is_no_formula_in_a_notebook(trained):
     from engine.config import load_config
-    from engine.notebook_view import WatchedRun, draw
+    from engine.notebook import WatchedRun, draw
 
     run = WatchedRun("norm=$\\frac{k$", load_config(trained / "config.yaml"), 10)
     assert draw("$\\sqrt{$", [run], [run.records()]).data.startswith(b"\x89PNG")

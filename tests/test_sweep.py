@@ -175,5 +175,5 @@ def test_texts_of_a_sweep_are_taken_as_they_are_typed(tmp_path):
 
 def test_a_name_that_no_folder_can_have(tmp_path):
     path = write_sweep(tmp_path, f"{{pretrained: [{'x' * 300}]}}")
-    with pytest.raises(InputError, match="name: small/pretrained=xxx.*too long"):
+    with pytest.raises(InputError, match="pretrained=xxx.*too long"):
         load_sweep(path)

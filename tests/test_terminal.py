@@ -8,9 +8,9 @@ import pytest
 
 from engine.check_data.report import report_text
 from engine.command import command
+from engine.drawing import plain_table
 from engine.errors import InputError
 from engine.run.record import RunRecord
-from engine.tables import plain_table
 from engine.terminal import json_text, one_line, printable
 
 HOSTILE = "cat\n\nno problems found\x1b[2J\x9b1A\u202etac\u2028\udcff\x7f\r\b"

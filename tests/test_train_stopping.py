@@ -10,7 +10,7 @@ from importlib import import_module
 
 import pytest
 from conftest import ROOT, TINY, picture, train_here
-from test_resume import assert_same, final_state, scalars
+from test_train_resume import assert_same, final_state, scalars
 
 from data import DataError
 from engine.errors import Stopped
@@ -41,7 +41,8 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
-    "place", ["engine.train.running_statistics._vectors", "engine.evaluation.F.cross_entropy", "engine.show_offsets.figures.look"]
+    "place", ["engine.train.running_statistics._vectors", "engine.evaluation.F.cross_entropy",
+              "engine.show_offsets.figures.look"]
 )
 def test_a_signal_in_an_evaluation_is_obeyed_and_nothing_is_lost(whole, tiny, tmp_path, monkeypatch, place, number):
     """In the precise statistics, in the evaluation proper and in the pictures: the first epoch's, and with it saved."""
@@ -80,7 +81,9 @@ def test_a_signal_in_an_evaluation_is_obeyed_and_nothing_is_lost(whole, tiny, tm
 
 def test_an_evaluation_that_is_killed_costs_no_step(tiny, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("engine.train.validation.evaluate", lambda *arguments, **more: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            "engine.train.validation.evaluate", lambda *arguments, **more: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         train_here("-c", tiny)
     assert final_state(tmp_path / "output" / "tiny")[".pdstates"]["step"] == 6
 

@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
 from engine import environment
-from engine.build import build_data, build_labelled, build_validation_loader
+from engine.build import build_data, build_labelled, build_validation_loader, load_trained
 from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.errors import InputError
@@ -19,7 +19,6 @@ from engine.run.folder import run_folder
 from engine.tasks.confusion import Confusion, by_class_text
 from engine.tasks.confusion_figure import check_target, write_confusion_figure
 from engine.terminal import json_text
-from engine.trained import load_trained
 
 LONGEST = 20  # classes on the screen
 

@@ -10,12 +10,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
 from engine import environment
+from engine.build import load_trained
 from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.run.folder import run_folder
 from engine.tasks.export import export
 from engine.terminal import printable
-from engine.trained import load_trained
 
 
 def main():

@@ -11,13 +11,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a 
 
 from data import MAX_PIXELS
 from engine import environment
+from engine.build import load_trained
 from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.errors import InputError
 from engine.run.folder import run_folder
 from engine.tasks.answers import find_pictures, in_words, predict
 from engine.terminal import json_text, one_line
-from engine.trained import load_trained
 
 
 def main():

@@ -13,9 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a 
 
 from data import read_picture
 from engine import environment
-from engine.build import build_data, build_validation_loader
+from engine.build import build_data, build_validation_loader, load_trained
 from engine.command import command, config_parser, typed_path
 from engine.config import load_config
+from engine.drawing import plain_table
 from engine.errors import InputError
 from engine.run.folder import run_folder
 from engine.show_offsets.dilation import (
@@ -28,10 +29,8 @@ from engine.show_offsets.dilation import (
 )
 from engine.show_offsets.figures import write_offset_figures
 from engine.show_offsets.sampling import choose_layers
-from engine.tables import plain_table
 from engine.tasks.answers import find_pictures
 from engine.terminal import printable
-from engine.trained import load_trained
 
 
 def main():

@@ -10,9 +10,9 @@ from tqdm.auto import tqdm
 from data.check import survey
 from engine.check_data.findings import PARTS, findings
 from engine.config import Config
+from engine.drawing import plain_table
 from engine.environment import cores, is_watched
 from engine.files import write_text, writing_into
-from engine.tables import plain_table
 from engine.terminal import printable
 
 CHANNELS = {1: ("grey",), 3: ("R", "G", "B")}

@@ -1,8 +1,8 @@
 """The tables of the GN paper (Wu & He, arXiv:1803.08494) and its numbers beside what a sweep found."""
 
+from engine.drawing import theirs
 from engine.report.results import CHANNELS, GROUPS, IMAGES, NORM, NORMS, Setting, SweepResults
 from engine.report.words import STATISTICS, conditions, difference, error_text, gap
-from engine.tables import theirs
 
 # ResNet-50 on ImageNet, validation top-1 error in percent as the paper prints it, median of the last 5 epochs.
 PAPER_BATCH_SIZES = {  # by images per worker: figure 1, table 2

@@ -5,26 +5,34 @@ import contextlib
 import html
 import shlex
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from engine.drawing import drawing_style, save_figure
+import markdown
+from markdown.treeprocessors import Treeprocessor
+
+from engine.drawing import Markdown, code, drawing_style, escape, markdown_table, plain_table, save_figure
 from engine.errors import InputError
 from engine.files import read_end, write_text, writing_into
-from engine.markdown_text import Markdown, code, escape, to_html
 from engine.report.drawings import DRAWINGS, check_figures
 from engine.report.gn_tables import table_2
 from engine.report.records import FAILED_FILE, IMAGES, RESULTS_FILE, STATES, SWEEP_FILE, Session
 from engine.report.results import SweepResults, read_sweep
 from engine.report.words import STATISTICS, duration, error_text, listed, number, percent, recipe
 from engine.run.locks import alone
-from engine.tables import markdown_table, plain_table
 from engine.terminal import printable
 
 ENVIRONMENT = {  # of env.json
     "device_name": "device", "devices": "devices a run", "cores": "cores", "OMP_NUM_THREADS": "threads a run",
     "system": "system", "python": "Python", "paddle": "Paddle", "numpy": "NumPy", "commit": "commit",
 }
+NOT_OURS = (  # what of Markdown we do not write: raw HTML and links
+    ("preprocessors", "html_block"), ("parser.blockprocessors", "reference"),
+    *(("inlinePatterns", name) for name in (
+        "html", "autolink", "automail", "reference", "link", "image_reference", "short_reference", "short_image_ref",
+    )),
+)
 STYLE = """
 body { max-width: 60rem; margin: 2.5rem auto; padding: 0 1.2rem; color: #222; background: #fff;
        font: 16px/1.55 -apple-system, "Segoe UI", "Helvetica Neue", "Noto Sans", Arial, sans-serif; }
@@ -238,3 +246,21 @@ def _in_the_page(path):
 def _page(sweep, text, pictures):
     """report.html: the text with the SVG pictures inside, so that the file is all that there is to send."""
     return PAGE.format(policy=POLICY, title=html.escape(_title(sweep)), style=STYLE, body=to_html(text, pictures))
+
+
+def to_html(text: Markdown, pictures: Mapping[str, str]) -> str:
+    """The HTML of a Markdown text. `pictures`: by its file, the address where a picture is shown from."""
+    converter = markdown.Markdown(extensions=["tables"])
+    for room, name in NOT_OURS:
+        registry = converter
+        for part in room.split("."):
+            registry = getattr(registry, part)
+        registry.deregister(name)
+
+    class Pictures(Treeprocessor):
+        def run(self, root):
+            for image in root.iter("img"):
+                image.set("src", pictures[image.get("src")])
+
+    converter.treeprocessors.register(Pictures(converter), "pictures", 0)
+    return converter.convert(text)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 
+from engine.drawing import markdown_table
 from engine.errors import InputError
 from engine.files import write_text, writing_into
 from engine.show_offsets.sampling import Sampling, collect, short
-from engine.tables import markdown_table
 
 ON_BLACK = ("fashion_mnist", "warped_fashion_mnist")  # sets in which the object is what is not black
 BLACK_BELOW = 0.1  # of the full range

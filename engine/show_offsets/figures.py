@@ -1,4 +1,4 @@
-"""Pictures of what deformable convolutions look at: computed in engine/show_offsets/sampling.py, drawn and written here.
+"""Pictures of what deformable convolutions look at: computed in sampling.py beside, drawn and written here.
 
 Blue is the fixed grid, vermillion the learned one.
 """
