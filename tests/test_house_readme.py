@@ -1,4 +1,6 @@
-"""The READMEs: both have the same commands, and every command runs as it stands there, only shorter."""
+"""The front page and the pages of docs/: short, the same commands in both languages, no link that leads nowhere, and
+every command runs as it stands there, only shorter.
+"""
 
 import os
 import re
@@ -12,6 +14,7 @@ from conftest import ROOT
 from PIL import Image
 
 READMES = [ROOT / "README.md", ROOT / "README_cn.md"]
+PAGES = [(*READMES,), *((page, ROOT / "docs" / "cn" / page.name) for page in sorted((ROOT / "docs").glob("*.md")))]
 BEGINNINGS = ("python ", "bash ", "visualdl ")
 TINY_NETWORK = "model.width=4 model.norm_groups=2 schedule.epochs=1 schedule.warmup_epochs=0 checkpoint.keep=0"
 TINY_SET = "data.train_images=64 data.validation_images=16"
@@ -39,7 +42,7 @@ ELSEWHERE = {  # what another test runs
 
 
 def commands(path):
-    """All commands of a README in their order, each once, in one line and without what is optional."""
+    """All commands of a page in their order, each once, in one line and without what is optional."""
     text = path.read_text(encoding="utf-8").replace("\\\n", " ")
     blocks = [block.splitlines() for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)]
     inline = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
@@ -47,10 +50,41 @@ def commands(path):
     return list(dict.fromkeys(" ".join(line.split()) for line in found if line.startswith(BEGINNINGS)))
 
 
-def test_both_readmes_have_the_same_commands():
-    first, second = map(commands, READMES)
-    assert len(first) > 15
-    assert sorted(first) == sorted(second)
+def all_commands():
+    """The commands of the English pages in their order, each once."""
+    return list(dict.fromkeys(command for english, _ in PAGES for command in commands(english)))
+
+
+def test_both_languages_have_the_same_pages_and_commands():
+    assert {page.name for page in (ROOT / "docs" / "cn").iterdir()} == {page.name for page, _ in PAGES[1:]}
+    assert len(all_commands()) > 25
+    for english, chinese in PAGES:
+        assert sorted(commands(english)) == sorted(commands(chinese)), english.name
+
+
+@pytest.mark.parametrize("page", READMES, ids=lambda page: page.name)
+def test_the_front_page_stays_short(page):
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 140
+    assert max(map(len, lines)) <= 110
+
+
+def anchors(page):
+    """What a link into a page can name: its headings as GitHub calls them, and anchors of its own."""
+    text = page.read_text(encoding="utf-8")
+    headings = [re.sub(r"[^\w\- ]", "", line.lstrip("# ")).lower().replace(" ", "-")
+                for line in text.splitlines() if line.startswith("#")]
+    return {*headings, *re.findall(r'<a id="([^"]+)">', text)}
+
+
+def test_every_link_leads_somewhere():
+    for page in (*(page for pair in PAGES for page in pair), ROOT / "RESULTS.md"):
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if not link.startswith("http"):
+                path, _, anchor = link.partition("#")
+                target = page.parent / path if path else page
+                assert target.exists(), f"{page.name}: {link}"
+                assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
 
 
 def is_run_elsewhere(command):
@@ -76,8 +110,8 @@ def workplace(tmp_path_factory):
 
 
 def test_every_command_runs(workplace):
-    """In the README's order, but those that use what others made come last."""
-    mine = [command for command in commands(READMES[0]) if not is_run_elsewhere(command)]
+    """In the pages' order, but those that use what others made come last."""
+    mine = [command for command in all_commands() if not is_run_elsewhere(command)]
     for command in sorted(mine, key=lambda command: "output/" in command):
         more = next((more for beginning, more in SHORTER.items() if command.startswith(beginning)), "")
         words = shlex.split(command if "--dry-run" in command else f"{command} {more}")
