@@ -1,0 +1,83 @@
+"""What the rest of engine asks of a task: classifying, detecting, clips. It never asks which task it is."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from paddle import nn
+
+from data import Preparation
+
+
+class Measure(NamedTuple):
+    """A number that tells how good a network is."""
+
+    name: str  # in metrics.jsonl, result.json and results.csv, such as top1_error
+    words: str  # on paper, such as top-1 error
+    percent: bool = True  # a fraction in code, shown in percent
+    lower_is_better: bool = True
+
+    def better(self, value: float, other: float) -> bool:
+        return value < other if self.lower_is_better else value > other
+
+    def text(self, value: float) -> str:
+        """Such as `12.35 %` or `0.8712`."""
+        return f"{100 * value:.2f} %" if self.percent else f"{value:.4f}"
+
+
+class Scores(Protocol):
+    """What a network's predictions of a data set are worth: added up batch by batch, on each device for its share."""
+
+    images: int  # that were added
+
+    def add(self, batch: dict, predictions: Any) -> None:
+        """A batch of N images as the loader gives it, and what the network said of it in evaluation."""
+
+    def gather(self) -> None:
+        """Let every device have what all of them added."""
+
+    def numbers(self) -> dict[str, float]:
+        """By name, the measures and what else there is, such as the loss; of all images that were added."""
+
+    def details(self) -> dict:
+        """What goes beyond `numbers`, for JSON."""
+
+    def in_words(self, longest: int) -> str:
+        """The same for the screen, in some `longest` lines; an empty text where there is nothing."""
+
+    def draw(self, path: Path) -> None:
+        """Draw them into a file. Raises InputError where there is nothing to draw."""
+
+
+class Task(Protocol):
+    """One for all networks of its kind; it keeps nothing."""
+
+    measures: tuple[Measure, ...]  # the first is the headline, by which the best checkpoint is chosen
+
+    def scores(self, dataset) -> Scores:
+        """To be filled over a data set."""
+
+    def samples(self, batch: dict, predictions: Any) -> list:
+        """For each image of a batch what `pictures` wants of it."""
+
+    def pictures(self, samples: Sequence, dataset) -> dict[str, np.ndarray]:
+        """{tag: uint8 [H, W, 3]}: sample images with the answers."""
+
+    def find(self, paths: Sequence[str]) -> list[Path]:
+        """The files among paths, folders searched, that `answers` can be given. Raises InputError."""
+
+    def answers(self, model: nn.Layer, preparation: Preparation, files: list[Path], **settings) -> Iterator[dict]:
+        """Of each file {"file", ...}, or {"file", "error"} where it cannot be read. settings: top, max_pixels."""
+
+    def in_words(self, answer: dict) -> str:
+        """An answer as a line."""
+
+    def exported(self, model: nn.Layer) -> nn.Layer:
+        """image float32 [N, C, H, W] -> a tensor: what deployment calls, of Paddle's operators only."""
+
+    def check(self, dataset) -> None:
+        """Raise InputError where nothing can be learned from a data set."""
+
+    def findings(self, datasets, surveys) -> Iterator:
+        """What check_data says beyond broken, doubled and odd images: Findings."""
