@@ -13,6 +13,8 @@ class Classifier(nn.Layer):
     `backbone` maps images to {stage: features} and names the channels of its stages in `out_channels`.
     """
 
+    task = "classification"  # how its predictions are judged and shown
+
     def __init__(self, backbone, num_classes: int, *, label_smoothing: float = 0.0):
         super().__init__()
         if not 0 <= label_smoothing < 1:
