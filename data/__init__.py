@@ -16,6 +16,7 @@ new pictures for a model that is there.
 """
 
 from data.archives import find_archives, unpack
+from data.batch import length
 from data.cifar import cifar10, cifar100
 from data.errors import DataError
 from data.idx import fashion_mnist
@@ -38,6 +39,6 @@ DATASETS = {
 }
 
 __all__ = [
-    "DATASETS", "MAX_PIXELS", "PICTURE_ENDINGS", "DataError", "Loader", "Preparation", "find_archives",
+    "DATASETS", "MAX_PIXELS", "PICTURE_ENDINGS", "DataError", "Loader", "Preparation", "find_archives", "length",
     "labelled_pictures", "picture_files", "read_pickle", "read_picture", "unpack",
 ]

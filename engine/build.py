@@ -10,14 +10,17 @@ from paddle import nn
 
 from data import DATASETS, DataError, Loader, Preparation, find_archives, labelled_pictures, unpack
 from engine.config import Config, arguments
-from engine.config.feasible import check_feasible
+from engine.config.feasible import check_feasible, check_network
 from engine.environment import on_gpu
 from engine.errors import InputError
 from engine.run.checkpoint import read_weights, stem_of
 from engine.run.folder import read_preparation
+from engine.tasks import task_of
+from engine.train.ema import Ema
 from engine.train.schedule import learning_rate
+from engine.train.step import Learner
 from models import MODELS, from_paddle_names, load_weights
-from ops import DeformConv2D, FrozenBatchNorm
+from ops import DeformConv2D, FrozenBatchNorm, SyncBatchNorm
 from ops.native import cache_folder
 
 
@@ -56,7 +59,8 @@ def _unpacked(config, root):
 
 def build_loaders(config: Config, train_set, validation_set, rank=0, ranks=1):
     """The seeded loaders of this device's share of each step, for a training that can learn."""
-    check_feasible(config, train_set)
+    check_feasible(config)
+    task_of(config.model.name).check(train_set)
     batch = config.batch
     if batch.workers % ranks:
         raise InputError(f"batch.workers: {batch.workers} workers do not divide among {ranks} devices")
@@ -161,16 +165,49 @@ def build_schedule(config: Config, steps_per_epoch) -> Callable[[int], float]:
     return partial(learning_rate, lr=config.lr, steps_per_epoch=steps_per_epoch, **config.schedule.model_dump())
 
 
-def check_device(config: Config, ranks):
-    """Raise InputError for what this machine cannot do: all before any work."""
-    if config.model.norm == "sync_bn" and config.batch.workers_per_pass:
-        raise InputError("batch.workers_per_pass: sync_bn wants all images of a step in one pass")
-    if config.model.norm == "sync_bn" and ranks > 1 and not on_gpu():
-        raise InputError("model.norm: Paddle has no sync_bn for several processes on CPUs; use bn or gn")
+def make_learner(config: Config, model: nn.Layer, loader: Loader) -> Learner:
+    """The model with all that trains it on a loader: optimizer, schedule, mixed precision, devices, averaging.
+
+    Raises InputError where it cannot be trained so.
+    """
+    check_model(config, model, loader.dataset.image_shape, loader.ranks)
+    scaler = paddle.amp.GradScaler(enable=config.amp.level == "O1" and config.amp.dtype == "float16")
+    per_pass = config.batch.workers_per_pass
+    return Learner(
+        model,
+        paddle.DataParallel(model) if paddle.distributed.get_world_size() > 1 else model,
+        build_optimizer(config, model),
+        build_schedule(config, loader.steps_per_epoch),
+        scaler,
+        None if config.ema_decay is None else Ema(model, config.ema_decay),
+        seed=config.seed,
+        images_per_pass=per_pass and per_pass * config.batch.images_per_worker,
+        amp_dtype=config.amp.dtype if config.amp.level == "O1" else None,
+        clip_norm=config.optimizer.clip_norm,
+    )
+
+
+def check_device(config: Config) -> None:
+    """Raise InputError for what this machine cannot do: before any work."""
     if config.amp.level != "O0" and not on_gpu():
         raise InputError(f"amp.level: {config.amp.level} needs a GPU; use -o amp.level=O0")
     if config.amp.level != "O0" and config.amp.dtype == "bfloat16" and not paddle.amp.is_bfloat16_supported():
         raise InputError("amp.dtype: this GPU has no bfloat16; use -o amp.dtype=float16")
+
+
+def check_model(config: Config, model: nn.Layer, image_shape: tuple[int, ...], ranks: int = 1) -> None:
+    """Raise InputError for what this network cannot do on so many devices, or cannot learn at all."""
+    layers = model.sublayers()
+    if any(isinstance(layer, SyncBatchNorm) for layer in layers):
+        if config.batch.workers_per_pass:
+            raise InputError("batch.workers_per_pass: sync_bn wants all images of a step in one pass")
+        if ranks > 1 and not on_gpu():
+            raise InputError("model.norm: Paddle has no sync_bn for several processes on CPUs; use bn or gn")
+    if config.record.offsets and not any(isinstance(layer, DeformConv2D) for layer in layers):
+        raise InputError(
+            f"record.offsets: {config.record.offsets} images want deformable layers; set model.deformable_stages"
+        )
+    check_network(config, model, image_shape)
 
 
 def load_trained(config: Config, folder: Path, weights=None):

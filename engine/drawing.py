@@ -14,6 +14,7 @@ import re
 import textwrap
 from pathlib import Path
 
+from engine.errors import InputError
 from engine.files import written_whole
 from engine.terminal import printable, shortened
 
@@ -58,6 +59,20 @@ def drawing_style():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         yield
+
+
+def check_target(path: str | Path) -> Path:
+    """The path of a figure to be written, whose folder is made. Raises InputError where that cannot be."""
+    path = Path(path)
+    if path.suffix not in (".png", ".svg"):
+        raise InputError(f"{path}: expected a file that ends in .png or .svg")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path.parent}: cannot be made ({error.strerror})") from None
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; expected a file")
+    return path
 
 
 def save_figure(figure, path: Path) -> None:

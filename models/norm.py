@@ -1,8 +1,10 @@
-"""The norms by the one word that a config calls them."""
+"""The norms by the one word that a config calls them, and what one may ask a network about its norms."""
 
+import math
 from functools import partial
 from typing import Literal
 
+import paddle
 from paddle import nn
 
 from ops import BatchNorm, FrozenBatchNorm, GroupNorm, SyncBatchNorm
@@ -33,6 +35,7 @@ def make_norm(
         "bn": partial(
             BatchNorm, images_per_worker=images_per_worker, momentum=bn_momentum, eps=eps,
             running_statistics="first" if running_statistics == "precise" else running_statistics,
+            precise=running_statistics == "precise",
         ),
         "gn": group_norm,
         "ln": lambda channels, **options: GroupNorm(channels, 1, eps, **options),
@@ -45,3 +48,49 @@ def make_norm(
     if norm not in norms:
         raise ValueError(f"norm {norm!r}: expected one of {', '.join(norms)}")
     return norms[norm]
+
+
+def batch_norms(model: nn.Layer) -> list[BatchNorm]:
+    """The layers whose statistics are of a worker's images."""
+    return [layer for layer in model.sublayers() if isinstance(layer, BatchNorm)]
+
+
+def share_statistics(model: nn.Layer, images: int | None) -> None:
+    """Let so many images share batch norm's statistics; None: all of a pass."""
+    for layer in batch_norms(model):
+        layer.images_per_worker = images
+
+
+@paddle.no_grad()
+def norms_of_one_value(model: nn.Layer, image_shape: tuple[int, ...], images_per_step: int) -> list[str]:
+    """The norms that would take each statistic over a single value, and so give their beta whatever comes, by name.
+
+    image_shape [C, H, W]. One image of zeros is sent through the network, in evaluation.
+    """
+    found = []
+
+    def look(name, layer, inputs, _):
+        (x, *_) = inputs
+        positions = math.prod(x.shape[2:])
+        if isinstance(layer, BatchNorm):
+            values = positions * (layer.images_per_worker or images_per_step)
+        elif isinstance(layer, SyncBatchNorm):
+            values = positions * images_per_step
+        else:
+            values = positions * (x.shape[1] // layer.groups)
+        if values == 1:
+            found.append(name)
+
+    kinds = (BatchNorm, SyncBatchNorm, GroupNorm)
+    layers = [(name, layer) for name, layer in model.named_sublayers() if isinstance(layer, kinds)]
+    hooks = [layer.register_forward_post_hook(partial(look, name)) for name, layer in layers]
+    training = model.training
+    model.eval()
+    try:
+        model({"image": paddle.zeros([1, *image_shape])})
+    finally:
+        for hook in hooks:
+            hook.remove()
+        if training:
+            model.train()
+    return found

@@ -52,6 +52,8 @@ def resnet(
             raise ValueError(f"{name}: {value}, expected 1 or more")
     if norm_eps <= 0 or not 0 <= bn_momentum <= 1:
         raise ValueError(f"norm_eps {norm_eps} must be above 0, bn_momentum {bn_momentum} from 0 to 1")
+    if bn_momentum == 1 and norm in ("bn", "sync_bn") and bn_running_statistics != "precise":
+        raise ValueError("bn_momentum: 1 keeps the running statistics at 0 and 1; expected below 1")
     bias = norm == "none"  # a norm's beta is the bias otherwise
     deformable = partial(
         DeformConv2D, version=deformable_version, deformable_groups=deformable_groups, modulation=deformable_modulation

@@ -135,16 +135,17 @@ class BatchNorm(nn.Layer):
     """`batch_norm` with its gamma, beta and running statistics `_mean`, `_variance` (Paddle's names), all [C].
 
     x [N, C, ...] -> the same shape. `images_per_worker` None: the device's images are one batch, as in
-    paddle.nn.BatchNorm2D. gamma starts at `initial_scale`.
+    paddle.nn.BatchNorm2D. gamma starts at `initial_scale`. `precise` is for who evaluates: to compute the running
+    statistics anew before.
     """
 
     def __init__(
         self, channels, images_per_worker=None, running_statistics="first", momentum=0.9, eps=1e-5,
-        initial_scale=1.0, implementation="auto", relu=False,
+        initial_scale=1.0, implementation="auto", relu=False, precise=False,
     ):
         super().__init__()
         check_name(IMPLEMENTATIONS, implementation)
-        self.images_per_worker, self.running_statistics = images_per_worker, running_statistics
+        self.images_per_worker, self.running_statistics, self.precise = images_per_worker, running_statistics, precise
         self.momentum, self.eps, self.implementation, self.relu = momentum, eps, implementation, relu
         self.weight = self.create_parameter([channels], default_initializer=nn.initializer.Constant(initial_scale))
         self.bias = self.create_parameter([channels], is_bias=True)

@@ -13,11 +13,11 @@ from engine import environment
 from engine.build import build_data, build_labelled, build_validation_loader, load_trained
 from engine.command import command, config_parser, typed_path
 from engine.config import load_config
+from engine.drawing import check_target
 from engine.errors import InputError
 from engine.evaluation import evaluate
 from engine.run.folder import run_folder
-from engine.tasks.confusion import Confusion, by_class_text
-from engine.tasks.confusion_figure import check_target, write_confusion_figure
+from engine.tasks import task_of
 from engine.terminal import json_text
 
 LONGEST = 20  # classes on the screen
@@ -31,21 +31,19 @@ def main():
     folder = run_folder(arguments.config, config, arguments.override)
     model, preparation = load_trained(config, folder, arguments.weights)
     dataset = build_dataset(config, preparation, arguments.data)
-    confusion = Confusion(preparation.classes)
-    errors, _ = evaluate(model, build_validation_loader(config, dataset, rank, ranks), told=confusion.add)
-    confusion.gather()
+    loader = build_validation_loader(config, dataset, rank, ranks)
+    scores, _ = evaluate(model, loader, task_of(config.model.name))
     if rank != 0:
         return
-    counts = {"images": confusion.images, "skipped": len(dataset) - confusion.images}
+    counts, numbers = {"images": scores.images, "skipped": len(dataset) - scores.images}, scores.numbers()
     if arguments.json:
-        by_class = {"classes": confusion.by_class(), "confusion": confusion.matrix().tolist()}
-        print(json_text({**counts, **errors, **by_class}))
+        print(json_text({**counts, **numbers, **scores.details()}))
     else:
-        shown = ", ".join(f"{name}: {value:.5f}" for name, value in errors.items())
+        shown = ", ".join(f"{name}: {value:.5f}" for name, value in numbers.items())
         skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
-        print(f"[Eval] {shown} ({counts['images']} images{skipped})", by_class_text(confusion, LONGEST), sep="\n")
+        print(f"[Eval] {shown} ({counts['images']} images{skipped})", *scores.in_words(LONGEST).splitlines(), sep="\n")
     if picture:
-        write_confusion_figure(confusion, picture)
+        scores.draw(picture)
 
 
 def build_dataset(config, preparation, folder):

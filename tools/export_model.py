@@ -14,6 +14,7 @@ from engine.build import load_trained
 from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.run.folder import run_folder
+from engine.tasks import task_of
 from engine.tasks.export import export
 from engine.terminal import printable
 
@@ -25,9 +26,9 @@ def main():
     folder = run_folder(arguments.config, config, arguments.override)
     model, preparation = load_trained(config, folder, arguments.weights)
     target = Path(arguments.save_dir or folder / "export")
-    difference = export(model, preparation, target)
+    difference = export(model, task_of(config.model.name), preparation, target)
     where = printable(target / "inference.*")
-    print(f"exported to {where}; loaded again, its probabilities differ by at most {difference:.1e}")
+    print(f"exported to {where}; loaded again, its output differs by at most {difference:.1e}")
 
 
 def parse_arguments():

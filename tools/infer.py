@@ -16,7 +16,7 @@ from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.errors import InputError
 from engine.run.folder import run_folder
-from engine.tasks.answers import find_pictures, in_words, predict
+from engine.tasks import task_of
 from engine.terminal import json_text, one_line
 
 
@@ -26,15 +26,16 @@ def main():
         raise InputError(f"--top {arguments.top}: expected 1 or more")
     config = load_config(arguments.config, arguments.override)
     environment.start(config.device)
-    pictures = find_pictures(arguments.pictures)
+    task = task_of(config.model.name)
+    pictures = task.find(arguments.pictures)
     folder = run_folder(arguments.config, config, arguments.override)
     model, preparation = load_trained(config, folder, arguments.weights)
     predictions = []
     bound = getattr(config.data, "max_pixels", MAX_PIXELS)
-    for prediction in predict(model, preparation, pictures, top=arguments.top, max_pixels=bound):
+    for prediction in task.answers(model, preparation, pictures, top=arguments.top, max_pixels=bound):
         predictions.append(prediction)
-        if not arguments.json and "top" in prediction:
-            print(in_words(prediction))
+        if not arguments.json and "error" not in prediction:
+            print(task.in_words(prediction))
     if arguments.json:
         print(json_text(predictions, indent=2))
     broken = [one_line(prediction["error"]) for prediction in predictions if "error" in prediction]

@@ -1,6 +1,8 @@
 """Train what a config describes:  python tools/train.py -c configs/quickstart.yaml [-o key=value ...] [-r auto|PATH]"""
 
 import sys
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
@@ -10,53 +12,56 @@ from engine.build import (
     build_data,
     build_loaders,
     build_model,
-    build_optimizer,
-    build_schedule,
     check_device,
     load_pretrained,
+    make_learner,
 )
 from engine.command import command, config_parser, typed_path
-from engine.config import load_config
-from engine.run.data_identity import data_identity
-from engine.run.folder import check_folder, check_source, in_folder, make_folder, run_folder
+from engine.run.data_identity import data_identity, in_words
+from engine.run.folder import load_run_config, make_folder
+from engine.run.progress import Keeping
 from engine.run.record import RunRecord
 from engine.run.result import result_text, write_result
-from engine.run.resume import find_checkpoint, restore
-from engine.train.loop import make_learner, train
+from engine.run.resume import find_source, restore
+from engine.show_offsets.figures import sample_offsets
+from engine.tasks import task_of
+from engine.train.keeper import Keeper
+from engine.train.loop import train
+from engine.train.validation import evaluate_epoch
 
 
 def main():
     arguments = parse_arguments()
-    config = load_config(arguments.config, arguments.override)
-    config = in_folder(config, run_folder(arguments.config, config, arguments.override))
+    config = load_run_config(arguments.config, arguments.override)
     rank, ranks = environment.start(config.device, config.deterministic)
-    check_device(config, ranks)
+    check_device(config)
     train_set, validation_set = build_data(config)
     train_loader, validation_loader = build_loaders(config, train_set, validation_set, rank, ranks)
-    steps_per_epoch = train_loader.steps_per_epoch
-    identity, changes = data_identity(train_set, validation_set), []
-    if rank == 0:  # alone: another process may come here when the folder is already made
-        changes = check_folder(config, identity, resume=bool(arguments.resume))
-    source = find_checkpoint(arguments.resume, config)
-    if rank == 0 and source:
-        changes += check_source(source, config, identity)
-    model = build_model(config, train_set)
+    identity = data_identity(train_set, validation_set)
+    source, changes = find_source(arguments.resume, config, identity)
+    model, task = build_model(config, train_set), task_of(config.model.name)
     begins_from = load_pretrained(model, config.pretrained) if config.pretrained and not source else "from the seed"
-    learner = make_learner(config, model, build_optimizer(config, model), build_schedule(config, steps_per_epoch))
-    progress = restore(source, config, learner, steps_per_epoch)
+    learner = make_learner(config, model, train_loader)
+    progress = restore(source, config, learner, train_loader.steps_per_epoch)
     if rank == 0:
         make_folder(config, train_set.preparation, identity, finished=progress.epoch == config.schedule.epochs)
-    record = RunRecord(config.folder, rank, progress.position)
+    record, shown = RunRecord(config.folder, rank, progress.position), config.record
+    keeping = Keeping(config.schedule.epochs, **config.checkpoint.model_dump())
     if progress.step == 0:
-        sizes = f"{len(train_set):,} training and {len(validation_set):,} validation images"
-        record.begin(config, f"starting {begins_from}; {sizes} of {len(train_set.classes)} classes")
+        record.begin(config, task.measures[0].name, f"starting {begins_from}; {in_words(train_set, validation_set)}")
     else:
-        for line in [f"continuing at step {progress.step}, epoch {progress.epoch + 1}", *changes]:
-            record.log(line)
-    try:
-        train(config, learner, train_loader, validation_loader, progress, record)
-    finally:
-        record.close()
+        record.log_lines([f"continuing at step {progress.step}, epoch {progress.epoch + 1}", *changes])
+    images = config.batch.images_per_step
+    with closing(record), Keeper(config.folder, learner, progress, record, keeping, images) as keeper:
+        draw = partial(sample_offsets, model, validation_loader, shown.offsets, keeper.asked)
+        evaluate = partial(
+            evaluate_epoch, learner, task, train_loader, validation_loader, progress, record, look=keeper.look,
+            samples=shown.sample_images, precise_images=config.bn_precise_images, draw=shown.offsets and draw,
+        )
+        train(
+            learner, train_loader, progress, record, keeper, evaluate, every_epochs=config.evaluate_every_epochs,
+            every_steps=shown.every_steps, histograms=shown.histograms,
+        )
     if rank == 0:
         result = write_result(config, progress.train_seconds, model, train_set.preparation.image_shape)
         print(result_text(config, result, check=arguments.check))
@@ -65,10 +70,7 @@ def main():
 
 def parse_arguments():
     parser = config_parser(__doc__)
-    parser.add_argument(
-        "-r", "--resume", type=typed_path, metavar="auto|NAME|PATH",
-        help="go on from the run's newest checkpoint (auto), from best or epoch_N of it, or from another run's folder",
-    )
+    parser.add_argument("-r", "--resume", type=typed_path, metavar="auto|NAME|PATH", help="where to go on from")
     parser.add_argument("--check", action="store_true", help="fail where the result is not what the config expects")
     return parser.parse_args()
 

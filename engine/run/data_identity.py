@@ -32,6 +32,12 @@ def data_identity(train_set, validation_set) -> DataIdentity:
     return DataIdentity(classes=list(train_set.classes), training=parts[0], validation=parts[1])
 
 
+def in_words(train_set, validation_set) -> str:
+    """Such as `800 training and 200 validation images of 10 classes`."""
+    classes = f" of {len(train_set.classes)} classes" if train_set.classes else ""
+    return f"{len(train_set):,} training and {len(validation_set):,} validation images{classes}"
+
+
 def write_data_identity(folder: Path, identity: DataIdentity) -> None:
     """Note it in a run's folder."""
     write_text(folder / DATA_FILE, json.dumps(identity.model_dump(), indent=2, ensure_ascii=False) + "\n")

@@ -41,6 +41,12 @@ def run_folder(config_path: str | Path, config: Config, overrides: Iterable[str]
     return config.folder if beside.resolve() == config.folder.resolve() else beside
 
 
+def load_run_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """`load_config`, and where it is a run's own config.yaml, the Config of that run where it lies now."""
+    config = load_config(path, overrides)
+    return in_folder(config, run_folder(path, config, overrides))
+
+
 def in_folder(config: Config, folder: Path) -> Config:
     """The config of a run that lies in `folder`: with its name, and that of its sweep, where the folders have them.
 

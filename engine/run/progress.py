@@ -9,10 +9,10 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import paddle
 
-from engine.config import Config
 from engine.errors import Diverged
 from engine.run import checkpoint
 from engine.run.finite import not_finite
@@ -27,7 +27,7 @@ class Progress:
     steps_per_epoch: int = 0
     window: list = field(default_factory=list)  # what each step since the last log line gave: {name: number}
     sums: dict = field(default_factory=dict)  # over the steps of this epoch
-    best: dict | None = None  # the evaluation with the lowest error: {"top1_error", "epoch", "step"}
+    best: dict | None = None  # the best evaluation: its headline score by name, "epoch" and "step"
     train_seconds: float = 0.0  # spent in training steps
     position: dict | None = None  # where the records end, see RunRecord.position
 
@@ -35,6 +35,19 @@ class Progress:
     def is_best(self):
         """Whether the newest evaluation is the best, and of the weights as they are now."""
         return self.best is not None and self.best["step"] == self.step
+
+
+class Keeping(NamedTuple):
+    """Which checkpoints a run makes and keeps."""
+
+    epochs: int  # that the run has
+    every_minutes: float
+    every_epochs: int
+    keep: int  # how many epoch_N stay
+
+    def is_due(self, epoch: int) -> bool:
+        """Whether there is to be a checkpoint after an epoch, counted from 1."""
+        return epoch == self.epochs or epoch % self.every_epochs == 0
 
 
 def settle(progress: Progress) -> None:
@@ -129,18 +142,12 @@ def last_checkpoint(folder: Path) -> str:
     return f"the last checkpoint is from before it, of step {step}"
 
 
-def keep_epoch(config: Config, progress: Progress) -> None:
+def keep_epoch(folder: Path, progress: Progress, keeping: Keeping) -> None:
     """Let latest.* also stand as epoch_N.*, where one is due, and as best.* where it is the best; drop old epochs."""
-    folder, settings = config.folder, config.checkpoint
-    if is_due(config, progress) and settings.keep:
+    if keeping.is_due(progress.epoch) and keeping.keep:
         checkpoint.copy(folder / "latest", folder / f"epoch_{progress.epoch}")
     kept = checkpoint.epochs_kept(folder)
-    for epoch in kept[: max(0, len(kept) - settings.keep)]:
+    for epoch in kept[: max(0, len(kept) - keeping.keep)]:
         checkpoint.remove(folder / f"epoch_{epoch}")
     if progress.is_best:
         checkpoint.copy(folder / "latest", folder / "best")
-
-
-def is_due(config: Config, progress: Progress) -> bool:
-    """Whether the epoch that has just ended is one after which the config wants a checkpoint."""
-    return progress.epoch == config.schedule.epochs or progress.epoch % config.checkpoint.every_epochs == 0

@@ -13,6 +13,7 @@ import os
 import struct
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -167,6 +168,11 @@ class RunRecord:
             if screen or self.bar is None or self.bar.disable:
                 _show(text)
 
+    def log_lines(self, lines: Iterable[str]) -> None:
+        """Each of them, with its own time."""
+        for line in lines:
+            self.log(line)
+
     def progress(self, total, done, text):
         """A bar where there is a terminal or a notebook; elsewhere the log lines are enough."""
         shown = self.active and is_watched()
@@ -197,13 +203,13 @@ class RunRecord:
             os.fsync(self._metrics.fileno())
         return {"metrics": self._metrics_path.stat().st_size, "visualdl": self._visualdl_path.stat().st_size}
 
-    def begin(self, config: Config, text):
-        """Once a run: where it starts from, and its name and values for VisualDL."""
+    def begin(self, config: Config, headline: str, text: str) -> None:
+        """Once a run: where it starts from, and its name, its values and the name of its headline for VisualDL."""
         self.log(text)
         if not self.active:
             return
         self.visualdl.add_meta("name", _shown_name(config))  # a tag of its own: of one tag only the first is read
-        self.visualdl.add_hparams(_hyper_parameters(config), ["eval/top1_error", "eval/loss", "epoch/top1_error"])
+        self.visualdl.add_hparams(_hyper_parameters(config), [f"eval/{headline}", "eval/loss", f"epoch/{headline}"])
 
     def histograms(self, model, step):
         if self.active:

@@ -12,12 +12,27 @@ from engine.config import Config
 from engine.errors import InputError
 from engine.files import writing
 from engine.run import checkpoint
-from engine.run.folder import CONFIG_FILE
-from engine.run.progress import PREVIOUS, Progress, keep_epoch
+from engine.run.data_identity import DataIdentity
+from engine.run.folder import CONFIG_FILE, check_folder, check_source
+from engine.run.progress import PREVIOUS, Keeping, Progress, keep_epoch
 from engine.run.result import read_metrics
 from engine.run.saved import check_optimizer, check_scaler, check_states, check_weights
 
 OWN_NAME = re.compile(r"(latest|best|epoch_\d+)(\.pd\w+)?")
+
+
+def find_source(resume: str | None, config: Config, identity: DataIdentity) -> tuple[Path | None, list[str]]:
+    """The checkpoint to go on from, None for a beginning; and what may differ from its run, and does, in words.
+
+    Raises InputError where the run's folder holds another run, or one of other data; see also `find_checkpoint`.
+    """
+    first, changes = paddle.distributed.get_rank() == 0, []
+    if first:  # alone: another process may come here when the folder is already made
+        changes = check_folder(config, identity, resume=bool(resume))
+    source = find_checkpoint(resume, config)
+    if first and source:
+        changes += check_source(source, config, identity)
+    return source, changes
 
 
 def find_checkpoint(resume: str | None, config: Config) -> Path | None:
@@ -164,7 +179,8 @@ def _tidy(config, progress, stem):
         if progress.best is None:
             checkpoint.remove(folder / "best")
         if progress.step and progress.step == progress.epoch * progress.steps_per_epoch:
-            keep_epoch(config, progress)  # a kill can have come between latest and its copies
+            keeping = Keeping(config.schedule.epochs, **config.checkpoint.model_dump())
+            keep_epoch(folder, progress, keeping)  # a kill can have come between latest and its copies
             checkpoint.remove(folder / PREVIOUS)
 
 

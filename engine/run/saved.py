@@ -16,7 +16,8 @@ class Strict(pydantic.BaseModel):
 
 
 class _Best(Strict):
-    top1_error: float
+    model_config = pydantic.ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float]  # the headline score, by its name
     epoch: PositiveInt
     step: PositiveInt
 

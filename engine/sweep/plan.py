@@ -8,25 +8,27 @@ from dataclasses import dataclass
 
 import paddle
 
-from data import DataError
+from data import DataError, length
 from engine.build import (
     build_data,
     build_loaders,
     build_model,
-    build_optimizer,
     build_schedule,
     check_device,
+    check_model,
     load_pretrained,
+    make_learner,
 )
-from engine.config import Batch, Config
+from engine.config import Config
 from engine.environment import on_gpu
 from engine.errors import InputError
 from engine.run import checkpoint
 from engine.run.data_identity import DataIdentity, data_identity
 from engine.sweep.definition import Run, Sweep
-from engine.train.loop import make_learner, train_step
+from engine.train.step import train_step
+from models.norm import share_statistics
 
-MEASURED_NUMBERS = 2_000_000  # of the images of a measured step: 13 images of 224 x 224 in colour
+MEASURED_NUMBERS = 2_000_000  # of the samples of a measured step: 13 images of 224 x 224 in colour
 IMAGES_OF_A_STEP = 8  # images that take as long as what a step takes beside its images, on two CPU cores
 FORWARD_SHARE = 1 / 3  # of the time of a training step: what an image takes in evaluation
 
@@ -53,7 +55,7 @@ def make_plans(sweep: Sweep, runs: list[Run], *, timed=False) -> dict[str, Plan]
     """
     for run in runs:
         with _naming(run):
-            check_device(run.config, sweep.section.devices_per_run)
+            check_device(run.config)
     device = paddle.get_device()
     if not timed:
         paddle.set_device("cpu")  # the GPUs are for the runs
@@ -77,6 +79,7 @@ def _plans(sweep, runs, timed):
             build_schedule(config, train_loader.steps_per_epoch)
             if kind not in speeds:
                 model = build_model(config, train_loader.dataset)
+                check_model(config, model, train_loader.dataset.image_shape, sweep.section.devices_per_run)
                 speeds[kind] = _seconds_per_image(config, model, train_loader) if timed else None
             if config.pretrained and kind not in fitted and not checkpoint.exists(config.folder / "latest"):
                 load_pretrained(build_model(config, train_loader.dataset), config.pretrained)
@@ -113,24 +116,22 @@ def _seconds_per_image(config: Config, model, loader):
     """
     clock = time.perf_counter if on_gpu() else time.process_time
     batch = next(loader.epoch(0))
-    pixels = batch["image"][0].size
-    images = max(1, min(len(batch["label"]), MEASURED_NUMBERS // pixels))
+    numbers = sum(value[0].size for value in batch.values())
+    images = max(1, min(length(batch), MEASURED_NUMBERS // numbers))
     each = config.batch.images_per_worker
     if images > each:
         images -= images % each
     else:
         each = images
     batch = {name: value[:images] for name, value in batch.items()}
-    config = config.model_copy(update={"batch": Batch(images_per_worker=each, workers=images // each)})
-    for layer in model.sublayers():
-        if getattr(layer, "images_per_worker", None):
-            layer.images_per_worker = each
-    learner = make_learner(config, model, build_optimizer(config, model), lambda step: 0.0)
+    share_statistics(model, each)
+    learner = make_learner(config, model, loader)
+    learner.images_per_pass, learner.schedule = None, lambda step: 0.0
     model.train()
     seconds = []
     for step in range(4):
         began = clock()
-        outputs, _ = train_step(learner, batch, step, config)
+        outputs, _ = train_step(learner, batch, step)
         float(outputs["loss"])  # waits for a GPU
         seconds.append(clock() - began)
     return min(seconds[1:]) / images

@@ -1,9 +1,188 @@
-"""Classifying images: errors, pictures with answers, names of what is on picture files, the exported form."""
+"""Classifying images: errors, sample images with answers, names of what is on picture files, the exported form."""
 
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.nn import functional as F
+from PIL import Image, ImageDraw, ImageFont
+
+from data import MAX_PIXELS, PICTURE_ENDINGS, DataError, Preparation, picture_files, read_picture
+from data.walk import unused_text
+from engine.drawing import check_target, fonts_for_names
+from engine.errors import InputError
+from engine.tasks.confusion import Confusion, by_class_text
+from engine.tasks.confusion_figure import write_confusion_figure
 from engine.tasks.task import Measure
+from engine.terminal import printable
+
+SIDE = 160  # pixels of a sample image, caption apart
+log = logging.getLogger("engine")
 
 
 class Classification:
-    """See `engine.tasks.task.Task`."""
+    """See `engine.tasks.task.Task`. Predictions are logits float32 [N, classes]."""
 
     measures = (Measure("top1_error", "top-1 error"),)
+
+    def scores(self, dataset) -> "ClassScores":
+        return ClassScores(dataset.classes)
+
+    def samples(self, batch: dict, predictions: paddle.Tensor) -> list:
+        """(image float [C, H, W], label, probabilities [classes]) of each image."""
+        return list(zip(batch["image"], batch["label"], F.softmax(predictions, axis=1).numpy(), strict=True))
+
+    def pictures(self, samples: Sequence, dataset) -> dict[str, np.ndarray]:
+        """{tag: uint8 [H, W, 3]}: what was predicted and, where that is wrong, what it is."""
+        from matplotlib.font_manager import findfont
+
+        font = ImageFont.truetype(findfont(fonts_for_names()[:2][-1]), 11)  # the first that has Chinese, if any has
+        pictures = {}
+        for number, (image, label, probabilities) in enumerate(samples):
+            guess = int(np.argmax(probabilities))
+            caption = f"{guess} {dataset.classes[guess]}, {100 * probabilities[guess]:.0f} %"
+            if guess != label:
+                caption += f"\nis {int(label)} {dataset.classes[int(label)]}"
+            shown = image.min(), max(float(np.ptp(image)), 1e-6)
+            pixels = np.uint8(255 * (image - shown[0]) / shown[1]).transpose(1, 2, 0)
+            picture = Image.fromarray(pixels if pixels.shape[2] == 3 else np.repeat(pixels[:, :, :1], 3, axis=2))
+            sheet = Image.new("RGB", (SIDE, SIDE + 30), "white" if guess == label else "mistyrose")
+            sheet.paste(picture.resize((SIDE, SIDE), Image.Resampling.NEAREST))
+            ImageDraw.Draw(sheet).multiline_text((3, SIDE + 1), caption, fill="black", font=font, spacing=1)
+            pictures[f"eval/sample_{number}"] = np.asarray(sheet)
+        return pictures
+
+    def find(self, paths: Sequence[str]) -> list[Path]:
+        """The picture files among paths, in order. Raises InputError where there is none.
+
+        A folder is searched to any depth for files with the endings of pictures, hidden ones apart, and what is left
+        out is logged; a file is taken whatever its ending.
+        """
+        found = []
+        for path in map(Path, paths):
+            if path.is_dir():
+                found += _pictures_below(path)
+            elif path.exists():
+                found.append(path)
+            else:
+                raise InputError(f"{path}: no such picture or folder")
+        return found
+
+    def answers(
+        self, model: nn.Layer, preparation: Preparation, files: list[Path], *, top: int = 3, batch: int = 32,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Iterator[dict]:
+        """Yield {"file", "top": [{"class", "probability"}, ...]} for each file, the most probable class first.
+
+        A picture that cannot be read gives {"file", "error"} in its place, with the path and the reason. max_pixels:
+        as of image_folder.
+        """
+        for start in range(0, len(files), batch):
+            part = files[start : start + batch]
+            prepared = [_prepared(preparation, file, max_pixels) for file in part]
+            rows = iter(_probabilities(model, [image for image in prepared if not isinstance(image, DataError)]))
+            for file, image in zip(part, prepared, strict=True):
+                if isinstance(image, DataError):
+                    yield {"file": str(file), "error": str(image)}
+                    continue
+                row = next(rows)
+                best = np.argsort(-row)[:top]
+                guesses = [{"class": preparation.classes[index], "probability": float(row[index])} for index in best]
+                yield {"file": str(file), "top": guesses}
+
+    def in_words(self, answer: dict) -> str:
+        """What `answers` gave for a picture that could be read, as a line."""
+        guesses = (f"{guess['class']} {100 * guess['probability']:.1f} %" for guess in answer["top"])
+        return printable(f"{answer['file']}: {', '.join(guesses)}")
+
+    def exported(self, model: nn.Layer) -> nn.Layer:
+        return Probabilities(model)
+
+    def check(self, dataset) -> None:
+        if len(dataset.classes) < 2:
+            raise InputError(
+                f"data: has {len(dataset.classes)} class, and so nothing to tell apart; expected 2 or more"
+            )
+
+
+class ClassScores:
+    """Mean cross entropy, top-1 and (with more than five classes) top-5 error, as fractions; and the confusion."""
+
+    def __init__(self, classes: Sequence[str]):
+        self.confusion = Confusion(classes)
+        self.sums = np.zeros(4)  # images, summed loss, wrong at top 1 and at top 5: exact, and the same in any split
+
+    @property
+    def images(self) -> int:
+        return int(self.sums[0])
+
+    def add(self, batch: dict, predictions: paddle.Tensor) -> None:
+        label = batch["label"]
+        loss = F.cross_entropy(predictions, paddle.to_tensor(label), reduction="none").numpy().astype(np.float64)
+        ranked = predictions.argsort(axis=1, descending=True)[:, :5].numpy()
+        hit = ranked == label[:, None]
+        self.confusion.add(label, ranked[:, 0])
+        self.sums += (len(hit), loss.sum(), (~hit[:, 0]).sum(), (~hit.any(axis=1)).sum())
+
+    def gather(self) -> None:
+        if paddle.distributed.get_world_size() > 1:
+            total = paddle.to_tensor(self.sums)
+            paddle.distributed.all_reduce(total)
+            self.sums = total.numpy()
+        self.confusion.gather()
+
+    def numbers(self) -> dict[str, float]:
+        images, loss, wrong1, wrong5 = self.sums.tolist()
+        errors = {"loss": loss / images, "top1_error": wrong1 / images}
+        if len(self.confusion.classes) > 5:
+            errors["top5_error"] = wrong5 / images
+        return errors
+
+    def details(self) -> dict:
+        """classes: images and errors of each; confusion: images by [true class][class that was said]."""
+        return {"classes": self.confusion.by_class(), "confusion": self.confusion.matrix().tolist()}
+
+    def in_words(self, longest: int) -> str:
+        return by_class_text(self.confusion, longest)
+
+    def draw(self, path: Path) -> None:
+        """Which class is taken for which, as .png or .svg."""
+        write_confusion_figure(self.confusion, check_target(path))
+
+
+class Probabilities(nn.Layer):
+    """image [N, C, H, W] -> probabilities [N, classes]: the batch dict of training is no matter of deployment."""
+
+    def __init__(self, classifier: nn.Layer):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, image: paddle.Tensor) -> paddle.Tensor:
+        return F.softmax(self.classifier.logits(image), axis=1)
+
+
+def _pictures_below(folder):
+    unused = Counter()
+    found = [Path(file) for file in picture_files(folder, unused)]
+    if unused:
+        log.warning("%s", printable(f"{folder}: {unused_text(unused)}"))
+    if not found:
+        raise InputError(f"{folder}: no pictures in this folder; looked for {', '.join(sorted(PICTURE_ENDINGS))}")
+    return found
+
+
+def _prepared(preparation, file, max_pixels):
+    try:
+        return preparation(read_picture(file, max_pixels, preparation.resize_short or 0))
+    except DataError as error:
+        return error
+
+
+@paddle.no_grad()
+def _probabilities(model, images):
+    """float32 [N, classes] of N prepared images; N may be 0."""
+    return F.softmax(model({"image": paddle.to_tensor(np.stack(images))}), axis=1).numpy() if images else []

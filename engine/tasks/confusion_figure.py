@@ -18,20 +18,6 @@ LETTERS = 22  # of a name
 CELL, PANEL, NARROWEST = 0.125, 4.6, 5.6  # inches: smallest cell, usual matrix, narrowest figure
 
 
-def check_target(path: str | Path) -> Path:
-    """The path of a figure to be written, whose folder is made. Raises InputError where that cannot be."""
-    path = Path(path)
-    if path.suffix not in (".png", ".svg"):
-        raise InputError(f"{path}: expected a file that ends in .png or .svg")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path.parent}: cannot be made ({error.strerror})") from None
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; expected a file")
-    return path
-
-
 def write_confusion_figure(confusion: Confusion, path: Path) -> Path:
     """Draw a row for each class, a column for what it was taken for; right answers blue, wrong ones red.
 

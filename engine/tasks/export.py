@@ -5,35 +5,25 @@ from pathlib import Path
 
 import paddle
 from paddle import nn
-from paddle.nn import functional as F
 
+from data import Preparation
 from engine.errors import InputError
 from engine.files import writing_into
 from engine.run.finite import not_finite
 from engine.run.folder import write_preparation
+from engine.tasks.task import Task
 
 
-class _Probabilities(nn.Layer):
-    """image [N, C, H, W] -> probabilities [N, classes]: the batch dict of training is no matter of deployment."""
+def export(model: nn.Layer, task: Task, preparation: Preparation, folder: Path) -> float:
+    """Write folder/inference.* (paddle.jit), as `task.exported` says, and preparation.json; load it again and compare.
 
-    def __init__(self, classifier):
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, image):
-        return F.softmax(self.classifier.logits(image), axis=1)
-
-
-def export(model, preparation, folder: Path) -> float:
-    """Write folder/inference.* (paddle.jit) and preparation.json; load the model again and compare.
-
-    Returns the largest difference of a probability between the model and the loaded one, for batches of one and three.
+    Returns the largest difference of a number between the model and the loaded one, for batches of one and three.
     Raises InputError, and writes nothing, where a weight or statistic of the model is not finite.
     """
     if name := not_finite(model.state_dict()):
         raise InputError(f"{name} holds numbers that are not finite: there is nothing to export")
     model.eval()
-    wrapped = _Probabilities(model)
+    wrapped = task.exported(model)
     wrapped.eval()
     image = paddle.static.InputSpec([None, *preparation.image_shape], "float32", "image")
     # Paddle's translator of Python control flow is for code that depends on values of tensors: ours does not.
@@ -50,5 +40,5 @@ def export(model, preparation, folder: Path) -> float:
             image = paddle.randn([images, *preparation.image_shape])
             differences.append(float((wrapped(image) - loaded(image)).abs().max()))
     if not max(differences) < 1e-4:  # nan is not below either
-        raise RuntimeError(f"the exported model's probabilities differ by {max(differences)} from the model's")
+        raise RuntimeError(f"what the exported model gives differs by {max(differences)} from the model's")
     return max(differences)

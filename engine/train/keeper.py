@@ -1,35 +1,51 @@
 """When a run is saved, and that it stops where it was asked to: nothing is lost by either."""
 
+import contextlib
 import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import paddle
 
-from engine.config import Config
-from engine.errors import Stopped
+from engine.errors import Diverged, Stopped
 from engine.run import progress as saving
-from engine.run.progress import Progress, settle
+from engine.run.progress import Keeping, Progress, settle
+from engine.run.record import RunRecord
 from engine.train.running_statistics import share_running_statistics
-from engine.train.step_times import Clock
-from engine.train.stopping import Stop, on_any_device
+from engine.train.step import Learner
+from engine.train.step_times import StepTimes
+from engine.train.stopping import on_any_device, signals_caught
 
 
 class Keeper:
     """Saves one run, counting the time since, and ends it by Stopped once it was asked to stop and is saved.
 
-    Over several devices all of them call the same methods at the same moments.
+    Use it as a context, in which signals are caught. Over several devices all of them call the same methods at the same
+    moments.
     """
 
-    def __init__(self, config: Config, learner, progress: Progress, record, clock: Clock, stop: Stop):
-        self.config, self.learner, self.progress, self.record = config, learner, progress, record
-        self.clock, self.stop = clock, stop
+    def __init__(
+        self, folder: Path, learner: Learner, progress: Progress, record: RunRecord, keeping: Keeping,
+        images_per_step: int,
+    ):
+        self.folder, self.learner, self.progress, self.record, self.keeping = folder, learner, progress, record, keeping
+        self.times = StepTimes(images_per_step, keeping.epochs * progress.steps_per_epoch, progress)
+        self._signals = contextlib.ExitStack()
 
-    def save(self, write=saving.save) -> None:
+    def __enter__(self) -> "Keeper":
+        self.stop = self._signals.enter_context(signals_caught())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._signals.close()
+
+    def save(self, write: Callable = saving.save) -> None:
         """Save what is now; raises Diverged where that is not finite."""
         settle(self.progress)
-        self.clock.working_done()
-        share_running_statistics(self.learner, self.config)
-        write(self.config.folder, self.learner, self.progress, self.record)
-        self.clock.saved()
+        self.times.working_done()
+        share_running_statistics(self.learner.model, self.learner.ema)
+        write(self.folder, self.learner, self.progress, self.record)
+        self.times.saved()
 
     def after_step(self, *, boundary: bool, before_evaluation: bool) -> None:
         """Save where it is time to, and before an evaluation in any case; stop where asked to.
@@ -38,8 +54,7 @@ class Keeper:
         """
         if not boundary and paddle.distributed.get_world_size() > 1:
             return
-        minutes = self.config.checkpoint.every_minutes
-        due, asked = on_any_device(self.clock.since_saved > 60 * minutes, self.stop.asked)
+        due, asked = on_any_device(self.times.since_saved > 60 * self.keeping.every_minutes, self.stop.asked)
         if before_evaluation:
             self.save(saving.save_before_evaluation)
         elif due or asked:
@@ -47,10 +62,24 @@ class Keeper:
         if asked:
             self._stop()
 
+    @contextlib.contextmanager
+    def trial(self) -> Iterator[None]:
+        """Around the evaluation of what was saved: where that is not sound, the checkpoint before takes its place."""
+        try:
+            yield
+        except Diverged:
+            saving.take_back(self.folder, self.record)
+            raise
+        saving.accept(self.folder, self.record)
+
     def look(self) -> None:
         """In an evaluation, before which all was saved: stop where asked to."""
         if self.stop.agreed():
             self._stop()
+
+    def asked(self) -> bool:
+        """Whether this device was asked to stop; of the others nothing is known."""
+        return self.stop.asked
 
     def no_batch(self) -> None:
         """There is an image that cannot be read, or no process to read it. One device saves; several had to agree."""
@@ -62,13 +91,13 @@ class Keeper:
 
     def end_epoch(self) -> None:
         """Save the epoch that has just been counted, where that is due or worth it; stop where asked to."""
-        self.clock.start()  # an evaluation is no training
+        self.times.start()  # an evaluation is no training
         asked = self.stop.agreed()
-        if asked or saving.is_due(self.config, self.progress) or self.progress.is_best:
+        if asked or self.keeping.is_due(self.progress.epoch) or self.progress.is_best:
             self.save()
             if self.record.active:
-                saving.keep_epoch(self.config, self.progress)
-        if asked and self.progress.epoch < self.config.schedule.epochs:
+                saving.keep_epoch(self.folder, self.progress, self.keeping)
+        if asked and self.progress.epoch < self.keeping.epochs:
             self._stop()
 
     def _stop(self):

@@ -2,15 +2,16 @@
 
 import time
 
+from engine.run.progress import Progress
 
-class Clock:
+
+class StepTimes:
     """Times of steps in this process. The first ones, slower, are left out of the averages."""
 
     LEFT_OUT = 3
 
-    def __init__(self, config, loader, progress):
-        self.images, self.progress = config.batch.images_per_step, progress
-        self.total_steps = config.schedule.epochs * loader.steps_per_epoch
+    def __init__(self, images_per_step: int, total_steps: int, progress: Progress):
+        self.images, self.total_steps, self.progress = images_per_step, total_steps, progress
         self.steps = self.counted = 0
         self.reading = self.batch = 0.0
         self.warned = False

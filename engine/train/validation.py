@@ -1,42 +1,46 @@
-"""The evaluation at the end of an epoch: errors, pictures, and whether it is the best."""
+"""The evaluation at the end of an epoch: scores, sample images, and whether it is the best."""
 
 import contextlib
+from collections.abc import Callable
 
-from engine.config import Config
+from data import Loader
 from engine.evaluation import evaluate
 from engine.run.progress import Progress
-from engine.show_offsets.figures import sample_offsets
-from engine.tasks.pictures import annotated
-from engine.train.keeper import Keeper
+from engine.run.record import RunRecord
+from engine.tasks import Task
 from engine.train.running_statistics import make_precise
-
-
-def is_evaluated(config: Config, epoch: int) -> bool:
-    """Whether there is an evaluation after an epoch, counted from 1."""
-    return epoch == config.schedule.epochs or epoch % config.evaluate_every_epochs == 0
+from engine.train.step import Learner
+from models.norm import batch_norms
 
 
 def evaluate_epoch(
-    config: Config, learner, train_loader, loader, progress: Progress, record, keeper: Keeper
+    learner: Learner, task: Task, train_loader: Loader, loader: Loader, progress: Progress, record: RunRecord, *,
+    samples: int, precise_images: int, look: Callable[[], None], draw: Callable[[], tuple] | None = None,
 ) -> None:
-    """Evaluate the weights as they are, averaged where they are, and record it all; the keeper looks on at each batch.
+    """Evaluate the weights as they are, averaged where they are, over `loader`'s images, and record it all.
 
-    Raises Stopped by the keeper, and Diverged; then nothing is recorded.
+    samples: how many images the dashboard gets with their answers. precise_images: training images behind precise
+    running statistics, where the model has them. `draw`, where there is one, gives what `record.offsets` takes. `look`
+    is called at each batch and may end it all: then, and where Diverged is raised, nothing is recorded.
     """
-    offsets = None
+    headline = task.measures[0]
     with learner.ema.applied(learner.model) if learner.ema else contextlib.nullcontext():
-        if config.model.bn_running_statistics == "precise":
-            make_precise(learner, train_loader, config, progress.epoch, keeper.look)
-        errors, samples = evaluate(learner.model, loader, samples=config.record.sample_images, look=keeper.look)
-        if config.record.offsets and record.active:
-            offsets = sample_offsets(learner.model, loader, config.record.offsets, lambda: keeper.stop.asked)
-        keeper.look()
-    epoch = progress.epoch + 1
+        if any(layer.precise for layer in batch_norms(learner.model)):
+            images_per_pass = loader.images // loader.ranks
+            make_precise(
+                learner.model, learner.ema, train_loader, progress.epoch, images=precise_images,
+                images_per_pass=images_per_pass, look=look,
+            )
+        scores, kept = evaluate(learner.model, loader, task, samples=samples, look=look)
+        offsets = draw() if draw and record.active else None
+        look()
+    numbers, epoch = scores.numbers(), progress.epoch + 1
     if offsets:
         record.offsets(*offsets, progress.step)
-    record.metrics("eval", epoch=epoch, step=progress.step, **errors)
-    record.pictures(annotated(samples, loader.dataset), progress.step)
-    if progress.best is None or errors["top1_error"] < progress.best["top1_error"]:
-        progress.best = {"top1_error": errors["top1_error"], "epoch": epoch, "step": progress.step}
-    shown = ", ".join(f"{name}: {value:.5f}" for name, value in errors.items())
-    record.log(f"[Eval][Epoch {epoch}] {shown}, best top1_error: {progress.best['top1_error']:.5f}")
+    record.metrics("eval", epoch=epoch, step=progress.step, **numbers)
+    record.pictures(task.pictures(kept, loader.dataset), progress.step)
+    value = numbers[headline.name]
+    if progress.best is None or headline.better(value, progress.best[headline.name]):
+        progress.best = {headline.name: value, "epoch": epoch, "step": progress.step}
+    shown = ", ".join(f"{name}: {number:.5f}" for name, number in numbers.items())
+    record.log(f"[Eval][Epoch {epoch}] {shown}, best {headline.name}: {progress.best[headline.name]:.5f}")
