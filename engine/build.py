@@ -165,19 +165,15 @@ def build_schedule(config: Config, steps_per_epoch) -> Callable[[int], float]:
     return partial(learning_rate, lr=config.lr, steps_per_epoch=steps_per_epoch, **config.schedule.model_dump())
 
 
-def make_learner(config: Config, model: nn.Layer, loader: Loader) -> Learner:
-    """The model with all that trains it on a loader: optimizer, schedule, mixed precision, devices, averaging.
-
-    Raises InputError where it cannot be trained so.
-    """
-    check_model(config, model, loader.dataset.image_shape, loader.ranks)
+def make_learner(config: Config, model: nn.Layer, steps_per_epoch: int) -> Learner:
+    """The model with all that trains it: optimizer, schedule, mixed precision, several devices, averaging."""
     scaler = paddle.amp.GradScaler(enable=config.amp.level == "O1" and config.amp.dtype == "float16")
     per_pass = config.batch.workers_per_pass
     return Learner(
         model,
         paddle.DataParallel(model) if paddle.distributed.get_world_size() > 1 else model,
         build_optimizer(config, model),
-        build_schedule(config, loader.steps_per_epoch),
+        build_schedule(config, steps_per_epoch),
         scaler,
         None if config.ema_decay is None else Ema(model, config.ema_decay),
         seed=config.seed,

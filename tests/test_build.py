@@ -8,21 +8,27 @@ import pytest
 from conftest import ROOT, run_tool
 
 from data import Loader
-from engine.build import build_data, build_loaders, build_model, build_optimizer, build_schedule, check_device
+from engine.build import (
+    build_data,
+    build_loaders,
+    build_model,
+    build_schedule,
+    check_model,
+    make_learner,
+)
 from engine.config import load_config
 from engine.errors import InputError
 from engine.run.result import read_metrics
 from engine.train.ema import Ema
-from engine.train.loop import make_learner, train_step
 from engine.train.running_statistics import make_precise
+from engine.train.step import train_step
 
 WORKERS = ["schedule.epochs=1", "batch.images_per_worker=3", "batch.workers=8", "data.train_images=48"]
 
 
 def learner_of(config, steps_per_epoch=2):
     model = build_model(config, build_data(config)[0])
-    optimizer = build_optimizer(config, model)
-    learner = make_learner(config, model, optimizer, build_schedule(config, steps_per_epoch))
+    learner = make_learner(config, model, steps_per_epoch)
     model.train()
     return learner
 
@@ -85,7 +91,7 @@ def test_passes_of_whole_workers_give_the_same_step(tiny, norm, running, per_pas
     states = []
     for config in (whole, cut):
         learner = learner_of(config)
-        outputs, norms = train_step(learner, batch, 0, config, norms=True)
+        outputs, norms = train_step(learner, batch, 0, norms=True)
         state = {name: value.numpy() for name, value in learner.model.state_dict().items()}
         states.append((float(outputs["loss"]), float(norms["gradient_norm"]), state))
     assert states[0][0] == pytest.approx(states[1][0], rel=1e-5)
@@ -98,7 +104,7 @@ def changes(config, batch, steps=1):
     learner = learner_of(config)
     before = {name: value.numpy() for name, value in learner.model.named_parameters()}
     for step in range(steps):
-        train_step(learner, batch, step, config)
+        train_step(learner, batch, step)
     return {name: value.numpy() - before[name] for name, value in learner.model.named_parameters()}
 
 
@@ -113,7 +119,7 @@ def test_momentum_step_against_the_formula(tiny):
         gradient = gradients["fc.weight"] + 0.01 * value
         velocity = 0.8 * velocity + gradient
         value = value - learner.schedule(step) * (gradient + 0.8 * velocity)
-        train_step(learner, batch, step, config)
+        train_step(learner, batch, step)
         np.testing.assert_allclose(weight.numpy(), value, atol=1e-6)
 
 
@@ -151,7 +157,7 @@ def test_clipping_bounds_the_step_and_reports_the_norm_before(tiny):
     config = load_config(tiny, ["optimizer.clip_norm=0.01", "optimizer.weight_decay=0", "optimizer.momentum=0"])
     batch, learner = first_batch(config), learner_of(config)
     before = [parameter.numpy() for parameter in learner.model.parameters()]
-    _, norms = train_step(learner, batch, 0, config, norms=True)
+    _, norms = train_step(learner, batch, 0, norms=True)
     moved = sum(((p.numpy() - b) ** 2).sum() for p, b in zip(learner.model.parameters(), before, strict=True)) ** 0.5
     assert float(norms["gradient_norm"]) > 0.02
     assert moved == pytest.approx(learner.schedule(0) * 0.01, rel=1e-3)
@@ -163,7 +169,7 @@ def test_average_of_weights(tiny):
     name = "backbone.stem.norm._mean"
     expected = {key: learner.model.state_dict()[key].numpy() for key in ("fc.weight", name)}
     for step in range(3):
-        train_step(learner, batch, step, config)
+        train_step(learner, batch, step)
         for key in expected:
             expected[key] = 0.75 * expected[key] + 0.25 * learner.model.state_dict()[key].numpy()
     own = learner.model.fc.weight.numpy()
@@ -213,15 +219,20 @@ def test_loader_of_a_device_has_its_workers_images(tiny):
     assert isinstance(build_loaders(config, train_set, validation_set)[0], Loader)
 
 
+def check_network_of(config, ranks):
+    train_set, _ = build_data(config)
+    check_model(config, build_model(config, train_set), train_set.image_shape, ranks)
+
+
 def test_workers_must_divide_among_devices_and_sync_bn_needs_what_it_needs(tiny):
     config = load_config(tiny, WORKERS)
     train_set, validation_set = build_data(config)
     with pytest.raises(InputError, match="batch.workers: 8 workers do not divide among 3 devices"):
         build_loaders(config, train_set, validation_set, rank=0, ranks=3)
     with pytest.raises(InputError, match="sync_bn for several processes"):
-        check_device(load_config(tiny, ["model.norm=sync_bn"]), ranks=2)
+        check_network_of(load_config(tiny, ["model.norm=sync_bn"]), ranks=2)
     with pytest.raises(InputError, match="sync_bn wants all images of a step in one pass"):
-        check_device(load_config(tiny, ["model.norm=sync_bn", "batch.workers_per_pass=1"]), ranks=1)
+        check_network_of(load_config(tiny, ["model.norm=sync_bn", "batch.workers_per_pass=1"]), ranks=1)
 
 
 @pytest.mark.parametrize("ema", ["null", "0.5"])
@@ -233,7 +244,7 @@ def test_precise_statistics_are_those_of_the_training_images(tiny, ema):
     train_set, validation_set = build_data(config)
     train_loader, _ = build_loaders(config, train_set, validation_set)
     learner.model.eval()
-    make_precise(learner, train_loader, config, epoch=3)
+    make_precise(learner.model, learner.ema, train_loader, 3, images=20, images_per_pass=5)
     batches = Loader(train_set, 5, seed=config.seed, train=True).epoch(3)  # passes of reading.evaluation_images
     images = np.concatenate([next(batches)["image"] for _ in range(4)])
     stem = learner.model.backbone.stem

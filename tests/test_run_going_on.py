@@ -225,7 +225,7 @@ def test_fewer_epochs_than_there_are_is_refused(two):
     assert listing(folder) == before
     more = ["name=cut", "evaluate_every_epochs=2"]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr("engine.train.loop.evaluate_epoch", lambda *arguments: 1 / 0)
+        patch.setattr("engine.train.validation.evaluate_epoch", lambda *arguments, **more: 1 / 0)
         train_here(*options, *more, "schedule.epochs=3")
     with pytest.raises(InputError, match="epoch 1 was not evaluated and cannot be the last"):
         train_here(*options, *more, "schedule.epochs=1", "-r", "epoch_1")

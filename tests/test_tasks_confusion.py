@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.drawing import check_target
 from engine.errors import InputError
 from engine.tasks.confusion import Confusion, by_class_text
-from engine.tasks.confusion_figure import LARGEST, SHOWN, check_target, condensed, write_confusion_figure
+from engine.tasks.confusion_figure import LARGEST, SHOWN, condensed, write_confusion_figure
 
 
 def told(classes, pairs):

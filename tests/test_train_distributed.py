@@ -68,15 +68,14 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 from engine import environment
 import numpy as np, paddle
-from engine.build import build_data, build_loaders, build_model, build_optimizer, build_schedule
+from engine.build import build_data, build_loaders, build_model, make_learner
 from engine.config import load_config
-from engine.train.loop import make_learner
 config = load_config({str(tiny)!r}, {[*OPTIONS, "model.norm=bn"]!r})
 rank, ranks = environment.start("cpu")
 train_set, validation_set = build_data(config)
 batch = next(build_loaders(config, train_set, validation_set, rank, ranks)[0].epoch(0))
 model = build_model(config, train_set)
-learner = make_learner(config, model, build_optimizer(config, model), build_schedule(config, 1))
+learner = make_learner(config, model, 1)
 model.train()
 outputs = learner.network({{name: paddle.to_tensor(value) for name, value in batch.items()}})
 outputs["loss"].backward()

@@ -13,6 +13,7 @@ from engine.errors import Diverged, InputError
 from engine.evaluation import evaluate
 from engine.run import checkpoint
 from engine.run.finite import not_finite
+from engine.tasks import task_of
 from engine.tasks.export import export
 from models import Classifier, resnet
 
@@ -128,4 +129,4 @@ def test_one_bad_image_in_many_is_noticed(tiny):
             return logits * np.nan if self.calls == 2 else logits
 
     with pytest.raises(Diverged, match="12 images in evaluation is nan"):
-        evaluate(Model(), loader)
+        evaluate(Model(), loader, task_of("resnet"))

@@ -12,13 +12,12 @@ from conftest import run_tool, start_tool
 from visualdl import LogReader
 
 from data import DataError
-from engine.build import build_data, build_model, build_optimizer, build_schedule
+from engine.build import build_data, build_model, make_learner
 from engine.config import load_config
 from engine.errors import InputError
 from engine.run import checkpoint
 from engine.run.progress import save
 from engine.run.resume import restore
-from engine.train.loop import make_learner
 
 # Everything that carries state: momentum, running statistics of workers, averaged weights, clipping, passes,
 # augmentation, a window and an evaluation that the kills fall between; and a checkpoint after almost every step.
@@ -94,7 +93,7 @@ def test_a_checkpoint_before_the_first_step_holds_what_was_restored(trained, tmp
     """As when a run was stopped after the last step of an epoch, and again after that epoch's evaluation."""
     config = load_config(trained / "config.yaml", [f"output={tmp_path}"])
     model = build_model(config, build_data(config)[0])
-    learner = make_learner(config, model, build_optimizer(config, model), build_schedule(config, 6))
+    learner = make_learner(config, model, 6)
     progress = restore(str(trained / "epoch_2"), config, learner, 6)
     save(tmp_path, learner, progress, SimpleNamespace(active=True, position=lambda: None))
     restored = checkpoint.load(trained / "epoch_2")[".pdopt"]

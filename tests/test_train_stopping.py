@@ -41,7 +41,7 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
-    "place", ["engine.train.running_statistics._vectors", "engine.evaluation.F.cross_entropy",
+    "place", ["engine.train.running_statistics._vectors", "engine.tasks.classification.F.cross_entropy",
               "engine.show_offsets.figures.look"]
 )
 def test_a_signal_in_an_evaluation_is_obeyed_and_nothing_is_lost(whole, tiny, tmp_path, monkeypatch, place, number):

@@ -13,6 +13,7 @@ from engine.build import (
     build_loaders,
     build_model,
     check_device,
+    check_model,
     load_pretrained,
     make_learner,
 )
@@ -40,19 +41,19 @@ def main():
     identity = data_identity(train_set, validation_set)
     source, changes = find_source(arguments.resume, config, identity)
     model, task = build_model(config, train_set), task_of(config.model.name)
+    check_model(config, model, train_set.image_shape, ranks)
     begins_from = load_pretrained(model, config.pretrained) if config.pretrained and not source else "from the seed"
-    learner = make_learner(config, model, train_loader)
+    learner = make_learner(config, model, train_loader.steps_per_epoch)
     progress = restore(source, config, learner, train_loader.steps_per_epoch)
     if rank == 0:
         make_folder(config, train_set.preparation, identity, finished=progress.epoch == config.schedule.epochs)
     record, shown = RunRecord(config.folder, rank, progress.position), config.record
-    keeping = Keeping(config.schedule.epochs, **config.checkpoint.model_dump())
     if progress.step == 0:
         record.begin(config, task.measures[0].name, f"starting {begins_from}; {in_words(train_set, validation_set)}")
     else:
         record.log_lines([f"continuing at step {progress.step}, epoch {progress.epoch + 1}", *changes])
-    images = config.batch.images_per_step
-    with closing(record), Keeper(config.folder, learner, progress, record, keeping, images) as keeper:
+    keeping = Keeping(config.schedule.epochs, **config.checkpoint.model_dump())
+    with closing(record), Keeper(config.folder, learner, progress, record, keeping, train_loader.images) as keeper:
         draw = partial(sample_offsets, model, validation_loader, shown.offsets, keeper.asked)
         evaluate = partial(
             evaluate_epoch, learner, task, train_loader, validation_loader, progress, record, look=keeper.look,

@@ -125,7 +125,7 @@ def _seconds_per_image(config: Config, model, loader):
         each = images
     batch = {name: value[:images] for name, value in batch.items()}
     share_statistics(model, each)
-    learner = make_learner(config, model, loader)
+    learner = make_learner(config, model, loader.steps_per_epoch)
     learner.images_per_pass, learner.schedule = None, lambda step: 0.0
     model.train()
     seconds = []
