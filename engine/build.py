@@ -206,12 +206,13 @@ def check_model(config: Config, model: nn.Layer, image_shape: tuple[int, ...], r
     check_network(config, model, image_shape)
 
 
-def load_trained(config: Config, folder: Path, weights=None):
-    """(model in evaluation mode, preparation) of a run's folder.
+def load_trained(config: Config, weights: str | None = None) -> tuple[nn.Layer, Preparation]:
+    """(model in evaluation mode, preparation) out of a run's folder.
 
     `weights` is the path of a checkpoint, or the name of one in the folder; None: best, or latest where there is
     no best. Averaged weights are preferred. Raises InputError unless every array fits.
     """
+    folder = config.folder
     preparation = read_preparation(folder)
     candidates = [Path(weights), folder / weights] if weights else [folder / "best", folder / "latest"]
     stems = [stem_of(candidate) for candidate in candidates]

@@ -26,11 +26,11 @@ from tqdm.auto import tqdm
 from data import DataError
 from data.orphans import end_with_parent
 from engine.build import build_data, build_loaders
-from engine.config import Config, load_config
+from engine.config import Config
 from engine.errors import InputError
 from engine.files import read_lines
 from engine.report.page import results_text
-from engine.run.folder import in_folder, run_folder
+from engine.run.folder import load_run_config
 from engine.run.result import METRICS_FILE, parse_record, read_result, result_text
 from engine.sweep.definition import load_sweep
 from engine.sweep.plan import make_plans
@@ -56,8 +56,7 @@ def train(config: str | Path, *overrides: str) -> Path:
     A run that is there already continues (`tools/train.py -r auto`). Raises Failed.
     """
     with _in_one_line():
-        one = load_config(config, overrides)
-        one = in_folder(one, run_folder(config, one, overrides))
+        one = load_run_config(config, overrides)
         loader, _ = build_loaders(one, *build_data(one))
     steps = loader.steps_per_epoch * one.schedule.epochs
     _watch("tools/train.py", [*_options(config, overrides), "-r", "auto"], one.name, [WatchedRun(one.name, one, steps)])

@@ -153,8 +153,8 @@ def test_a_trained_model_of_another_precision_is_told_and_a_diverged_one_refused
     model = build_model(config, train_set)
     stem = config.folder / "best"
     paddle.save({name: value.astype("float16") for name, value in model.state_dict().items()}, f"{stem}.pdparams")
-    load_trained(config, config.folder)
+    load_trained(config)
     assert f"{stem}: {len(model.state_dict())} converted from float16" in capsys.readouterr().err
     paddle.save({name: value * float("nan") for name, value in model.state_dict().items()}, f"{stem}.pdparams")
     with pytest.raises(InputError, match="best: backbone.* values are not finite; they are of a diverged training"):
-        load_trained(config, config.folder)
+        load_trained(config)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data import Preparation
+from engine.tasks import task_of
 from engine.tasks.export import export
 from models import Classifier, resnet
 
@@ -21,5 +22,5 @@ def test_export(tmp_path, arguments):
         if type(layer).__name__ == "DeformConv2D":  # offsets that matter
             layer.offset.bias.set_value(np.linspace(-1, 1, layer.offset.bias.shape[0]).astype(np.float32))
     preparation = Preparation(("a", "b", "c"), (1, 16, 20), (0.5,), (0.5,))
-    assert export(model, preparation, tmp_path / "export") < 1e-5
+    assert export(model, task_of("resnet"), preparation, tmp_path / "export") < 1e-5
     assert (tmp_path / "export" / "preparation.json").exists()

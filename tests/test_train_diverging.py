@@ -78,8 +78,8 @@ def test_what_is_not_finite_is_not_saved(tiny, tmp_path, monkeypatch, what):
 
     step = loop.train_step
 
-    def spoiled(learner, batch, number, config, **more):
-        outputs = step(learner, batch, number, config, **more)
+    def spoiled(learner, batch, number, **more):
+        outputs = step(learner, batch, number, **more)
         if number == 8:
             tensors = {
                 "parameter": learner.model.fc.bias,
@@ -109,7 +109,7 @@ def test_export_refuses_weights_that_are_not_finite(tmp_path):
     model = Classifier(resnet(depth=18, width=4, stem="small", in_channels=1, norm_groups=2), 3)
     model.fc.weight.set_value(paddle.full_like(model.fc.weight, np.nan))
     with pytest.raises(InputError, match="fc.weight"):
-        export(model, Preparation(("a", "b", "c"), (1, 16, 20), (0.5,), (0.5,)), tmp_path / "export")
+        export(model, task_of("resnet"), Preparation(("a", "b", "c"), (1, 16, 20), (0.5,), (0.5,)), tmp_path / "export")
     assert not (tmp_path / "export").exists()
 
 

@@ -47,7 +47,7 @@ def whole(tmp_path_factory):
 def test_a_signal_in_an_evaluation_is_obeyed_and_nothing_is_lost(whole, tiny, tmp_path, monkeypatch, place, number):
     """In the precise statistics, in the evaluation proper and in the pictures: the first epoch's, and with it saved."""
     module, _, name = place.rpartition(".")
-    owner = import_module("engine.evaluation").F if module.endswith(".F") else import_module(module)
+    owner = import_module("engine.tasks.classification").F if module.endswith(".F") else import_module(module)
     original, calls = getattr(owner, name), []
 
     def signalled(*arguments, **more):
@@ -118,12 +118,12 @@ def test_a_reading_process_that_is_killed_ends_the_run_in_one_line_saved(tiny, t
 
     step, killed = loop.train_step, []
 
-    def killing(learner, batch, number, config, **more):
+    def killing(learner, batch, number, **more):
         if number == 2:
             before = children(os.getpid())
             killed.append(before[-1])
             os.kill(before[-1], signal.SIGKILL)
-        return step(learner, batch, number, config, **more)
+        return step(learner, batch, number, **more)
 
     data = pictures(tmp_path)
     with monkeypatch.context() as patch, pytest.raises(DataError, match="was ended by SIGKILL, as the sys") as died:

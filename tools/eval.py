@@ -12,11 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a 
 from engine import environment
 from engine.build import build_data, build_labelled, build_validation_loader, load_trained
 from engine.command import command, config_parser, typed_path
-from engine.config import load_config
 from engine.drawing import check_target
 from engine.errors import InputError
 from engine.evaluation import evaluate
-from engine.run.folder import run_folder
+from engine.run.folder import load_run_config
 from engine.tasks import task_of
 from engine.terminal import json_text
 
@@ -26,10 +25,9 @@ LONGEST = 20  # classes on the screen
 def main():
     arguments = parse_arguments()
     picture = arguments.confusion and check_target(arguments.confusion)
-    config = load_config(arguments.config, arguments.override)
+    config = load_run_config(arguments.config, arguments.override)
     rank, ranks = environment.start(config.device, config.deterministic)
-    folder = run_folder(arguments.config, config, arguments.override)
-    model, preparation = load_trained(config, folder, arguments.weights)
+    model, preparation = load_trained(config, arguments.weights)
     dataset = build_dataset(config, preparation, arguments.data)
     loader = build_validation_loader(config, dataset, rank, ranks)
     scores, _ = evaluate(model, loader, task_of(config.model.name))

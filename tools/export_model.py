@@ -12,8 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a 
 from engine import environment
 from engine.build import load_trained
 from engine.command import command, config_parser, typed_path
-from engine.config import load_config
-from engine.run.folder import run_folder
+from engine.run.folder import load_run_config
 from engine.tasks import task_of
 from engine.tasks.export import export
 from engine.terminal import printable
@@ -21,11 +20,10 @@ from engine.terminal import printable
 
 def main():
     arguments = parse_arguments()
-    config = load_config(arguments.config, arguments.override)
+    config = load_run_config(arguments.config, arguments.override)
     environment.start(config.device)
-    folder = run_folder(arguments.config, config, arguments.override)
-    model, preparation = load_trained(config, folder, arguments.weights)
-    target = Path(arguments.save_dir or folder / "export")
+    model, preparation = load_trained(config, arguments.weights)
+    target = Path(arguments.save_dir or config.folder / "export")
     difference = export(model, task_of(config.model.name), preparation, target)
     where = printable(target / "inference.*")
     print(f"exported to {where}; loaded again, its output differs by at most {difference:.1e}")

@@ -13,9 +13,8 @@ from data import MAX_PIXELS
 from engine import environment
 from engine.build import load_trained
 from engine.command import command, config_parser, typed_path
-from engine.config import load_config
 from engine.errors import InputError
-from engine.run.folder import run_folder
+from engine.run.folder import load_run_config
 from engine.tasks import task_of
 from engine.terminal import json_text, one_line
 
@@ -24,12 +23,11 @@ def main():
     arguments = parse_arguments()
     if arguments.top < 1:
         raise InputError(f"--top {arguments.top}: expected 1 or more")
-    config = load_config(arguments.config, arguments.override)
+    config = load_run_config(arguments.config, arguments.override)
     environment.start(config.device)
     task = task_of(config.model.name)
     pictures = task.find(arguments.pictures)
-    folder = run_folder(arguments.config, config, arguments.override)
-    model, preparation = load_trained(config, folder, arguments.weights)
+    model, preparation = load_trained(config, arguments.weights)
     predictions = []
     bound = getattr(config.data, "max_pixels", MAX_PIXELS)
     for prediction in task.answers(model, preparation, pictures, top=arguments.top, max_pixels=bound):

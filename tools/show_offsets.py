@@ -15,10 +15,9 @@ from data import read_picture
 from engine import environment
 from engine.build import build_data, build_validation_loader, load_trained
 from engine.command import command, config_parser, typed_path
-from engine.config import load_config
 from engine.drawing import plain_table
 from engine.errors import InputError
-from engine.run.folder import run_folder
+from engine.run.folder import load_run_config
 from engine.show_offsets.dilation import (
     ON_BLACK,
     dilation_caption,
@@ -28,21 +27,20 @@ from engine.show_offsets.dilation import (
     write_dilations,
 )
 from engine.show_offsets.figures import write_offset_figures
-from engine.show_offsets.sampling import choose_layers
-from engine.tasks.answers import find_pictures
+from engine.show_offsets.sampling import choose_layers, parse_position
+from engine.tasks import task_of
 from engine.terminal import printable
 
 
 def main():
     arguments = parse_arguments()
-    config = load_config(arguments.config, arguments.override)
+    config = load_run_config(arguments.config, arguments.override)
     environment.start(config.device)
-    folder = run_folder(arguments.config, config, arguments.override)
-    model, preparation = load_trained(config, folder, arguments.weights)
+    model, preparation = load_trained(config, arguments.weights)
     layers = choose_layers(model, arguments.layers)
-    output = Path(arguments.output or folder / "offsets")
+    output = Path(arguments.output or config.folder / "offsets")
     positions = [parse_position(text) for text in arguments.position]
-    images = [(file.name, preparation(read_picture(file))) for file in find_pictures(arguments.image)]
+    images = [(file.name, preparation(read_picture(file))) for file in task_of(config.model.name).find(arguments.image)]
     if arguments.sample or arguments.effective_dilation:
         _, validation_set = build_data(config)
         if validation_set.preparation != preparation:
@@ -59,13 +57,6 @@ def main():
         found = dilations(model, build_validation_loader(config, validation_set), foreground=foreground)
         print(plain_table(dilation_table(found)), dilation_caption(found), sep="\n")
         print(*map(printable, write_dilations(found, output)), sep="\n")
-
-
-def parse_position(text):
-    y, comma, x = text.partition(",")
-    if not (comma and y.strip().isdecimal() and x.strip().isdecimal()):
-        raise InputError(f"--position {text}: expected y,x, two whole numbers from 0 on, such as 2,1")
-    return int(y), int(x)
 
 
 def parse_arguments():

@@ -57,6 +57,14 @@ def deformable_layers(model) -> dict[str, DeformConv2D]:
     return {name: layer for name, layer in model.named_sublayers() if isinstance(layer, DeformConv2D)}
 
 
+def parse_position(text: str) -> tuple[int, int]:
+    """`y,x` as two numbers: a place in the last layer's output. Raises InputError."""
+    y, comma, x = text.partition(",")
+    if not (comma and y.strip().isdecimal() and x.strip().isdecimal()):
+        raise InputError(f"--position {text}: expected y,x, two whole numbers from 0 on, such as 2,1")
+    return int(y), int(x)
+
+
 def choose_layers(model, wanted: Iterable[str] = ()) -> list[str]:
     """The names of the (at most) three layers to stack, lowest first: the last three, or the last three of `wanted`.
 
