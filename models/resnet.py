@@ -10,7 +10,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from models.norm import Norm, make_norm
-from ops import DeformConv2D
+from ops import Conv2D, DeformConv2D
 
 Stage = Literal["c2", "c3", "c4", "c5"]
 
@@ -75,7 +75,7 @@ def resnet(
     )
 
 
-def conv2d(in_channels, out_channels, kernel_size, stride=1, bias=False, layer=nn.Conv2D, dilation=1):
+def conv2d(in_channels, out_channels, kernel_size, stride=1, bias=False, layer=Conv2D, dilation=1):
     """A square convolution padded to keep its size at stride 1, started by He's rule (normal, fan-out)."""
     deviation = math.sqrt(2 / (out_channels * kernel_size**2))
     return layer(

@@ -2,6 +2,7 @@
 // shapes and dtypes.
 #include "paddle/extension.h"
 
+#include "convolution.h"
 #include "deform_conv.h"
 #include "normalize.h"
 
@@ -134,7 +135,79 @@ Tensors deform_conv2d_v2_grad(const Tensor& x, const Tensor& offset, const Tenso
     return convolve_gradients(x, offset, &mask, weight, dy, geometry);
 }
 
+// Numbers as a tensor, which is all that an operator can answer with.
+Tensors answer(const Tensor& asked, const std::vector<int64_t>& numbers) {
+    Tensor told = paddle::empty({int64_t(numbers.size())}, paddle::DataType::INT64, asked.place());
+    std::copy(numbers.begin(), numbers.end(), told.data<int64_t>());
+    return {told};
+}
+
+// Whether convolutions can be computed by `library`: an onednn::Binding, and the three numbers of its version.
+Tensors bind_onednn(const Tensor& asked, std::string library) {
+    const onednn::Binding binding = onednn::bind(library.c_str());
+    if (binding != onednn::bound) return answer(asked, {binding, 0, 0, 0});
+    const onednn::Version& version = *onednn::call.version();
+    return answer(asked, {binding, version.major, version.minor, version.patch});
+}
+
+// `geometry`: stride, padding and dilation, vertical and horizontal each. `parameters`: weight, and bias or not.
+ConvolutionShape convolution_shape(const Tensor& x, const Tensor& weight, bool bias, const std::vector<int64_t>& geometry) {
+    ConvolutionShape shape{x.shape()[0], x.shape()[1]};
+    shape.out_channels = weight.shape()[0];
+    for (int axis = 0; axis < 2; ++axis) {
+        shape.size[axis] = x.shape()[2 + axis];
+        shape.kernel[axis] = weight.shape()[2 + axis];
+        shape.stride[axis] = geometry[axis];
+        shape.padding[axis] = geometry[2 + axis];
+        shape.dilation[axis] = geometry[4 + axis];
+    }
+    shape.bias = bias;
+    shape.threads = settled_team();
+    return shape;
+}
+
+Tensor nothing(const Tensor& like) { return paddle::empty({1}, like.dtype(), like.place()); }
+
+Tensors conv2d(const Tensor& x, const Tensors& parameters, std::vector<int64_t> geometry, std::vector<int64_t> wanted) {
+    const ConvolutionShape shape = convolution_shape(x, parameters[0], parameters.size() > 1, geometry);
+    Tensor y = paddle::empty({shape.images, shape.out_channels, shape.out(0), shape.out(1)}, x.dtype(), x.place());
+    convolution(shape)->forward(x.data<float>(), parameters[0].data<float>(),
+                                shape.bias ? parameters[1].data<float>() : nullptr, y.data<float>());
+    return {y};
+}
+// `wanted`: whose gradients are, of x, weight and bias. Paddle demands a tensor for the others too, and drops it.
+Tensors conv2d_grad(const Tensor& x, const Tensors& parameters, const Tensor& dy, std::vector<int64_t> geometry,
+                    std::vector<int64_t> wanted) {
+    const ConvolutionShape shape = convolution_shape(x, parameters[0], parameters.size() > 1, geometry);
+    Tensors gradients(1 + parameters.size(), nothing(x));
+    const bool of_parameters = std::count(wanted.begin() + 1, wanted.end(), 1);
+    if (wanted[0]) gradients[0] = paddle::empty_like(x);
+    for (size_t i = 0; of_parameters && i < parameters.size(); ++i) gradients[1 + i] = paddle::empty_like(parameters[i]);
+    convolution(shape)->backward(
+        x.data<float>(), parameters[0].data<float>(), dy.data<float>(), wanted[0] ? gradients[0].data<float>() : nullptr,
+        of_parameters ? gradients[1].data<float>() : nullptr,
+        of_parameters && shape.bias ? gradients[2].data<float>() : nullptr);
+    return gradients;
+}
+
 }  // namespace
+
+PD_BUILD_OP(native_bind_onednn)
+    .Inputs({"Asked"})
+    .Outputs({"Answer"})
+    .Attrs({"library: std::string"})
+    .SetKernelFn(PD_KERNEL(bind_onednn));
+
+PD_BUILD_OP(native_conv2d)
+    .Inputs({"X", paddle::Vec("Parameters")})
+    .Outputs({"Y"})
+    .Attrs({"geometry: std::vector<int64_t>", "wanted: std::vector<int64_t>"})
+    .SetKernelFn(PD_KERNEL(conv2d));
+PD_BUILD_GRAD_OP(native_conv2d)
+    .Inputs({"X", paddle::Vec("Parameters"), paddle::Grad("Y")})
+    .Outputs({paddle::Grad("X"), paddle::Grad(paddle::Vec("Parameters"))})
+    .Attrs({"geometry: std::vector<int64_t>", "wanted: std::vector<int64_t>"})
+    .SetKernelFn(PD_KERNEL(conv2d_grad));
 
 PD_BUILD_OP(native_group_norm)
     .Inputs({"X", "Gamma", "Beta"})
