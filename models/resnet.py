@@ -10,7 +10,8 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from models.norm import Norm, make_norm
-from ops import Conv2D, DeformConv2D
+from ops import Conv2D, DeformConv2D, ResidualBlock, residual_blocks
+from ops.residual_blocks import is_watched
 
 Stage = Literal["c2", "c3", "c4", "c5"]
 
@@ -97,6 +98,10 @@ class Shortcut(nn.Layer):
         return self.norm(self.conv(x))
 
 
+def _layers_of(shortcut):
+    return [(shortcut.conv, shortcut.norm)] if isinstance(shortcut, Shortcut) else []
+
+
 class Basic(nn.Layer):
     """Two 3x3 convolutions and a shortcut (ResNet-18, -34). `conv_spatial` makes the second."""
 
@@ -115,6 +120,10 @@ class Basic(nn.Layer):
         y = self.norm1(self.conv1(x))
         y = self.norm2(self.conv2(y))
         return F.relu(y + self.shortcut(x))
+
+    def residual(self):
+        """The layers that forward calls."""
+        return ResidualBlock([(self.conv1, self.norm1), (self.conv2, self.norm2)], _layers_of(self.shortcut))
 
 
 class Bottleneck(nn.Layer):
@@ -139,6 +148,21 @@ class Bottleneck(nn.Layer):
         y = self.norm2(self.conv2(y))
         y = self.norm3(self.conv3(y))
         return F.relu(y + self.shortcut(x))
+
+    def residual(self):
+        """The layers that forward calls."""
+        path = [(self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3)]
+        return ResidualBlock(path, _layers_of(self.shortcut))
+
+
+class Stage(nn.Sequential):
+    """Residual blocks, one after another; as one op where nobody looks inside (hooks call for the layers one by one)."""
+
+    def forward(self, x):
+        blocks = list(self)
+        if any(map(is_watched, blocks)):
+            return super().forward(x)
+        return residual_blocks(x, [block.residual() for block in blocks])
 
 
 class Stem(nn.Layer):
@@ -195,7 +219,7 @@ class ResNet(nn.Layer):
                     )
                 )
                 channels = width * 2**index * block.expansion
-            self.add_sublayer(stage, nn.Sequential(*blocks))
+            self.add_sublayer(stage, Stage(*blocks))
             self.out_channels[stage] = channels
 
     def forward(self, x):

@@ -7,6 +7,7 @@ from ops.deform_ps_roi_pool import DeformPSRoIPool, deform_ps_roi_pool
 from ops.deform_roi_pool import DeformRoIPool, deform_roi_pool
 from ops.frozen_batch_norm import FrozenBatchNorm, frozen_batch_norm
 from ops.group_norm import GroupNorm, group_norm
+from ops.residual_blocks import ResidualBlock, residual_blocks
 
 __all__ = [
     "BatchNorm",
@@ -16,6 +17,7 @@ __all__ = [
     "DeformRoIPool",
     "FrozenBatchNorm",
     "GroupNorm",
+    "ResidualBlock",
     "SyncBatchNorm",
     "batch_norm",
     "conv2d",
@@ -24,4 +26,5 @@ __all__ = [
     "deform_roi_pool",
     "frozen_batch_norm",
     "group_norm",
+    "residual_blocks",
 ]

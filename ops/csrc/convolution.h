@@ -117,6 +117,13 @@ class Convolution {
         return found;
     }
 
+    // The others are references, or make columns for a matrix product.
+    static bool is_fast(const onednn::dnnl_primitive_desc* desc) {
+        const char* name = nullptr;
+        onednn::check(onednn::call.primitive_desc_query(desc, onednn::name_of_kernel, 0, &name), "primitive_desc_query");
+        return !std::strncmp(name, "jit", 3) || !std::strncmp(name, "brg", 3);
+    }
+
     const Pass& prepared(Pass& pass, Tensor output) {
         std::call_once(pass.once, [&] {
             const auto* forward = output == result ? nullptr : prepared(forward_, result).desc.get();
@@ -171,16 +178,20 @@ class Convolution {
         : shape_(shape), outer_(layouts(shape.blocks ? onednn::in_blocks_of_16 : onednn::nchw, onednn::nchw)),
           bias_(onednn::layout(1, &shape.out_channels, onednn::vector)) {}
 
-    // Whether all three passes want their images in blocks of 16 channels where they are free to choose.
+    // Whether oneDNN, where it is free to choose, puts images in blocks of 16 channels, and has a fast kernel for that
+    // in all three passes. (For the gradient of x at a stride it would choose another layout, and be no faster for it.)
     bool wants_blocks() const {
         const auto blocks = layouts(onednn::in_blocks_of_16, onednn::any);
-        const auto forward = describe(result, true, nullptr);
-        for (Tensor output : {result, source, weights}) {
-            const auto desc = describe(output, true, forward.get());
+        const auto wish = describe(result, true, nullptr);
+        for (Tensor output : {result, weights}) {
+            const auto desc = describe(output, true, wish.get());
             const auto inner = inner_layouts(output, desc.get());
             for (Tensor images : {source, result})
                 if (!onednn::call.memory_desc_equal(inner[images], blocks[images].get())) return false;
         }
+        const auto forward = describe(result, false, nullptr);
+        for (Tensor output : {result, source, weights})
+            if (!is_fast(describe(output, false, forward.get()).get())) return false;
         return true;
     }
 

@@ -33,7 +33,7 @@ struct Argument {
 
 enum { cpu = 1, in_order = 1, openmp = 2, scratchpad_of_user = 1, strict = 0, float32 = 3, direct = 1, training = 64 };
 enum Tag { any = 1, vector = 2, nchw = 5, in_blocks_of_16 = 78 };  // the last: [N, C / 16, H, W, 16]
-enum Query { source_desc = 129, source_gradient_desc, weights_desc, weights_gradient_desc, result_desc,
+enum Query { name_of_kernel = 8, source_desc = 129, source_gradient_desc, weights_desc, weights_gradient_desc, result_desc,
              result_gradient_desc, scratchpad_desc = 136 };
 enum Role { source = 1, result = 17, weights = 33, bias = 41, scratchpad = 80, gradient = 128 };
 
@@ -52,6 +52,7 @@ enum Role { source = 1, result = 17, weights = 33, bias = 41, scratchpad = 80, g
     F(memory_create, int, (Memory*, ConstDesc, Engine, void* data))                                                    \
     F(memory_destroy, int, (Memory))                                                                                   \
     F(primitive_desc_query_md, ConstDesc, (const dnnl_primitive_desc*, int what, int index))                           \
+    F(primitive_desc_query, int, (const dnnl_primitive_desc*, int what, int index, void* answer))                      \
     F(primitive_desc_destroy, int, (PrimitiveDesc))                                                                    \
     F(primitive_create, int, (Primitive*, const dnnl_primitive_desc*))                                                 \
     F(primitive_execute, int, (const dnnl_primitive*, Stream, int count, const Argument*))                             \
