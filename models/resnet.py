@@ -156,7 +156,7 @@ class Bottleneck(nn.Layer):
 
 
 class Stage(nn.Sequential):
-    """Residual blocks, one after another; as one op where nobody looks inside (hooks call for the layers one by one)."""
+    """Residual blocks, one after another; as one op where no hook looks inside."""
 
     def forward(self, x):
         blocks = list(self)

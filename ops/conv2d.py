@@ -125,6 +125,10 @@ class Conv2D(nn.Conv2D):
         self.implementation = implementation
 
     @property
+    def groups(self):
+        return self._groups
+
+    @property
     def geometry(self):
         """Stride, padding and dilation, each (vertical, horizontal); None where conv2d has no words for the layer."""
         plain = self._padding_mode == "zeros" and self._padding_algorithm == "EXPLICIT" and self._data_format == "NCHW"
@@ -135,5 +139,5 @@ class Conv2D(nn.Conv2D):
         if geometry is None or not paddle.in_dynamic_mode():
             return super().forward(x)
         return conv2d(
-            x, self.weight, self.bias, geometry[:2], geometry[2:4], geometry[4:], self._groups, self.implementation
+            x, self.weight, self.bias, geometry[:2], geometry[2:4], geometry[4:], self.groups, self.implementation
         )

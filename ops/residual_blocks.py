@@ -2,13 +2,13 @@
 
 from typing import NamedTuple
 
-import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
 from ops import native
 from ops.batch_norm import BatchNorm
 from ops.conv2d import Conv2D, is_float32_on_cpu, onednn, wanted_gradients
+from ops.deform_conv import DeformConv2D, pair
 from ops.frozen_batch_norm import FrozenBatchNorm
 from ops.group_norm import GroupNorm
 from ops.implementation import choose
@@ -30,8 +30,9 @@ def residual_blocks(x, blocks, implementation="auto"):
     implementation: "layers" calls the layers and is the definition. "native" (ops/csrc, the "auto" choice where it
     serves) computes all blocks at once: the convolutions by oneDNN, whose tensors stay in blocks of 16 channels
     from one to the next and to the norms. It serves on CPUs whose oneDNN wants that layout (those with AVX-512), in
-    float32, for Conv2D without bias and GroupNorm, BatchNorm or FrozenBatchNorm of C a multiple of 16. Values, gradients
-    and running statistics are those of the layers but for rounding; hooks of the layers are not called.
+    float32, for Conv2D and DeformConv2D without bias, GroupNorm, BatchNorm and FrozenBatchNorm, and channels that are
+    multiples of 16. Values, gradients and running statistics are those of the layers but for rounding; hooks of the
+    layers are not called: see is_watched.
 
     Raises ValueError where "native" is asked for what it does not serve.
     """
@@ -66,6 +67,7 @@ class _Norms(NamedTuple):
 
 
 OF_GROUPS, OF_WORKERS, GIVEN = range(3)
+MODULATION_AT_MOST = {"2sigmoid": 2, "sigmoid": 1}
 
 
 def _plan(x, blocks):
@@ -77,14 +79,19 @@ def _plan(x, blocks):
         numbers += [len(path), len(shortcut)]
         for index, (conv, norm) in enumerate([*path, *shortcut]):
             common = _common(norm)
-            if not _is_plain(conv) or common is None or norm.relu != (index < len(path) - 1):
+            if not _is_served(conv) or common is None or norm.relu != (index < len(path) - 1):
                 return None
             norms.add(common)
+            parameters += [conv.weight]
+            deformed = [0, 0]
+            if type(conv) is DeformConv2D:
+                parameters += [conv.offset.weight, conv.offset.bias]
+                deformed = [conv.deformable_groups, MODULATION_AT_MOST[conv.modulation] if conv.version == 2 else 0]
             sets = norm.groups if common.kind == OF_GROUPS else 0
             if common.kind == OF_WORKERS:
                 sets = norm.images_per_worker or x.shape[0]
-            numbers += [*conv.geometry, sets]
-            parameters += [conv.weight, norm.weight, norm.bias]
+            numbers += [*_geometry(conv), sets, *deformed]
+            parameters += [norm.weight, norm.bias]
             if common.kind != OF_GROUPS:
                 parameters += [norm._mean, norm._variance]
     if len(norms) != 1 or not is_float32_on_cpu(x, *parameters):
@@ -96,12 +103,20 @@ def _plan(x, blocks):
     return _Plan(parameters, numbers, *common[1:]) if _is_wanted(x, blocks, parameters, numbers) else None
 
 
-def _is_plain(conv):
+def _is_served(conv):
     """Whether this is a convolution that "native" computes."""
-    return (
-        type(conv) is Conv2D and conv.implementation in ("auto", "native") and conv.bias is None
-        and conv._groups == 1 and conv.geometry is not None
-    )
+    if type(conv) not in (Conv2D, DeformConv2D) or conv.implementation not in ("auto", "native"):
+        return False
+    if type(conv) is DeformConv2D and (type(conv.offset) is not Conv2D or conv.offset.bias is None):
+        return False
+    return conv.bias is None and conv.groups == 1 and _geometry(conv) is not None
+
+
+def _geometry(conv):
+    """Stride, padding and dilation, each (vertical, horizontal)."""
+    if type(conv) is DeformConv2D:
+        return [size for name in ("stride", "padding", "dilation") for size in pair(conv.geometry[name])]
+    return conv.geometry
 
 
 def _common(norm):
@@ -140,12 +155,16 @@ def _fit(x, blocks):
         for conv, norm in layers:
             images, channels, *size = shape
             out_channels, in_channels, *kernel = conv.weight.shape
-            stride, padding, dilation = (conv.geometry[start : start + 2] for start in (0, 2, 4))
+            stride, padding, dilation = (_geometry(conv)[start : start + 2] for start in (0, 2, 4))
             size = [
                 (size[axis] + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1) // stride[axis] + 1
                 for axis in (0, 1)
             ]
             vectors = [norm.weight, norm.bias, *norm.buffers()]
+            if type(conv) is DeformConv2D:
+                branch = [(conv.version + 1) * conv.taps, in_channels, *kernel]
+                if conv.offset.weight.shape != branch or conv.offset.bias.shape != branch[:1]:
+                    return None
             if channels != in_channels or min(size) < 1 or any(v.shape != [out_channels] for v in vectors):
                 return None
             per_worker = getattr(norm, "images_per_worker", None)

@@ -191,12 +191,26 @@ Tensors conv2d_grad(const Tensor& x, const Tensors& parameters, const Tensor& dy
     return gradients;
 }
 
+DeformConv deformable_operation(const ConvolutionShape& shape, int64_t deformable_groups) {
+    DeformConv op{shape.images, shape.channels, shape.size[0], shape.size[1], shape.out_channels, shape.out(0), shape.out(1)};
+    for (int axis = 0; axis < 2; ++axis) {
+        op.kernel[axis] = shape.kernel[axis];
+        op.stride[axis] = shape.stride[axis];
+        op.padding[axis] = shape.padding[axis];
+        op.dilation[axis] = shape.dilation[axis];
+    }
+    op.groups = 1;
+    op.deformable_groups = deformable_groups;
+    return op;
+}
+
 enum NormKind { of_groups, of_workers, given };
 
 // The blocks that `plan` describes: its norms' kind; for each block the number of its convolutions, without the shortcut's,
-// and of those in its shortcut, 0 or 1; for each of both stride, padding, dilation (vertical and horizontal each) and its
-// norm's groups or images per worker. `parameters`: weight, gamma and beta of each convolution, and, but for groups,
-// running mean and variance. `gradients` (of x and of all parameters) may be empty, as may those that are not `wanted`.
+// and of those in its shortcut, 0 or 1; for each of both stride, padding, dilation (vertical and horizontal each), its
+// norm's groups or images per worker, deformable groups or 0, and what a deformable one's modulation is at most or 0. `parameters`: weight, gamma and beta of each convolution, and, but for groups,
+// running mean and variance. A deformable convolution, one of deformable groups, has its branch's weight and bias behind its
+// own. `gradients` (of x and of all parameters) may be empty, as may those that are not `wanted`.
 ResidualBlocks residual(const Tensor& x, const Tensors& parameters, const std::vector<int64_t>& plan, double eps,
                         Tensors* gradients, const std::vector<int64_t>& wanted) {
     const auto sizes = x.shape();
@@ -217,12 +231,22 @@ ResidualBlocks residual(const Tensor& x, const Tensors& parameters, const std::v
         one.norm = {sizes[0], one.shape.out_channels, one.shape.out(0) * one.shape.out(1)};
         (kind == of_groups ? one.norm.groups : one.norm.images_per_worker) = kind == given ? 0 : next[6];
         one.norm.eps = eps;
-        next += 7;
         one.weight = value(parameter), one.dweight = gradient(parameter);
+        if (next[7]) {
+            BlockedDeformConv& deformable = one.deformable.emplace();
+            deformable.op = deformable_operation(one.shape, next[7]);
+            deformable.modulation = next[8];
+            deformable.branch = convolution_shape(sizes[0], size, parameters[parameter + 1], next, threads);
+            deformable.branch.bias = true;
+            deformable.branch_weight = value(parameter + 1), deformable.dbranch_weight = gradient(parameter + 1);
+            deformable.branch_bias = value(parameter + 2), deformable.dbranch_bias = gradient(parameter + 2);
+            parameter += 2;
+        }
         one.gamma = value(parameter + 1), one.dgamma = gradient(parameter + 1);
         one.beta = value(parameter + 2), one.dbeta = gradient(parameter + 2);
         if (kind != of_groups) one.running_mean = value(parameter + 3), one.running_variance = value(parameter + 4);
         parameter += kind == of_groups ? 3 : 5;
+        next += 9;
         return one;
     };
     std::array<int64_t, 2> size{sizes[2], sizes[3]};

@@ -129,6 +129,7 @@ class Convolution {
             const auto* forward = output == result ? nullptr : prepared(forward_, result).desc.get();
             pass.output = output;
             pass.desc = describe(output, !shape_.blocks, forward);
+            if (shape_.blocks && !is_fast(pass.desc.get())) pass.desc = describe(output, true, forward);
             pass.run = onednn::primitive(pass.desc.get());
             pass.inner = inner_layouts(output, pass.desc.get());
             for (int tensor = 0; tensor < 3; ++tensor)
@@ -178,21 +179,15 @@ class Convolution {
         : shape_(shape), outer_(layouts(shape.blocks ? onednn::in_blocks_of_16 : onednn::nchw, onednn::nchw)),
           bias_(onednn::layout(1, &shape.out_channels, onednn::vector)) {}
 
-    // Whether oneDNN, where it is free to choose, puts images in blocks of 16 channels, and has a fast kernel for that
-    // in all three passes. (For the gradient of x at a stride it would choose another layout, and be no faster for it.)
+    // Whether oneDNN, where it is free to choose, puts images in blocks of 16 channels and has a fast kernel for that. The
+    // forward pass tells: for the gradient of x at a stride oneDNN may choose another layout, and be no faster for it.
     bool wants_blocks() const {
         const auto blocks = layouts(onednn::in_blocks_of_16, onednn::any);
-        const auto wish = describe(result, true, nullptr);
-        for (Tensor output : {result, weights}) {
-            const auto desc = describe(output, true, wish.get());
-            const auto inner = inner_layouts(output, desc.get());
-            for (Tensor images : {source, result})
-                if (!onednn::call.memory_desc_equal(inner[images], blocks[images].get())) return false;
-        }
-        const auto forward = describe(result, false, nullptr);
-        for (Tensor output : {result, source, weights})
-            if (!is_fast(describe(output, false, forward.get()).get())) return false;
-        return true;
+        const auto desc = describe(result, true, nullptr);
+        const auto inner = inner_layouts(result, desc.get());
+        for (Tensor images : {source, result})
+            if (!onednn::call.memory_desc_equal(inner[images], blocks[images].get())) return false;
+        return is_fast(desc.get());
     }
 
     void forward(const float* x, const float* weight, const float* bias, float* y) {

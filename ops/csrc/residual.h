@@ -2,6 +2,9 @@
 // plain x and y at the ends. Pointers in, pointers out; no Paddle here.
 #pragma once
 
+#include <optional>
+
+#include "blocked_deform.h"
 #include "blocked_norm.h"
 #include "convolution.h"
 #include "normalize.h"
@@ -9,6 +12,7 @@
 // A convolution and the norm behind it, with their values.
 struct ConvNorm {
     ConvolutionShape shape;
+    std::optional<BlockedDeformConv> deformable;  // of that shape
     BlockedNorm norm;
     const float *weight, *gamma, *beta;
     float *running_mean, *running_variance;  // batch norm's; they serve where its norm has no sets, and follow where it has
@@ -21,7 +25,10 @@ struct ConvNorm {
     // y = norm(convolution(x)) + added, or max(0, that). `added` may be null, or y.
     template <bool relu>
     void forward(const float* x, const float* added, float* y, double momentum, bool mean_of_workers) {
-        convolution(shape)->forward(x, weight, nullptr, convolved);
+        if (deformable)
+            deformable->forward(x, weight, convolved);
+        else
+            convolution(shape)->forward(x, weight, nullptr, convolved);
         const bool follows = norm.images_per_worker;
         const auto variance = room<float>(follows ? norm.outer() * norm.channels : 0);
         if (!norm.has_sets())
@@ -42,7 +49,10 @@ struct ConvNorm {
         normalize_blocked_backward<relu>(norm, convolved, gamma, beta, mean, scale, dy, dconvolved,
                                          dgamma ? dgamma : unwanted.get(),
                                          dbeta ? dbeta : unwanted.get() + norm.channels);
-        convolution(shape)->backward(x, weight, dconvolved, dx, dweight, nullptr);
+        if (deformable)
+            deformable->backward(x, weight, dconvolved, dx, dweight);
+        else
+            convolution(shape)->backward(x, weight, dconvolved, dx, dweight, nullptr);
     }
 };
 
@@ -75,6 +85,10 @@ class ResidualBlocks {
         for (auto* convolutions : {&block.path, &block.shortcut})
             for (ConvNorm& one : *convolutions) {
                 one.convolved = pieces.take(one.shape.results());
+                if (auto& deformable = one.deformable) {
+                    deformable->offset = pieces.take(2 * one.shape.images * deformable->points());
+                    deformable->mask = pieces.take(one.shape.images * deformable->points());
+                }
                 one.mean = pieces.take(one.norm.outer() * one.norm.channels);
                 one.scale = pieces.take(one.norm.outer() * one.norm.channels);
                 const bool inner = convolutions == &block.path && &one != &block.path.back();
@@ -113,7 +127,8 @@ class ResidualBlocks {
         for (const ResidualBlock& block : blocks_)
             for (const auto* convolutions : {&block.path, &block.shortcut})
                 for (const ConvNorm& one : *convolutions)
-                    if (one.shape.channels % LANES || one.shape.out_channels % LANES || !Convolution(one.shape).wants_blocks())
+                    if (one.shape.channels % LANES || one.shape.out_channels % LANES ||
+                        !(one.deformable || Convolution(one.shape).wants_blocks()))
                         return false;
         return true;
     }
