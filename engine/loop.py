@@ -80,7 +80,7 @@ def train_step(learner: Learner, batch, step, config: Config, *, norms=False) ->
     sizes = {"gradient_norm": gradient_norm, "parameter_norm": _norm(parameters)} if norms else {}
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
-    learner.optimizer.clear_grad()
+    learner.optimizer.clear_grad(set_to_zero=False)
     if learner.ema:
         learner.ema.update(learner.model)
     return totals, sizes

@@ -51,7 +51,7 @@ class _Plan(NamedTuple):
     """What the kernels of ops/csrc/residual.h are told, see bindings.cc."""
 
     parameters: list
-    numbers: tuple[int, ...]
+    numbers: list[int]
     eps: float
     momentum: float
     mean_of_workers: bool
@@ -82,18 +82,10 @@ def _plan(x, blocks):
             if not _is_served(conv) or common is None or norm.relu != (index < len(path) - 1):
                 return None
             norms.add(common)
-            parameters += [conv.weight]
-            deformed = [0, 0]
-            if type(conv) is DeformConv2D:
-                parameters += [conv.offset.weight, conv.offset.bias]
-                deformed = [conv.deformable_groups, MODULATION_AT_MOST[conv.modulation] if conv.version == 2 else 0]
-            sets = norm.groups if common.kind == OF_GROUPS else 0
-            if common.kind == OF_WORKERS:
-                sets = norm.images_per_worker or x.shape[0]
-            numbers += [*_geometry(conv), sets, *deformed]
-            parameters += [norm.weight, norm.bias]
+            parameters += [*_of_convolution(conv), norm.weight, norm.bias]
             if common.kind != OF_GROUPS:
                 parameters += [norm._mean, norm._variance]
+            numbers += [*_geometry(conv), _sets(common.kind, norm, x.shape[0]), *_deformed(conv)]
     if len(norms) != 1 or not is_float32_on_cpu(x, *parameters):
         return None
     (common,) = norms
@@ -101,6 +93,25 @@ def _plan(x, blocks):
         return None  # running statistics change in place
     numbers = [common.kind, *numbers]
     return _Plan(parameters, numbers, *common[1:]) if _is_wanted(x, blocks, parameters, numbers) else None
+
+
+def _sets(kind, norm, images):
+    """Groups, or images per worker, or 0 where statistics are given."""
+    if kind == OF_GROUPS:
+        return norm.groups
+    return (norm.images_per_worker or images) if kind == OF_WORKERS else 0
+
+
+def _of_convolution(conv):
+    """The parameters of a convolution, and of its offset branch where it has one."""
+    return [conv.weight, conv.offset.weight, conv.offset.bias] if type(conv) is DeformConv2D else [conv.weight]
+
+
+def _deformed(conv):
+    """Deformable groups, 0 for a plain convolution, and what v2's modulation is at most, 0 for v1."""
+    if type(conv) is not DeformConv2D:
+        return [0, 0]
+    return [conv.deformable_groups, MODULATION_AT_MOST[conv.modulation] if conv.version == 2 else 0]
 
 
 def _is_served(conv):

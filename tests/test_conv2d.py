@@ -17,6 +17,7 @@ from paddle import nn
 from test_native import assert_exact, outcome
 
 import ops.conv2d  # noqa: F401
+from engine.environment import describe
 from ops import Conv2D, conv2d, native
 from ops.conv2d import onednn
 
@@ -151,6 +152,13 @@ def test_views_with_gaps_are_read_as_they_look():
     x, weight = paddle.randn([2, 7, 6, 8]).transpose([0, 3, 1, 2]), paddle.randn([3, 3, 8, 4]).transpose([3, 2, 0, 1])
     expected = conv2d(x, weight, implementation="paddle")
     np.testing.assert_allclose(conv2d(x, weight).numpy(), expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@needs_onednn
+def test_a_run_tells_which_convolutions_it_had(monkeypatch):
+    assert describe()["cpu_convolutions"] == onednn() and onednn().startswith("oneDNN 3.")
+    monkeypatch.setattr(native, "_loaded", lambda: False)
+    assert describe()["cpu_convolutions"] == "Paddle's"
 
 
 # A wheel without the library, and a library of another kind, which a compiler makes here.

@@ -108,7 +108,7 @@ def step(norm, images, size, width, classes, deformable_stages=(), convolutions=
     def backward(loss):
         loss.backward()
         optimizer.step()
-        optimizer.clear_grad()
+        optimizer.clear_grad(set_to_zero=False)
         return []
 
     return Job(lambda: model(batch)["loss"], backward)
