@@ -23,6 +23,7 @@ from ops.conv2d import onednn
 
 module = sys.modules["ops.conv2d"]  # whose name in the package is the function's
 serves = native.paddle.get_device() == "cpu" and onednn() is not None
+PADDLE_TAKES_EMPTY_BATCHES = not paddle.__version__.startswith("2.")  # its convolutions, that is
 needs_onednn = pytest.mark.skipif(not serves, reason="no oneDNN here, or a GPU")
 
 
@@ -123,8 +124,9 @@ def test_what_it_does_not_serve_goes_to_paddle(monkeypatch):
     conv2d(x, weight)
     assert names == ["conv2d"]
     names.clear()
-    others = [
-        (x[:0], weight, {}), (x.astype("float64"), weight.astype("float64"), {}), (x, weight[:, :2], {"groups": 2}),
+    others = [(x[:0], weight, {})] if PADDLE_TAKES_EMPTY_BATCHES else []
+    others += [
+        (x.astype("float64"), weight.astype("float64"), {}), (x, weight[:, :2], {"groups": 2}),
         (x, weight, {"padding": "SAME"}), (x, weight, {"padding": [0, 1, 0, 1]}),
     ]
     for x, weight, options in others:

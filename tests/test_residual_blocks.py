@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_conv2d import used
+from test_conv2d import PADDLE_TAKES_EMPTY_BATCHES, used
 
 from models.norm import make_norm
 from models.resnet import Basic, Bottleneck, Stage, conv2d, resnet
@@ -196,7 +196,9 @@ def test_what_it_does_not_serve_is_left_to_the_layers(monkeypatch):
     with pytest.raises(ValueError, match="3 images do not divide"):
         left[3](paddle.zeros([3, 32, 6, 5]))
     good = stage("gn", groups=8)
-    assert not wanted(good, [0, 32, 6, 5]) and good(paddle.zeros([0, 32, 6, 5])).shape == [0, 64, 3, 3]
+    assert not wanted(good, [0, 32, 6, 5])
+    if PADDLE_TAKES_EMPTY_BATCHES:
+        assert good(paddle.zeros([0, 32, 6, 5])).shape == [0, 64, 3, 3]
     assert not wanted(good, [2, 16, 6, 5])
     good.to(dtype="float64")
     assert good(paddle.zeros(x, "float64")).dtype == paddle.float64
