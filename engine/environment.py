@@ -95,6 +95,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # without ipyw
 
 from engine.errors import InputError  # noqa: E402
 from ops import native  # noqa: E402
+from ops.conv2d import onednn  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -116,7 +117,7 @@ def start(device="auto", deterministic=False):
     else:
         paddle.set_device("gpu" if use_gpu else "cpu")
     if not use_gpu:
-        native.available()  # builds them, or says why not, before any work
+        onednn()  # builds the kernels and finds the library, or says why not, before any work
     if use_gpu and deterministic:
         paddle.set_flags({"FLAGS_cudnn_deterministic": True})
     return paddle.distributed.get_rank(), paddle.distributed.get_world_size()
@@ -151,6 +152,7 @@ def describe():
         "MKL_DEBUG_CPU_TYPE": os.environ.get("MKL_DEBUG_CPU_TYPE"),
         "freed_memory": _freed_memory,
         "cpu_kernels": None if on_gpu() else "ours" if native.available() else "Paddle's",
+        "cpu_convolutions": None if on_gpu() else onednn() or "Paddle's",
         "commit": _commit(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }

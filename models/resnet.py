@@ -10,7 +10,8 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from models.norm import Norm, make_norm
-from ops import DeformConv2D
+from ops import Conv2D, DeformConv2D, ResidualBlock, residual_blocks
+from ops.residual_blocks import is_watched
 
 Stage = Literal["c2", "c3", "c4", "c5"]
 
@@ -77,7 +78,7 @@ def resnet(
     )
 
 
-def conv2d(in_channels, out_channels, kernel_size, stride=1, bias=False, layer=nn.Conv2D, dilation=1):
+def conv2d(in_channels, out_channels, kernel_size, stride=1, bias=False, layer=Conv2D, dilation=1):
     """A square convolution padded to keep its size at stride 1, started by He's rule (normal, fan-out)."""
     deviation = math.sqrt(2 / (out_channels * kernel_size**2))
     return layer(
@@ -99,6 +100,10 @@ class Shortcut(nn.Layer):
         return self.norm(self.conv(x))
 
 
+def _layers_of(shortcut):
+    return [(shortcut.conv, shortcut.norm)] if isinstance(shortcut, Shortcut) else []
+
+
 class Basic(nn.Layer):
     """Two 3x3 convolutions and a shortcut (ResNet-18, -34). `conv_spatial` makes the second."""
 
@@ -117,6 +122,10 @@ class Basic(nn.Layer):
         y = self.norm1(self.conv1(x))
         y = self.norm2(self.conv2(y))
         return F.relu(y + self.shortcut(x))
+
+    def residual(self):
+        """The layers that forward calls."""
+        return ResidualBlock([(self.conv1, self.norm1), (self.conv2, self.norm2)], _layers_of(self.shortcut))
 
 
 class Bottleneck(nn.Layer):
@@ -141,6 +150,21 @@ class Bottleneck(nn.Layer):
         y = self.norm2(self.conv2(y))
         y = self.norm3(self.conv3(y))
         return F.relu(y + self.shortcut(x))
+
+    def residual(self):
+        """The layers that forward calls."""
+        path = [(self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3)]
+        return ResidualBlock(path, _layers_of(self.shortcut))
+
+
+class Stage(nn.Sequential):
+    """Residual blocks, one after another; as one op where no hook looks inside."""
+
+    def forward(self, x):
+        blocks = list(self)
+        if any(map(is_watched, blocks)):
+            return super().forward(x)
+        return residual_blocks(x, [block.residual() for block in blocks])
 
 
 class Stem(nn.Layer):
@@ -197,7 +221,7 @@ class ResNet(nn.Layer):
                     )
                 )
                 channels = width * 2**index * block.expansion
-            self.add_sublayer(stage, nn.Sequential(*blocks))
+            self.add_sublayer(stage, Stage(*blocks))
             self.out_channels[stage] = channels
 
     def forward(self, x):

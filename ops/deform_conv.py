@@ -7,6 +7,7 @@ from paddle import nn
 from paddle.vision import ops as vision_ops
 
 from ops import native
+from ops.conv2d import Conv2D
 from ops.implementation import affine, at_least_float32, best, check_floats, check_name, choose
 
 MODULATION = {
@@ -243,7 +244,7 @@ class DeformConv2D(nn.Layer):
         kh, kw = plain.weight.shape[2:]
         self.taps = deformable_groups * kh * kw
         zero = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
-        self.offset = nn.Conv2D(
+        self.offset = Conv2D(
             in_channels, (version + 1) * self.taps, (kh, kw), **self.geometry, weight_attr=zero, bias_attr=zero
         )
 

@@ -2,6 +2,7 @@
 
 from paddle import ParamAttr, nn
 
+from ops.conv2d import Conv2D
 from ops.deform_conv import MODULATION
 from ops.deform_roi_pool import check, check_settings, check_shape, no_boxes, one_box, pair, pool
 
@@ -48,7 +49,7 @@ class DeformPSRoIPool(nn.Layer):
         self.geometry = {"spatial_scale": spatial_scale, "sampling_ratio": sampling_ratio}
         zero = ParamAttr(initializer=nn.initializer.Constant(0.0))
         fields = (version + 1) * deformable_groups * self.bins[0] * self.bins[1]
-        self.offset = nn.Conv2D(in_channels, fields, 1, weight_attr=zero, bias_attr=zero)
+        self.offset = Conv2D(in_channels, fields, 1, weight_attr=zero, bias_attr=zero)
 
     def offset_and_mask(self, features, boxes, boxes_num):
         """-> offset [R, 2 * deformable_groups, kh, kw], mask [R, deformable_groups, kh, kw] or None for v1."""

@@ -46,13 +46,20 @@ def available():
 
 
 def run(name, *arguments):
-    """Call the operator native_`name` on CPU tensors; returns its first output."""
-    if not all(value.place.is_cpu_place() for value in arguments if isinstance(value, paddle.Tensor)):
+    """Call the operator native_`name` on CPU tensors and lists of them; returns its first output."""
+    tensors = [value for value in arguments if isinstance(value, paddle.Tensor)]
+    if not all(value.place.is_cpu_place() for value in tensors):
         raise ValueError(f"implementation 'native': {name} serves tensors on a CPU only")
     if not paddle.is_grad_enabled():  # which Paddle 3 does not ask before it records a custom operator
-        arguments = [value.detach() if isinstance(value, paddle.Tensor) else value for value in arguments]
+        arguments = [_detached(value) for value in arguments]
     outputs = core.eager._run_custom_op(f"native_{name}", *arguments)  # what the modules call that Paddle generates
     return outputs[0] if isinstance(outputs, (list, tuple)) else outputs
+
+
+def _detached(value):
+    if isinstance(value, list):
+        return [_detached(one) for one in value]
+    return value.detach() if isinstance(value, paddle.Tensor) else value
 
 
 @functools.cache
@@ -68,7 +75,8 @@ def _loaded():
     except NativeError as error:
         if wanted:
             raise NativeError(f"NATIVE_OPS={wanted}: {error}") from None
-        logging.getLogger(__name__).warning("warning: GN, BN and DCN run on Paddle's slower CPU kernels: %s", error)
+        message = "warning: GN, BN, DCN and convolutions run on Paddle's slower CPU kernels: %s"
+        logging.getLogger(__name__).warning(message, error)
         return False
 
 

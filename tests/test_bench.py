@@ -15,10 +15,10 @@ def bench(path, *arguments):
 
 
 def test_ops_are_measured_beside_paddle_and_the_floor(tmp_path):
-    report, text = bench(tmp_path / "ops.json", "ops", "--only", "gn_relu,dcn,memory")
+    report, text = bench(tmp_path / "ops.json", "ops", "--only", "gn_relu,conv,dcn,memory")
     assert {"paddle", "device_name", "commit", "date", "OMP_NUM_THREADS", "command"} <= set(report)
-    norm, dcn, memory = report["sections"]
-    for section in (norm, dcn):
+    norm, convolution, dcn, memory = report["sections"]
+    for section in (norm, convolution, dcn):
         assert section["dtype"] == "float32" and section["threads"] == int(report["OMP_NUM_THREADS"])
         (row,) = section["rows"]
         assert {"ours", "Paddle"} <= set(row["times"]) and row["disagree"] == []
@@ -26,15 +26,16 @@ def test_ops_are_measured_beside_paddle_and_the_floor(tmp_path):
             assert 0 < times["forward_ms"] < times["forward_backward_ms"] == row["values"][name]
             assert times["samples"] >= 1
     assert norm["rows"][0]["floor_ms"]["forward_backward"] == 2.5 * norm["rows"][0]["floor_ms"]["forward"] > 0
+    assert convolution["rows"][0]["gflops"]["ours"] > 0
     assert dcn["rows"][0]["gflops"]["convolution"] > 0
     assert min(memory["rows"][0]["values"].values()) > 0
     assert all(section["title"] in text for section in report["sections"])
 
 
 def test_a_step_is_the_same_network_whoever_computes_its_norms(tmp_path):
-    report, text = bench(tmp_path / "step.json", "step", "--only", "ours,default")
+    report, text = bench(tmp_path / "step.json", "step", "--only", "ours,default,convolutions")
     (row,) = report["sections"][0]["rows"]
-    assert set(row["values"]) == {"ours", "default"} and row["disagree"] == []
+    assert set(row["values"]) == set(row["peaks"]) == {"ours", "default", "convolutions"} and row["disagree"] == []
     assert "Paddle's default settings" in text
 
 
@@ -59,12 +60,16 @@ def test_targets():
     median = judge(Target("ours", "Paddle", 0.25, median=True), rows)
     assert median["ratio"] == pytest.approx(1 / 3) and median["missed_by"] == pytest.approx(1 / 3)
     assert judge(Target("ours", "PyTorch", 1), rows)["missed_by"] is None
+    memory = judge(Target("ours", "Paddle", 2, of="peaks"), [{"values": {}, "peaks": {"ours": 3, "Paddle": 1}}])
+    assert memory["ratio"] == 3 and memory["text"] == "peak memory of ours / Paddle ≤ 2"
 
 
 def test_what_bounds_a_time():
     tiny = {"values": {"ours": 1.0}}
     norm = {"values": {"ours": 10.0}, "floor_ms": {"forward_backward": 6.0}}
     assert what_bounds(norm, tiny) == "bound by bytes, 60%; arithmetic 30%, calls 10%"
+    convolution = {"values": {"ours": 10.0}, "gflops": {"ours": 20}}
+    assert what_bounds(convolution, tiny) == "bound by arithmetic and layouts, 90%; calls 10% (20 GFLOP/s)"
     dcn = {"values": {"ours": 10.0, "convolution": 2.0}, "gflops": {"ours": 20, "convolution": 100}}
     assert what_bounds(dcn, tiny).startswith("bound by sampling, 70%; arithmetic 20%, calls 10%")
 

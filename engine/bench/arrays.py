@@ -11,6 +11,16 @@ def norm_arrays(shape):
     return {"x": x, "gamma": gamma, "beta": draw.standard_normal(shape[1], dtype=np.float32), "dy": dy}
 
 
+def plain_convolution_arrays(shape):
+    """A square convolution of an odd kernel padded by half of it; shape [N, C, H, W, C_out, kernel, stride]."""
+    draw = np.random.default_rng(0)
+    images, channels, height, width, out_channels, kernel, stride = shape
+    x = draw.standard_normal((images, channels, height, width), dtype=np.float32)
+    weight = draw.standard_normal((out_channels, channels, kernel, kernel), dtype=np.float32)
+    dy = draw.standard_normal((images, out_channels, -(-height // stride), -(-width // stride)), dtype=np.float32)
+    return {"x": x, "weight": weight / np.float32(kernel * channels**0.5), "dy": dy}
+
+
 def convolution_arrays(shape):
     """A 3x3 convolution from C to C channels that keeps the size, with DCNv2's offsets (about a pixel) and mask."""
     draw = np.random.default_rng(0)

@@ -192,6 +192,10 @@ class _Server:
         del output, gradients
         return most
 
+    def peak_of_process(self):
+        """Bytes that were resident at most so far; None where Linux does not tell."""
+        return _status("VmHWM") if Path("/proc/self/status").exists() else None
+
     @staticmethod
     def _once(job):
         start = time.perf_counter()

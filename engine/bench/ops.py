@@ -1,4 +1,4 @@
-"""tools/bench.py ops: group norm, batch norm and deformable convolution beside their peers and their floors."""
+"""tools/bench.py ops: group norm, batch norm, plain and deformable convolution beside their peers and their floors."""
 
 import contextlib
 import math
@@ -15,6 +15,15 @@ from engine.environment import cores
 
 NORM_SHAPES = ([8, 64, 112, 112], [8, 256, 56, 56], [8, 512, 28, 28], [8, 1024, 14, 14], [8, 2048, 7, 7])
 DCN_SHAPES = ([8, 128, 28, 28], [8, 256, 14, 14], [8, 512, 7, 7], [2, 256, 56, 56])
+# Of ResNet-50 at 64 and 224 pixels, and of the sweeps' thin network: N, C, H, W, C_out, kernel, stride.
+CONVOLUTION_SHAPES = (
+    [32, 64, 16, 16, 64, 3, 1], [32, 64, 16, 16, 256, 1, 1], [32, 256, 16, 16, 64, 1, 1], [32, 128, 8, 8, 128, 3, 1],
+    [32, 512, 8, 8, 128, 1, 1], [32, 256, 4, 4, 256, 3, 1], [32, 512, 2, 2, 512, 3, 1], [32, 1024, 4, 4, 256, 1, 1],
+    [8, 64, 56, 56, 64, 3, 1], [8, 256, 56, 56, 64, 1, 1], [8, 128, 28, 28, 128, 3, 1], [16, 32, 14, 14, 32, 3, 1],
+    [16, 16, 28, 28, 16, 3, 1], [32, 128, 16, 16, 128, 3, 2], [32, 256, 16, 16, 512, 1, 2], [32, 3, 64, 64, 64, 7, 2],
+    [8, 3, 224, 224, 64, 7, 2],
+)
+TINY_CONVOLUTION = [1, 4, 3, 3, 4, 3, 1]
 TINY_NORM, TINY_DCN = [8, 32, 2, 2], [1, 4, 3, 3]  # what a call costs
 # Times that the whole tensor is read or written at least; a set of values stays in the cache between its two readings.
 PASSES = {"forward": 2, "forward_backward": 5}  # x, y; and x, dy, dx
@@ -45,6 +54,11 @@ DCN = [
     Contender("Paddle", "paddle", "convolution", {"by": "Paddle"}),
     Contender("torchvision", "torch", "convolution", {}),
     Contender("convolution", "paddle", "convolution", {"by": "convolution"}, same=False),
+]
+CONVOLUTION = [
+    Contender("ours", "paddle", "plain_convolution", {"by": "ours"}),
+    Contender("Paddle", "paddle", "plain_convolution", {"by": "Paddle"}),
+    Contender("PyTorch", "torch", "plain_convolution", {}),
 ]
 FLOOR = Contender("copy", "copy", "copy", {}, same=False)
 
@@ -104,6 +118,25 @@ def _norm_row(session, contenders, shape):
     del row["values"]["copy"]
     row["copy_gigabytes_per_second"] = 4 * row["tensor_bytes"] / copy["forward_backward_ms"] / 1e6
     row["floor_ms"] = {name: passes / 4 * copy["forward_backward_ms"] for name, passes in PASSES.items()}
+    return row
+
+
+def _convolution(session):
+    title = "convolution alone, plain tensors in and out (N, C, H, W, C_out, kernel, stride)"
+    section = session.section("times", title, CONVOLUTION)
+    shapes = [[2, 8, 6, 6, 4, 3, 2]] if session.quick else CONVOLUTION_SHAPES
+    section["rows"] = [_convolution_row(session, shape) for shape in shapes]
+    targets = [Target("ours", "PyTorch", 1.1, median=True), Target("ours", "Paddle", 0.8, median=True)]
+    return _judged(section, targets, _convolution_row(session, TINY_CONVOLUTION), session)
+
+
+def _convolution_row(session, shape):
+    row = _row(session, CONVOLUTION, shape)
+    images, channels, height, width, out_channels, kernel, stride = shape
+    row["tensor_bytes"] = 4 * images * channels * height * width
+    products = images * channels * out_channels * kernel**2 * -(-height // stride) * -(-width // stride)
+    passes = 2 if channels == 3 else 3
+    row["gflops"] = {name: passes * 2 * products / ms / 1e6 for name, ms in row["values"].items()}
     return row
 
 
@@ -248,6 +281,7 @@ SECTIONS = {
     "bn": partial(
         _norm, "batch norm, workers of 2 images (the others: one batch)", BN, [Target("ours", "Paddle", 1.0)]
     ),
+    "conv": _convolution,
     "dcn": _dcn,
     "memory": _memory,
     "growth": _growth,

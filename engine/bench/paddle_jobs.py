@@ -8,16 +8,23 @@ from paddle.nn import functional as F
 from paddle.vision.ops import deform_conv2d as paddle_deform_conv2d
 
 import ops
-from engine.bench.arrays import convolution_arrays, image_arrays, norm_arrays
+from engine.bench.arrays import convolution_arrays, image_arrays, norm_arrays, plain_convolution_arrays
 from engine.bench.child import Job
 from models import Classifier, resnet
 from ops import native
+from ops.conv2d import onednn
 
 paddle.set_device("cpu")
 
 
 def describe():
-    return {"paddle": paddle.__version__, "ours": "C++ kernels" if native.available() else "made of Paddle's kernels"}
+    return {"paddle": paddle.__version__, "ours": _ours()}
+
+
+def _ours():
+    if not native.available():
+        return "made of Paddle's kernels"
+    return f"C++ kernels, convolutions by {onednn() or 'Paddle'}"
 
 
 def numbers(output, gradients):
@@ -62,7 +69,19 @@ def convolution(by, shape):
     return _job(forward, [x, weight] if by == "convolution" else [x, weight, offset, mask], dy)
 
 
-def step(norm, images, size, width, classes=1000, deformable_stages=()):
+def plain_convolution(by, shape):
+    """A convolution `by` us or Paddle; three channels are pictures, which want no gradient."""
+    x, weight, dy = _tensors(plain_convolution_arrays(shape))
+    *_, kernel, stride = shape
+    x.stop_gradient = shape[1] == 3
+    forward = {
+        "ours": lambda: ops.conv2d(x, weight, stride=stride, padding=kernel // 2),
+        "Paddle": lambda: F.conv2d(x, weight, stride=stride, padding=kernel // 2),
+    }[by]
+    return _job(forward, [weight] if x.stop_gradient else [x, weight], dy)
+
+
+def step(norm, images, size, width, classes, deformable_stages=(), convolutions="ours"):
     """A training step of a ResNet-50; `norm` "Paddle" is the same network with Paddle's GroupNorm, "none" has none.
 
     Offsets are drawn, about a pixel: those of a network that starts are zero.
@@ -76,6 +95,8 @@ def step(norm, images, size, width, classes=1000, deformable_stages=()):
     for layer in model.sublayers():
         if isinstance(layer, ops.GroupNorm) and norm == "Paddle":
             layer.implementation = "paddle"
+        if isinstance(layer, ops.Conv2D) and convolutions == "Paddle":
+            layer.implementation = "paddle"
         if isinstance(layer, ops.DeformConv2D):
             weight = layer.offset.weight
             weight.set_value(paddle.randn(weight.shape) / np.prod(weight.shape[1:]) ** 0.5)
@@ -87,13 +108,16 @@ def step(norm, images, size, width, classes=1000, deformable_stages=()):
     def backward(loss):
         loss.backward()
         optimizer.step()
-        optimizer.clear_grad()
+        optimizer.clear_grad(set_to_zero=False)
         return []
 
     return Job(lambda: model(batch)["loss"], backward)
 
 
-JOBS = {"group_norm": group_norm, "batch_norm": batch_norm, "convolution": convolution, "step": step}
+JOBS = {
+    "group_norm": group_norm, "batch_norm": batch_norm, "convolution": convolution,
+    "plain_convolution": plain_convolution, "step": step,
+}
 
 
 def _tensors(arrays):

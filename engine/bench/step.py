@@ -10,8 +10,9 @@ from engine.bench.ops import DTYPE
 from engine.bench.targets import Target, judge
 
 THREADS = os.environ["OMP_NUM_THREADS"].partition(",")[0]
-FULL = {"images": 32, "size": 64, "width": 64}
-QUICK = {"images": 2, "size": 32, "width": 8}
+FULL = {"images": 32, "size": 64, "width": 64, "classes": 1000}
+THIN = {"images": 64, "size": 28, "width": 16, "classes": 10}  # the sweeps' network
+QUICK = {"images": 2, "size": 32, "width": 8, "classes": 10}
 
 
 class Stepper(NamedTuple):
@@ -39,23 +40,38 @@ STEPPERS = {
         "GN and DCNv2 in c3-c5, our kernels, the project's settings", "paddle", "project", OURS,
         {"norm": "ours", "deformable_stages": ["c3", "c4", "c5"]},
     ),
+    "convolutions": Stepper(
+        "GN by our kernels, Paddle's convolutions, the project's settings", "paddle", "project", OURS,
+        {"norm": "ours", "convolutions": "Paddle"}, "ours",
+    ),
     "none": Stepper("no norm at all, the project's settings", "paddle", "project", OURS, {"norm": "none"}),
     "PyTorch": Stepper("PyTorch's GN, the same threads and allocator", "torch", "bare", {**OURS, **KEEP_MEMORY}, {}),
 }
-TARGETS = [Target("ours", "default", 0.65), Target("DCN", "ours", 1.6)]
+TARGETS = [
+    Target("ours", "default", 0.65), Target("ours", "PyTorch", 0.85), Target("DCN", "ours", 1.2),
+    Target("ours", "convolutions", 1.05, of="peaks"),
+]
+THIN_TARGETS = [Target("convolutions", "ours", 1.8, at_least=True)]
 NAMES = list(STEPPERS)
 
 
 def measure(only, quick):
-    """One section: the steppers `only`, each in fresh processes, that take turns."""
-    size = QUICK if quick else FULL
-    section = {"kind": "step", "title": "training step of a ResNet-50: forward, loss, backward, optimizer"}
+    """A section a network: the steppers `only`, each in fresh processes, that take turns."""
+    networks = [("a ResNet-50", FULL, TARGETS), ("the sweeps' ResNet-50 of width 16", THIN, THIN_TARGETS)]
+    if quick:
+        networks = [("a tiny ResNet-50", QUICK, [])]
+    for network in networks:
+        yield _section(only, *network, rounds=1 if quick else 3, seconds=0.01 if quick else 3.0)
+
+
+def _section(only, network, size, targets, rounds, seconds):
+    section = {"kind": "step", "title": f"training step of {network}: forward, loss, backward, optimizer"}
     section |= {"dtype": DTYPE, "threads": int(THREADS), "versions": {}, "left_out": {}}
-    blocks, losses = {name: [] for name in only}, {}
-    for _ in range(1 if quick else 3):
+    blocks, losses, peaks = {name: [] for name in only}, {}, {}
+    for _ in range(rounds):
         for name in only:
             try:
-                losses[name], block, versions = _steps(STEPPERS[name], size, 0.01 if quick else 3.0)
+                losses[name], block, peaks[name], versions = _steps(STEPPERS[name], size, seconds)
             except ChildError as error:
                 if STEPPERS[name].backend != "torch":
                     raise
@@ -69,20 +85,22 @@ def measure(only, quick):
     }
     row["others_cores"] = others(sum(blocks.values(), []))
     row["values"] = {name: times["forward_backward_ms"] for name, times in row["times"].items()}
+    row["peaks"] = {name: peak for name, peak in peaks.items() if peak is not None}
     row["disagree"] = [name for name in row["times"] if _differs(losses, name)]
-    section |= {"rows": [row], "targets": [] if quick else [judge(target, [row]) for target in TARGETS]}
+    section |= {"rows": [row], "targets": [judge(target, [row]) for target in targets]}
     if any(target["missed_by"] for target in section["targets"]) and "none" in row["values"]:
         share = row["values"]["none"] / row["values"]["ours"]
         row["bound"] = f"without any norm the step takes {share:.0%} of ours: that is convolutions and the optimizer"
-    yield section
+    return section
 
 
 def _steps(stepper, size, seconds):
-    """The loss of the first step, a block of later ones, and the versions."""
+    """The loss of the first step, a block of later ones, the process's peak memory, and the versions."""
     with Child(stepper.backend, settings=stepper.settings, **stepper.environment) as child:
         versions = child.ask("hello")
         (loss,) = child.ask("prepare", name="step", op="step", **stepper.arguments, **size)
-        return loss, race([(child, "step")], 1, seconds)[0][0], versions
+        block = race([(child, "step")], 1, seconds)[0][0]
+        return loss, block, child.ask("peak_of_process"), versions
 
 
 def _differs(losses, name):

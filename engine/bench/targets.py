@@ -14,9 +14,11 @@ class Target:
     at_least: bool = False
     median: bool = False
     large_only: bool = False  # rows of tensors above LARGE bytes
+    of: str = "values"  # which of a row's dictionaries; "peaks" are bytes
 
     def __str__(self):
-        return f"{self.over} / {self.under} {'≥' if self.at_least else '≤'} {self.bound:g}"
+        words = f"{self.over} / {self.under} {'≥' if self.at_least else '≤'} {self.bound:g}"
+        return f"peak memory of {words}" if self.of == "peaks" else words
 
 
 LARGE = 8e6
@@ -42,7 +44,7 @@ def judge(target, rows):
 
 
 def ratio_of(target, row):
-    over, under = (row["values"].get(name) for name in (target.over, target.under))
+    over, under = (row.get(target.of, {}).get(name) for name in (target.over, target.under))
     return over / under if over and under else None
 
 
@@ -59,6 +61,8 @@ def what_bounds(row, tiny):
     if "floor_ms" in row:
         shares["bytes"] = row["floor_ms"]["forward_backward"] / ours
         rest, note = "arithmetic", ""
+    elif "convolution" not in row["values"]:
+        rest, note = "arithmetic and layouts", f" ({row['gflops']['ours']:.0f} GFLOP/s)"
     else:
         shares["arithmetic"] = min(1.0, row["values"]["convolution"] / ours)
         rest = "sampling"

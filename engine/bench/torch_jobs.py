@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from engine.bench.arrays import convolution_arrays, image_arrays, norm_arrays
+from engine.bench.arrays import convolution_arrays, image_arrays, norm_arrays, plain_convolution_arrays
 from engine.bench.child import Job
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -52,7 +52,15 @@ def convolution(shape):
     return _job(lambda: deform_conv2d(x, offset, weight, padding=1, mask=mask), [x, weight, offset, mask], dy)
 
 
-def step(images, size, width, classes=1000):
+def plain_convolution(shape):
+    x, weight, dy = _tensors(plain_convolution_arrays(shape))
+    *_, kernel, stride = shape
+    x.requires_grad_(shape[1] != 3)
+    inputs = [x, weight] if x.requires_grad else [weight]
+    return _job(lambda: F.conv2d(x, weight, stride=stride, padding=kernel // 2), inputs, dy)
+
+
+def step(images, size, width, classes):
     torch.manual_seed(0)
     model = ResNet50(width, min(32, width), classes)
     arrays = image_arrays(images, size, classes)
@@ -68,7 +76,10 @@ def step(images, size, width, classes=1000):
     return Job(lambda: F.cross_entropy(model(image), label), backward)
 
 
-JOBS = {"group_norm": group_norm, "batch_norm": batch_norm, "convolution": convolution, "step": step}
+JOBS = {
+    "group_norm": group_norm, "batch_norm": batch_norm, "convolution": convolution,
+    "plain_convolution": plain_convolution, "step": step,
+}
 
 
 class Bottleneck(nn.Module):

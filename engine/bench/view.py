@@ -31,7 +31,8 @@ def _times(section):
     ratios = section["targets"]
     has_floor = "floor_ms" in rows[0]
     head = ["ms both ways (forward)", *names]
-    head += ["floor", "ours / floor"] if has_floor else ["GFLOP/s", "convolution"]
+    peer = "convolution" if "convolution" in names else "Paddle"
+    head += ["floor", "ours / floor"] if has_floor else ["GFLOP/s", peer]
     table = [head + [target["text"] for target in ratios]]
     for index, row in enumerate(rows):
         cells = [f"{row['shape']}{', what a call costs' if row is section['tiny'] else ''}"]
@@ -42,7 +43,7 @@ def _times(section):
             cells += [f"{_ms(floor['forward_backward'])} ({_ms(floor['forward'])})"]
             cells += [f"{row['values']['ours'] / floor['forward_backward']:.2f}"]
         else:
-            cells += [f"{row['gflops'][name]:.0f}" for name in ("ours", "convolution")]
+            cells += [f"{row['gflops'][name]:.0f}" for name in ("ours", peer)]
         if row is not section["tiny"]:
             cells += [_verdict(target["ratios"][index], target["rows_missed_by"][index]) for target in ratios]
         table.append(cells)
@@ -83,10 +84,11 @@ def _growth(section):
 def _step(section):
     (row,) = section["rows"]
     ours = row["values"].get("ours")
-    table = [[f"{row['shape']}, ms", "", "step", "forward", "of ours", "cores others used"]]
+    table = [[f"{row['shape']}, ms", "", "step", "forward", "of ours", "peak MB", "cores others used"]]
     for name, times in row["times"].items():
         step = times["forward_backward_ms"]
         cells = [name, times["words"], _ms(step), _ms(times["forward_ms"]), f"{step / ours:.2f}" if ours else ""]
+        cells.append(f"{row['peaks'][name] / 2**20:.0f}" if name in row["peaks"] else "")
         table.append([*cells, "" if times["others_cores"] is None else f"{times['others_cores']:.1f}"])
     return _table(table)
 

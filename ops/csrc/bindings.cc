@@ -2,6 +2,7 @@
 // shapes and dtypes.
 #include "paddle/extension.h"
 
+#include "convolution_bindings.h"
 #include "deform_conv.h"
 #include "normalize.h"
 
@@ -61,15 +62,8 @@ Tensors batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, con
     Tensors outputs = normalize_forward(sets, x, gamma, beta, eps, relu, &variance);
     PD_DISPATCH_FLOATING_TYPES(x.type(), "running_statistics", ([&] {
         const int64_t workers = mean_of_workers ? sets.outer : 1;
-        for (auto [running, batch] : {std::pair(&running_mean, &outputs[1]), std::pair(&running_variance, &variance)}) {
-            data_t* const kept = const_cast<data_t*>(running->data<data_t>());
-            const data_t* const values = batch->data<data_t>();
-            for (int64_t c = 0; c < sets.inner; ++c) {
-                double sum = 0;
-                for (int64_t worker = 0; worker < workers; ++worker) sum += values[worker * sets.inner + c];
-                kept[c] = momentum * double(kept[c]) + (1 - double(momentum)) * sum / workers;
-            }
-        }
+        for (auto [running, batch] : {std::pair(&running_mean, &outputs[1]), std::pair(&running_variance, &variance)})
+            mix_into(const_cast<data_t*>(running->data<data_t>()), batch->data<data_t>(), workers, sets.inner, momentum);
     }));
     return outputs;
 }

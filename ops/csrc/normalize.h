@@ -167,6 +167,16 @@ void normalize(const Sets& sets, const T* x, const T* gamma, const T* beta, doub
     }
 }
 
+// running = momentum * running + (1 - momentum) * the mean of the first `workers` rows of batch [workers, channels].
+template <class T>
+void mix_into(T* running, const T* batch, int64_t workers, int64_t channels, double momentum) {
+    for (int64_t c = 0; c < channels; ++c) {
+        double sum = 0;
+        for (int64_t worker = 0; worker < workers; ++worker) sum += batch[worker * channels + c];
+        running[c] = momentum * double(running[c]) + (1 - momentum) * sum / workers;
+    }
+}
+
 // dx, and dgamma and dbeta [C]. With u = (x - mean) * scale and g = gamma * dy, over the m values of each set:
 //   dx = scale * (g - sum(g) / m - u * sum(g * u) / m),  dgamma = sum(dy * u),  dbeta = sum(dy)
 // With relu, dy counts only where the forward's value, computed anew, was above 0.

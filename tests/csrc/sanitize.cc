@@ -1,6 +1,6 @@
 // Runs the kernels of ops/csrc, without Paddle, for a sanitizer to watch: every array is exactly as long as the kernels
 // are told. Each argument is one case; it runs in float and double, on several numbers of threads:
-//   gn,N,C,S,groups   bn,N,C,S,images_per_worker
+//   gn,N,C,S,groups   bn,N,C,S,images_per_worker   and both with a b before them: in blocks of 16 channels, in float
 //   dcn,N,C,H,W,C_out,kernel y,x,stride y,x,padding y,x,dilation y,x,groups,deformable groups
 // It also checks what needs no reference: nothing is left unwritten, a second run gives the same bits, and another
 // number of threads the same values.
@@ -11,6 +11,7 @@
 #include <sstream>
 #include <string>
 
+#include "../../ops/csrc/blocked_norm.h"
 #include "../../ops/csrc/deform_conv.h"
 #include "../../ops/csrc/normalize.h"
 
@@ -122,6 +123,25 @@ void deform_conv(const std::string& name, const DeformConv& op) {
     }
 }
 
+// Between plain tensors, with and without a ReLU, and added to x.
+template <bool relu>
+void blocked_norm(const std::string& name, const BlockedNorm& norm) {
+    const int64_t size = norm.tiles() * norm.tile(), channels = norm.channels, rows = norm.outer() * channels;
+    const Array<float> x(size, 990, 1010, 1), dy(size, -1, 1, 2), gamma(channels, -1, 1, 3), beta(channels, -1, 1, 4);
+    check<float>(name, {size, size, rows, rows, rows, size, channels, channels, size}, true, [&](Arrays<float>& out) {
+        float *from = out[0].data, *y = out[1].data, *mean = out[2].data, *scale = out[3].data;
+        std::fill_n(mean, rows, 0.5f);
+        std::fill_n(scale, rows, 2.0f);
+        std::fill_n(out[4].data, rows, 0.0f);
+        to_blocks(norm.images, channels, norm.positions, x.data, x.data, from);
+        normalize_blocked<relu>(norm, from, gamma.data, beta.data, from, y, mean, scale, out[4].data);
+        add_where(size, y, from, from, y);
+        normalize_blocked_backward<relu>(norm, from, gamma.data, beta.data, mean, scale, dy.data, out[5].data,
+                                         out[6].data, out[7].data);
+        from_blocks(norm.images, channels, norm.positions, y, from, out[8].data);
+    });
+}
+
 template <class T>
 void both_norms(const std::string& name, const Sets& sets, int64_t size, int64_t channels) {
     norm<T, false>(name, sets, size, channels);
@@ -153,6 +173,10 @@ int main(int count, char** arguments) {
             const Sets sets = (kind == "gn" ? Sets::group_norm : Sets::batch_norm)(n[0], n[1], n[2], n[3]);
             both_norms<float>(name, sets, n[0] * n[1] * n[2], n[1]);
             both_norms<double>(name, sets, n[0] * n[1] * n[2], n[1]);
+        } else if ((kind == "bgn" || kind == "bbn") && n.size() == 4) {
+            const BlockedNorm norm{n[0], n[1], n[2], kind == "bgn" ? n[3] : 0, kind == "bbn" ? n[3] : 0, 1e-5};
+            blocked_norm<false>(name, norm);
+            blocked_norm<true>(name + " relu", norm);
         } else {
             wrong("not a case", name);
         }

@@ -1,0 +1,143 @@
+"""Plain convolution, on CPUs by the oneDNN library that Paddle brings along and does not use in dynamic mode."""
+
+import functools
+import logging
+import os
+
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from ops import native
+from ops.implementation import check_name, choose
+
+ONEDNN = "libdnnl.so.3"
+WHY_NOT = (  # by what ops/csrc/onednn.h answers
+    None,
+    f"this Paddle has loaded no {ONEDNN}",
+    f"this Paddle's {ONEDNN} is not of version 3",
+    f"this Paddle's {ONEDNN} does not run on OpenMP",
+    f"this Paddle's {ONEDNN} lacks functions",
+)
+
+
+def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, implementation="auto"):
+    """Convolution as paddle.nn.functional.conv2d computes it.
+
+        y(p) = sum over taps k of w_k * x(stride * p + dilation * k - padding) + bias
+
+    x [N, C_in, H, W], weight [C_out, C_in / groups, kh, kw], bias [C_out] or None -> y [N, C_out, H', W']. stride and
+    dilation are numbers or (vertical, horizontal), padding too, or what else Paddle knows: "SAME", four sides.
+
+    implementation: "native" (oneDNN, the "auto" choice for all that it serves: float32 on a CPU, one group, padding
+    alike on opposite sides, no empty batch) or "paddle" (that choice for all else). Results differ by rounding only.
+
+    Raises ValueError where "native" is asked for what it does not serve; for all else see Paddle's function.
+    """
+    geometry = _geometry(stride, padding, dilation)
+    if implementation == "auto":
+        implementation = "native" if _serves(x, weight, bias, geometry, groups) else "paddle"
+    run = choose(IMPLEMENTATIONS, implementation)
+    if run is not _native:
+        return run(x, weight, bias, stride, padding, dilation, groups)
+    if not _serves(x, weight, bias, geometry, groups):
+        raise ValueError(
+            f"convolution: implementation 'native' does not serve x {list(x.shape)} of {x.dtype} and weight "
+            f"{list(weight.shape)} of {weight.dtype} in {groups} groups, padding {padding}"
+        )
+    return run(x, weight, bias, geometry)
+
+
+def _geometry(stride, padding, dilation):
+    """Stride, padding and dilation, each vertical and horizontal; None where padding is another."""
+    pairs = [[value, value] if isinstance(value, int) else value for value in (stride, padding, dilation)]
+    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], int) for pair in pairs):
+        return None
+    return [size for pair in pairs for size in pair]
+
+
+def _serves(x, weight, bias, geometry, groups):
+    """Whether "native" computes this, and computes what Paddle would."""
+    if geometry is None or groups != 1 or not is_float32_on_cpu(x, weight, bias) or not onednn():
+        return False
+    (images, channels, *size), (out_channels, in_channels, *kernel) = x.shape, weight.shape
+    fits = channels == in_channels and (bias is None or list(bias.shape) == [out_channels])
+    out = [
+        size[axis] + 2 * geometry[2 + axis] - geometry[4 + axis] * (kernel[axis] - 1) for axis in (0, 1)
+    ]
+    return fits and min(images, channels, out_channels, *size, *kernel, *out, *geometry[:2], *geometry[4:]) > 0 and (
+        min(geometry[2:4]) >= 0
+    )
+
+
+def is_float32_on_cpu(x, *parameters):
+    """Whether all (None is left out) are values, not a graph's, that kernels for float32 on a CPU can take."""
+    if not paddle.in_dynamic_mode() or x.ndim != 4 or not x.place.is_cpu_place():
+        return False
+    return all(value is None or value.dtype == paddle.float32 for value in (x, *parameters))
+
+
+def onednn():
+    """The oneDNN that computes convolutions of tensors on the CPU, as "oneDNN 3.6.2"; None: Paddle's kernels do."""
+    return _bound() if native.available() else None
+
+
+@functools.cache
+def _bound():
+    why_not, *version = native.run("bind_onednn", paddle.zeros([1]), ONEDNN).tolist()
+    if not why_not:
+        return f"oneDNN {'.'.join(map(str, version))}"
+    if os.environ.get("NATIVE_OPS") == "1":
+        raise native.NativeError(f"NATIVE_OPS=1: {WHY_NOT[why_not]}")
+    message = "warning: convolutions run on Paddle's slower CPU kernels: %s"
+    logging.getLogger(__name__).warning(message, WHY_NOT[why_not])
+    return None
+
+
+def wanted_gradients(*tensors):
+    """1 or 0 for each tensor: whether its gradient will be asked for."""
+    recording = paddle.is_grad_enabled()
+    return [int(recording and not tensor.stop_gradient) for tensor in tensors]
+
+
+def _native(x, weight, bias, geometry):
+    parameters = [weight] if bias is None else [weight, bias]
+    return native.run("conv2d", x, parameters, geometry, wanted_gradients(x, *parameters))
+
+
+def _paddle(x, weight, bias, stride, padding, dilation, groups):
+    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+
+IMPLEMENTATIONS = {"native": _native, "paddle": _paddle}
+
+
+class Conv2D(nn.Conv2D):
+    """`conv2d` as a layer: paddle.nn.Conv2D with its arguments, parameters and names.
+
+    x [N, C_in, H, W] -> [N, C_out, H', W']. Layers that `conv2d` has no words for (data_format "NHWC", padding modes
+    that are not zeros) are computed as Paddle's.
+    """
+
+    def __init__(self, *arguments, implementation="auto", **options):
+        super().__init__(*arguments, **options)
+        check_name(IMPLEMENTATIONS, implementation)
+        self.implementation = implementation
+
+    @property
+    def groups(self):
+        return self._groups
+
+    @property
+    def geometry(self):
+        """Stride, padding and dilation, each (vertical, horizontal); None where conv2d has no words for the layer."""
+        plain = self._padding_mode == "zeros" and self._padding_algorithm == "EXPLICIT" and self._data_format == "NCHW"
+        return _geometry(self._stride, self._updated_padding, self._dilation) if plain else None
+
+    def forward(self, x):
+        geometry = self.geometry
+        if geometry is None or not paddle.in_dynamic_mode():
+            return super().forward(x)
+        return conv2d(
+            x, self.weight, self.bias, geometry[:2], geometry[2:4], geometry[4:], self.groups, self.implementation
+        )

@@ -1,0 +1,211 @@
+// Convolutions and residual blocks as Paddle operators for the CPU: a part of bindings.cc.
+#pragma once
+
+#include "paddle/extension.h"
+
+#include "residual.h"
+
+using paddle::Tensor;
+using Tensors = std::vector<Tensor>;
+
+namespace {
+
+// Numbers as a tensor, which is all that an operator can answer with.
+Tensors answer(const Tensor& asked, const std::vector<int64_t>& numbers) {
+    Tensor told = paddle::empty({int64_t(numbers.size())}, paddle::DataType::INT64, asked.place());
+    std::copy(numbers.begin(), numbers.end(), told.data<int64_t>());
+    return {told};
+}
+
+// Whether convolutions can be computed by `library`: an onednn::Binding, and the three numbers of its version.
+Tensors bind_onednn(const Tensor& asked, std::string library) {
+    const onednn::Binding binding = onednn::bind(library.c_str());
+    if (binding != onednn::bound) return answer(asked, {binding, 0, 0, 0});
+    const onednn::Version& version = *onednn::call.version();
+    return answer(asked, {binding, version.major, version.minor, version.patch});
+}
+
+// `geometry`: stride, padding and dilation, vertical and horizontal each. `parameters`: weight, and bias or not.
+ConvolutionShape convolution_shape(int64_t images, std::array<int64_t, 2> size, const Tensor& weight,
+                                   const int64_t* geometry, int threads) {
+    ConvolutionShape shape{images, weight.shape()[1]};
+    shape.out_channels = weight.shape()[0];
+    for (int axis = 0; axis < 2; ++axis) {
+        shape.size[axis] = size[axis];
+        shape.kernel[axis] = weight.shape()[2 + axis];
+        shape.stride[axis] = geometry[axis];
+        shape.padding[axis] = geometry[2 + axis];
+        shape.dilation[axis] = geometry[4 + axis];
+    }
+    shape.threads = threads;
+    return shape;
+}
+ConvolutionShape convolution_shape(const Tensor& x, const Tensors& parameters, const std::vector<int64_t>& geometry) {
+    const auto sizes = x.shape();
+    ConvolutionShape shape =
+        convolution_shape(sizes[0], {sizes[2], sizes[3]}, parameters[0], geometry.data(), settled_team());
+    shape.bias = parameters.size() > 1;
+    return shape;
+}
+
+Tensor nothing(const Tensor& like) { return paddle::empty({1}, like.dtype(), like.place()); }
+
+Tensors conv2d(const Tensor& x, const Tensors& parameters, std::vector<int64_t> geometry, std::vector<int64_t> wanted) {
+    const ConvolutionShape shape = convolution_shape(x, parameters, geometry);
+    Tensor y = paddle::empty({shape.images, shape.out_channels, shape.out(0), shape.out(1)}, x.dtype(), x.place());
+    convolution(shape)->forward(x.data<float>(), parameters[0].data<float>(),
+                                shape.bias ? parameters[1].data<float>() : nullptr, y.data<float>());
+    return {y};
+}
+// `wanted`: whose gradients are, of x, weight and bias. Paddle demands a tensor for the others too, and drops it.
+Tensors conv2d_grad(const Tensor& x, const Tensors& parameters, const Tensor& dy, std::vector<int64_t> geometry,
+                    std::vector<int64_t> wanted) {
+    const ConvolutionShape shape = convolution_shape(x, parameters, geometry);
+    Tensors gradients(1 + parameters.size(), nothing(x));
+    const bool of_parameters = std::count(wanted.begin() + 1, wanted.end(), 1);
+    if (wanted[0]) gradients[0] = paddle::empty_like(x);
+    for (size_t i = 0; of_parameters && i < parameters.size(); ++i) gradients[1 + i] = paddle::empty_like(parameters[i]);
+    convolution(shape)->backward(
+        x.data<float>(), parameters[0].data<float>(), dy.data<float>(), wanted[0] ? gradients[0].data<float>() : nullptr,
+        of_parameters ? gradients[1].data<float>() : nullptr,
+        of_parameters && shape.bias ? gradients[2].data<float>() : nullptr);
+    return gradients;
+}
+
+DeformConv deformable_operation(const ConvolutionShape& shape, int64_t deformable_groups) {
+    DeformConv op{shape.images, shape.channels, shape.size[0], shape.size[1], shape.out_channels, shape.out(0), shape.out(1)};
+    for (int axis = 0; axis < 2; ++axis) {
+        op.kernel[axis] = shape.kernel[axis];
+        op.stride[axis] = shape.stride[axis];
+        op.padding[axis] = shape.padding[axis];
+        op.dilation[axis] = shape.dilation[axis];
+    }
+    op.groups = 1;
+    op.deformable_groups = deformable_groups;
+    return op;
+}
+
+enum NormKind { of_groups, of_workers, given };
+
+// The blocks that `plan` describes: its norms' kind; for each block the number of its convolutions, without the shortcut's,
+// and of those in its shortcut, 0 or 1; for each of both stride, padding, dilation (vertical and horizontal each), its
+// norm's groups or images per worker, deformable groups or 0, and what a deformable one's modulation is at most or 0. `parameters`: weight, gamma and beta of each convolution, and, but for groups,
+// running mean and variance. A deformable convolution, one of deformable groups, has its branch's weight and bias behind its
+// own. `gradients` (of x and of all parameters) may be empty, as may those that are not `wanted`.
+ResidualBlocks residual(const Tensor& x, const Tensors& parameters, const std::vector<int64_t>& plan, double eps,
+                        Tensors* gradients, const std::vector<int64_t>& wanted) {
+    const auto sizes = x.shape();
+    const NormKind kind = NormKind(plan[0]);
+    const int threads = settled_team();
+    const int64_t* next = plan.data() + 1;
+    size_t parameter = 0;
+    const auto value = [&](size_t i) { return const_cast<float*>(parameters[i].data<float>()); };
+    const auto gradient = [&](size_t i) -> float* {
+        if (!gradients || !wanted[1 + i]) return nullptr;
+        (*gradients)[1 + i] = paddle::empty_like(parameters[i]);
+        return (*gradients)[1 + i].data<float>();
+    };
+    const auto conv_norm = [&](std::array<int64_t, 2> size) {
+        ConvNorm one{};
+        one.shape = convolution_shape(sizes[0], size, parameters[parameter], next, threads);
+        one.shape.blocks = true;
+        one.norm = {sizes[0], one.shape.out_channels, one.shape.out(0) * one.shape.out(1)};
+        (kind == of_groups ? one.norm.groups : one.norm.images_per_worker) = kind == given ? 0 : next[6];
+        one.norm.eps = eps;
+        one.weight = value(parameter), one.dweight = gradient(parameter);
+        if (next[7]) {
+            BlockedDeformConv& deformable = one.deformable.emplace();
+            deformable.op = deformable_operation(one.shape, next[7]);
+            deformable.modulation = next[8];
+            deformable.branch = convolution_shape(sizes[0], size, parameters[parameter + 1], next, threads);
+            deformable.branch.bias = true;
+            deformable.branch_weight = value(parameter + 1), deformable.dbranch_weight = gradient(parameter + 1);
+            deformable.branch_bias = value(parameter + 2), deformable.dbranch_bias = gradient(parameter + 2);
+            parameter += 2;
+        }
+        one.gamma = value(parameter + 1), one.dgamma = gradient(parameter + 1);
+        one.beta = value(parameter + 2), one.dbeta = gradient(parameter + 2);
+        if (kind != of_groups) one.running_mean = value(parameter + 3), one.running_variance = value(parameter + 4);
+        parameter += kind == of_groups ? 3 : 5;
+        next += 9;
+        return one;
+    };
+    std::array<int64_t, 2> size{sizes[2], sizes[3]};
+    std::vector<ResidualBlock> blocks;
+    while (next < plan.data() + plan.size()) {
+        ResidualBlock block{};
+        const int64_t path = *next++, shortcut = *next++;
+        auto inner = size;
+        for (int64_t i = 0; i < path; ++i) {
+            block.path.push_back(conv_norm(inner));
+            inner = {block.path.back().shape.out(0), block.path.back().shape.out(1)};
+        }
+        for (int64_t i = 0; i < shortcut; ++i) block.shortcut.push_back(conv_norm(size));
+        size = inner;
+        blocks.push_back(std::move(block));
+    }
+    return ResidualBlocks(sizes[0], sizes[1], sizes[2] * sizes[3], std::move(blocks));
+}
+
+// Whether oneDNN wants all these tensors in blocks of 16 channels.
+Tensors residual_blocks_serve(const Tensor& x, const Tensors& parameters, std::vector<int64_t> plan) {
+    return answer(x, {residual(x, parameters, plan, 0, nullptr, {}).wants_blocks()});
+}
+
+Tensors residual_blocks(const Tensor& x, const Tensors& parameters, std::vector<int64_t> plan, std::vector<int64_t> wanted,
+                        float eps, float momentum, bool mean_of_workers) {
+    ResidualBlocks blocks = residual(x, parameters, plan, eps, nullptr, wanted);
+    const bool keeps = std::count(wanted.begin(), wanted.end(), 1);
+    const auto room = [&](int64_t size) { return paddle::empty({size}, x.dtype(), x.place()); };
+    Tensor y = paddle::empty(blocks.result(), x.dtype(), x.place()), kept = room(blocks.room_forward(keeps));
+    blocks.forward(x.data<float>(), keeps, kept.data<float>(), momentum, mean_of_workers, y.data<float>());
+    return {y, keeps ? kept : nothing(x)};
+}
+Tensors residual_blocks_grad(const Tensor& x, const Tensors& parameters, const Tensor& y, const Tensor& kept,
+                             const Tensor& dy, std::vector<int64_t> plan, std::vector<int64_t> wanted, float eps,
+                             float momentum, bool mean_of_workers) {
+    Tensors gradients(1 + parameters.size(), nothing(x));
+    if (wanted[0]) gradients[0] = paddle::empty_like(x);
+    ResidualBlocks blocks = residual(x, parameters, plan, eps, &gradients, wanted);
+    Tensor room = paddle::empty({blocks.room_backward()}, x.dtype(), x.place());
+    blocks.backward(const_cast<float*>(kept.data<float>()), y.data<float>(), dy.data<float>(), room.data<float>(),
+                    wanted[0] ? gradients[0].data<float>() : nullptr);
+    return gradients;
+}
+
+}  // namespace
+
+PD_BUILD_OP(native_residual_blocks_serve)
+    .Inputs({"X", paddle::Vec("Parameters")})
+    .Outputs({"Answer"})
+    .Attrs({"plan: std::vector<int64_t>"})
+    .SetKernelFn(PD_KERNEL(residual_blocks_serve));
+PD_BUILD_OP(native_residual_blocks)
+    .Inputs({"X", paddle::Vec("Parameters")})
+    .Outputs({"Y", "Kept"})
+    .Attrs({"plan: std::vector<int64_t>", "wanted: std::vector<int64_t>", "eps: float", "momentum: float",
+            "mean_of_workers: bool"})
+    .SetKernelFn(PD_KERNEL(residual_blocks));
+PD_BUILD_GRAD_OP(native_residual_blocks)
+    .Inputs({"X", paddle::Vec("Parameters"), "Y", "Kept", paddle::Grad("Y")})
+    .Outputs({paddle::Grad("X"), paddle::Grad(paddle::Vec("Parameters"))})
+    .Attrs({"plan: std::vector<int64_t>", "wanted: std::vector<int64_t>", "eps: float", "momentum: float",
+            "mean_of_workers: bool"})
+    .SetKernelFn(PD_KERNEL(residual_blocks_grad));
+
+PD_BUILD_OP(native_bind_onednn)
+    .Inputs({"Asked"})
+    .Outputs({"Answer"})
+    .Attrs({"library: std::string"})
+    .SetKernelFn(PD_KERNEL(bind_onednn));
+
+PD_BUILD_OP(native_conv2d)
+    .Inputs({"X", paddle::Vec("Parameters")})
+    .Outputs({"Y"})
+    .Attrs({"geometry: std::vector<int64_t>", "wanted: std::vector<int64_t>"})
+    .SetKernelFn(PD_KERNEL(conv2d));
+PD_BUILD_GRAD_OP(native_conv2d)
+    .Inputs({"X", paddle::Vec("Parameters"), paddle::Grad("Y")})
+    .Outputs({paddle::Grad("X"), paddle::Grad(paddle::Vec("Parameters"))})
+    .Attrs({"geometry: std::vector<int64_t>", "wanted: std::vector<int64_t>"})
+    .SetKernelFn(PD_KERNEL(conv2d_grad));
