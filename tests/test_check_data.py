@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT, run_tool
 from PIL import Image
 
-from data import DATASETS
-from data.check import duplicates, stored_picture, survey
+from data import DATASETS, Preparation
+from data.check import duplicates, survey
 from engine.check_data.findings import findings
 from engine.check_data.report import describe_data, report_text, write_data_report
 from engine.check_data.samples import choose_samples, write_data_sheet
@@ -223,12 +223,12 @@ def test_the_sheet_shows_what_the_network_sees(tmp_path, name, monkeypatch):
     }[name]
     train, _ = DATASETS[name](**settings)
     drawn = []
-    monkeypatch.setattr("engine.check_data.samples.shown", lambda image, _: drawn.append(image) or np.zeros((1, 1, 3)))
+    monkeypatch.setattr(Preparation, "shown", lambda _, image: drawn.append(image) or np.zeros((1, 1, 3)))
     path = write_data_sheet(train, np.arange(8), 3, tmp_path / "samples.png")
     with Image.open(path) as sheet:
         assert sheet.width == 1480
     first = choose_samples(train.labels, np.arange(8))[0]
-    np.testing.assert_array_equal(drawn[0], train.preparation(stored_picture(train, first)))
+    np.testing.assert_array_equal(drawn[0], train.preparation(train.stored_picture(first)))
     for epoch in range(6):
         np.testing.assert_array_equal(drawn[1 + epoch], train.batch(np.array([first]), seed=3, epoch=epoch)["image"][0])
 

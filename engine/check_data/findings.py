@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.check import duplicates, path_of
+from data.check import duplicates
 from data.walk import counted
 from engine.config import Config
 
@@ -112,7 +112,7 @@ def _unused(unused):
 
 
 def _sample_name(dataset, part, index):
-    return f"{path_of(dataset, index) or f'image {index}'} ({part}, {dataset.classes[dataset.labels[index]]})"
+    return f"{dataset.path(index) or f'image {index}'} ({part}, {dataset.classes[dataset.labels[index]]})"
 
 
 def _many(count, word, plural=None):
