@@ -1,23 +1,14 @@
 """Samples: data sets that are read, cropped, flipped and normalised, and the seeded loader that batches them.
 
-A builder's signature is the schema of the `data:` section of a config; it returns (train, validation). A set has
-
-    classes         names, in the order of the labels
-    image_shape     (C, H, W)
-    in_memory       whether the loader batches it without worker processes
-    skipped         how many corrupt images were left out so far
-    preparation     what turns a picture into an input in validation and inference
-    len(set), set.batch(indices, seed=, epoch=)
-    set.digest()    a short text, another one for other images or labels, or another order
-
-and ArrayDataset (arrays.py), WarpedDataset (warped.py) and ImageDataset (image_folder.py) are the kinds of it. Archives
-in the place of folders are unpacked by archives.py; check.py tells what the stored pictures are like; labelled.py reads
-new pictures for a model that is there.
+A builder's signature is the schema of the `data:` section of a config; it returns (train, validation). dataset.py says
+what a data set is, and a batch; ArrayDataset (arrays.py), WarpedDataset (warped.py) and ImageDataset (image_folder.py)
+are the kinds of it. Archives in the place of folders are unpacked by archives.py; check.py tells what the stored
+pictures are like; labelled.py reads new pictures for a model that is there.
 """
 
 from data.archives import find_archives, unpack
-from data.batch import length
 from data.cifar import cifar10, cifar100
+from data.dataset import Batch, Dataset, length
 from data.errors import DataError
 from data.idx import fashion_mnist
 from data.image_folder import image_folder
@@ -39,6 +30,6 @@ DATASETS = {
 }
 
 __all__ = [
-    "DATASETS", "MAX_PIXELS", "PICTURE_ENDINGS", "DataError", "Loader", "Preparation", "find_archives", "length",
-    "labelled_pictures", "picture_files", "read_pickle", "read_picture", "unpack",
+    "DATASETS", "MAX_PIXELS", "PICTURE_ENDINGS", "Batch", "DataError", "Dataset", "Loader", "Preparation",
+    "find_archives", "labelled_pictures", "length", "picture_files", "read_pickle", "read_picture", "unpack",
 ]

@@ -1,9 +1,13 @@
 """Small sets that live in memory as uint8 arrays and are cropped, flipped and normalised a batch at a time."""
 
 import hashlib
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from data.dataset import Batch, Indices, labelled_bytes, picture_of
 from data.errors import DataError
 from data.normalise import normalise
 from data.preparation import Preparation
@@ -22,8 +26,21 @@ class ArrayDataset:
 
     in_memory = True
     skipped = 0  # a corrupt picture in a file of many stops the reader: nothing is ever skipped here
+    unused = Counter()
 
-    def __init__(self, images, labels, classes, *, source, mean, std, crop_padding=0, flip=False, computed=False):
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        classes: tuple[str, ...],
+        *,
+        source: str | Path,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        crop_padding: int = 0,
+        flip: bool = False,
+        computed: bool = False,
+    ):
         if len(images) != len(labels):
             raise DataError(f"{source}: {len(images)} images but {len(labels)} labels; wanted as many of each")
         labels = np.asarray(labels, np.int64)
@@ -34,11 +51,13 @@ class ArrayDataset:
             raise DataError(f"crop_padding: got {crop_padding}, wanted 0 or more pixels")
         self.images, self.labels, self.classes = images, labels, tuple(classes)
         self.image_shape = tuple(images.shape[1:])
+        self.sample_bytes = labelled_bytes(self.image_shape)
+        self.origin = "" if computed else str(source)
         self.preparation = Preparation(self.classes, self.image_shape, mean, std)
         self.crop_padding, self.flip, self.computed = crop_padding, flip, computed
         self._draws, self._drawn_for = None, None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
     def digest(self) -> str:
@@ -48,11 +67,11 @@ class ArrayDataset:
             content.update(np.ascontiguousarray(self.images))
         return content.hexdigest()
 
-    def keep(self, indices):
+    def keep(self, indices: Indices) -> None:
         """Reduce the set to the samples `indices`, in that order."""
         self.images, self.labels = self.images[indices], self.labels[indices]
 
-    def batch(self, indices, *, seed, epoch):
+    def batch(self, indices: Indices, *, seed: int, epoch: int) -> Batch:
         """The samples `indices` [N], in that order: {"image": float32 [N, C, H, W] normalised, "label": int64 [N]}.
 
         What augmentation does to sample i depends on (seed, epoch, i) and nothing else.
@@ -61,6 +80,13 @@ class ArrayDataset:
         if self.crop_padding or self.flip:
             pixels = self._augmented(pixels, self._epoch_draws(seed, epoch)[indices])
         return {"image": normalise(pixels, self.preparation.mean, self.preparation.std), "label": self.labels[indices]}
+
+    def stored_picture(self, index: int) -> Image.Image:
+        """The PIL picture of a sample, before any augmentation."""
+        return picture_of(self.images[index])
+
+    def path(self, index: int) -> None:
+        """None: a file holds many."""
 
     def _epoch_draws(self, seed, epoch):
         """Row i says what happens to sample i in this epoch: top and left of the crop, mirrored or not."""
@@ -83,7 +109,7 @@ class ArrayDataset:
         return cropped.transpose(0, 3, 1, 2)
 
 
-def balanced_part(labels, images, classes, name):
+def balanced_part(labels: np.ndarray, images: int, classes: int, name: str) -> np.ndarray:
     """Indices [images] of a class-balanced part: the first ones of every class, in the order of the set.
 
     Where `images` is no multiple of the number of classes, the first classes have one more. `name` is the setting

@@ -1,21 +1,19 @@
 """What the stored pictures of a set are like, before any network sees them: broken, doubled, how large, how bright."""
 
 import hashlib
-import os
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
+from data.dataset import Dataset
 from data.errors import DataError
-from data.image_folder import ImageDataset
 from data.preparation import open_picture
-from data.warped import WarpedDataset
 
 BLOCK = 256  # pictures that are given to the threads at a time
 LEVELS = np.arange(256) / 255
@@ -39,12 +37,14 @@ class Survey:
     mean: np.ndarray
     deviation: np.ndarray
     modes: Counter = field(default_factory=Counter)
-    broken: list = field(default_factory=list)
-    dark: list = field(default_factory=list)
+    broken: list[tuple[int, str]] = field(default_factory=list)
+    dark: list[int] = field(default_factory=list)
     several: int = 0
 
 
-def survey(dataset, *, limit: int | None = None, threads=1, advance: Callable | None = None) -> Survey:
+def survey(
+    dataset: Dataset, *, limit: int | None = None, threads: int = 1, advance: Callable[[int], object] | None = None
+) -> Survey:
     """Open every stored picture of a set, or `limit` evenly spaced ones, one after the other.
 
     A few at a time are in memory. Broken files are noted and passed. `advance` is told how many more were opened.
@@ -58,7 +58,7 @@ def survey(dataset, *, limit: int | None = None, threads=1, advance: Callable | 
     means, squares, variances = np.zeros((3, channels))
     done = 0
     with ThreadPoolExecutor(threads) as pool:
-        each = pool.map if isinstance(dataset, ImageDataset) else map  # decoders let go of Python's lock
+        each = pool.map if count and dataset.path(0) else map  # decoders let go of Python's lock
         for start in range(0, count, BLOCK):
             block = chosen[start : start + BLOCK]
             for index, look in zip(block, each(partial(_look, dataset), block), strict=True):
@@ -84,20 +84,7 @@ def survey(dataset, *, limit: int | None = None, threads=1, advance: Callable | 
     return result
 
 
-def stored_picture(dataset, index):
-    """The PIL picture, grey or RGB, that lies behind a sample, before any augmentation. Raises DataError."""
-    if isinstance(dataset, ImageDataset):
-        return dataset.picture(index)
-    pixels = (dataset.garments if isinstance(dataset, WarpedDataset) else dataset).images[index]
-    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-
-
-def path_of(dataset, index):
-    """The file of a sample; None where a file holds many."""
-    return os.fsdecode(dataset.paths[index]) if isinstance(dataset, ImageDataset) else None
-
-
-def duplicates(surveys) -> list[list[tuple[int, int]]]:
+def duplicates(surveys: Sequence[Survey]) -> list[list[tuple[int, int]]]:
     """Groups of two or more samples with the same picture: (number of the survey, index in its set)."""
     keys = np.concatenate([each.fingerprints for each in surveys])
     owners = np.concatenate([np.full(len(each.indices), number) for number, each in enumerate(surveys)])
@@ -122,7 +109,7 @@ class _Look(NamedTuple):
 def _look(dataset, index):
     """What one picture is like, or a text that says why it cannot be read."""
     try:
-        picture = stored_picture(dataset, index)
+        picture = dataset.stored_picture(index)
     except DataError as error:
         return str(error)
     pixels = hashlib.blake2b(b"%d %d" % picture.size, digest_size=8)
@@ -131,8 +118,8 @@ def _look(dataset, index):
     mean = shares @ LEVELS
     variance = (shares * (LEVELS - mean[:, None]) ** 2).sum(axis=1)
     mode, several = picture.mode, False
-    if path := path_of(dataset, index):
-        with open_picture(path, dataset.max_pixels) as file:  # the header, and of a GIF where its second picture lies
+    if path := dataset.path(index):
+        with open_picture(path, sys.maxsize) as file:  # the header, and of a GIF where its second picture lies
             # An MPO is a photograph with a smaller copy of itself.
             mode, several = file.mode, file.format != "MPO" and getattr(file, "is_animated", False)
     dark = bool(np.max(np.nonzero(shares)[1]) <= DARK)

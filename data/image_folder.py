@@ -4,11 +4,14 @@ import hashlib
 import logging
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
+from data.dataset import Batch, Indices, labelled_bytes
 from data.errors import DataError, printable
 from data.layout import Part, Wanted, find_parts
 from data.preparation import MAX_PIXELS, Preparation, read_picture
@@ -87,26 +90,33 @@ def image_folder(
 class ImageDataset:
     """The image files of a part; a file is decoded and transformed each time that it is asked for.
 
-    A training set has an `augmentation` in the place of the `preparation` that validation uses. Attributes: paths [N],
-    encoded, labels [N], `origin` in words where they were found, `skipped` how many were left out so far, `unused` how
-    many pictures are there and not taken, by (reason, folder).
+    A training set has an `augmentation` in the place of the `preparation` that validation uses. `paths` [N] are
+    encoded; the other attributes are every Dataset's.
     """
 
     in_memory = False
 
     def __init__(
-        self, part: Part, preparation, on_corrupt_image, augmentation=None, *, max_pixels=MAX_PIXELS, unused=None
+        self,
+        part: Part,
+        preparation: Preparation,
+        on_corrupt_image: Literal["stop", "skip"],
+        augmentation: Callable[[Image.Image], np.ndarray] | None = None,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        unused: Counter | None = None,
     ):
         # One block of bytes, not a million objects: worker processes share it, for nothing in it counts references.
         self.paths = np.array([os.fsencode(path) for path in part.paths])
         self.labels, self.origin = np.asarray(part.labels, np.int64), part.origin
         self.classes, self.image_shape = preparation.classes, preparation.image_shape
+        self.sample_bytes = labelled_bytes(self.image_shape)
         self.preparation, self.augmentation = preparation, augmentation
         self.on_corrupt_image, self.max_pixels = on_corrupt_image, max_pixels
         self.unused = unused or Counter()
         self.skipped = 0
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.paths)
 
     def digest(self) -> str:
@@ -117,7 +127,7 @@ class ImageDataset:
         content.update(b"\0".join(name[start:] for name in names))
         return content.hexdigest()
 
-    def batch(self, indices, *, seed, epoch):
+    def batch(self, indices: Indices, *, seed: int, epoch: int) -> Batch:
         """The samples `indices` [N], in that order: {"image": float32 [N, 3, H, W] normalised, "label": int64 [N]}.
 
         What augmentation does to sample i depends on (seed, epoch, i) and nothing else. Shorter than N only where
@@ -136,9 +146,13 @@ class ImageDataset:
             labels.append(self.labels[found])
         return {"image": images[: len(labels)], "label": np.array(labels, np.int64)}
 
-    def picture(self, index):
-        """The PIL picture of a sample as it is stored, upright and RGB. Raises DataError."""
-        return read_picture(os.fsdecode(self.paths[index]), self.max_pixels, self.preparation.resize_short or 0)
+    def stored_picture(self, index: int) -> Image.Image:
+        """The PIL picture of a sample as its file has it, upright and RGB. Raises DataError."""
+        return read_picture(self.path(index), self.max_pixels, self.preparation.resize_short or 0)
+
+    def path(self, index: int) -> str:
+        """The file of a sample."""
+        return os.fsdecode(self.paths[index])
 
     def _readable(self, index):
         """Index and picture of this sample or, in training, of the next that can be read; (index, None) if skipped."""
@@ -146,14 +160,14 @@ class ImageDataset:
         for candidate in range(index, index + (len(self) if is_training else 1)):
             candidate %= len(self)
             try:
-                return candidate, self.picture(candidate)
+                return candidate, self.stored_picture(candidate)
             except DataError as error:
                 if self.on_corrupt_image == "stop":
                     raise
                 self.skipped += 1
                 log.warning("skipped %s", printable(str(error)))
         if is_training:
-            path = os.fsdecode(self.paths[index])
+            path = self.path(index)
             raise DataError(f"{path}: cannot be read as an image, and none of the {len(self)} training images can")
         return index, None
 

@@ -9,10 +9,12 @@ import shutil
 import signal
 import threading
 import traceback
+from collections.abc import Iterator
 from multiprocessing import connection
 
 import numpy as np
 
+from data.dataset import Batch, Dataset
 from data.errors import DataError
 from data.orphans import end_with_parent
 from data.randomness import ORDER, generator, global_state_kept
@@ -36,7 +38,17 @@ class Loader:
     Attributes: dataset, steps_per_epoch. Raises DataError where an epoch has no step or ranks do not divide images.
     """
 
-    def __init__(self, dataset, images, *, seed, train, rank=0, ranks=1, processes=0):
+    def __init__(
+        self,
+        dataset: Dataset,
+        images: int,
+        *,
+        seed: int,
+        train: bool,
+        rank: int = 0,
+        ranks: int = 1,
+        processes: int = 0,
+    ):
         if train and images % ranks:
             raise DataError(f"{images} images per step cannot be shared equally by {ranks} devices")
         self.dataset, self.images, self.seed, self.train = dataset, images, seed, train
@@ -46,7 +58,7 @@ class Loader:
             raise DataError(f"{images} images per step, but the set has {len(dataset)}; wanted one full step or more")
         self._warned = False
 
-    def epoch(self, epoch, start_step=0):
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Iterate over this rank's batches (dicts of NumPy arrays) of an epoch, from start_step on.
 
         Earlier steps are not produced. Worker processes end with the iterator, also where it is abandoned or closed.
@@ -84,14 +96,16 @@ class Loader:
                 if message["bug"]:
                     raise RuntimeError(f"a worker process failed:\n{message['bug']}")
                 self.dataset.skipped += message["skipped"]
-                yield {name: tensor.numpy() for name, tensor in message["batch"].items()} or steps.empty_batch()
+                full = {name: tensor.numpy() for name, tensor in message["full"].items()}
+                hollow = {name: np.empty(shape, dtype) for name, (dtype, *shape) in message["hollow"].items()}
+                yield {**full, **hollow}
         finally:
             # Dropping the iterator does not end the workers: Paddle's reading thread holds on to it.
             messages._try_shutdown_all()
 
     def _shared_memory_suffices(self):
         """Whether /dev/shm holds all batches on their way; where it does not, Paddle's workers die of a BUS error."""
-        batch_bytes = math.ceil(self.images / self.ranks) * (4 * math.prod(self.dataset.image_shape) + 8)
+        batch_bytes = math.ceil(self.images / self.ranks) * self.dataset.sample_bytes
         # One more batch is in the caller's hands, and the other ranks of this machine want as much at the same moment.
         wanted = (self.processes * PREFETCH + 1) * batch_bytes * self.ranks
         try:
@@ -176,13 +190,10 @@ class _Steps:
         start = self.steps[number] * self.images
         return np.array_split(self.order[start : start + self.images], self.ranks)[self.rank]
 
-    def empty_batch(self):
-        return self.dataset.batch(np.arange(0), seed=self.seed, epoch=self.epoch)
-
     def __getitem__(self, number):
         # An item without arrays would end Paddle's iteration quietly and an array without elements would crash it:
-        # the filler goes along always, an empty batch stays behind.
-        message = {"batch": {}, "error": "", "bug": "", "skipped": 0, "filler": np.zeros(1, np.float32)}
+        # the filler goes along always, and of a hollow array type and shape.
+        message = {"full": {}, "hollow": {}, "error": "", "bug": "", "skipped": 0, "filler": np.zeros(1, np.float32)}
         skipped = self.dataset.skipped
         try:
             batch = self.dataset.batch(self.indices(number), seed=self.seed, epoch=self.epoch)
@@ -190,6 +201,6 @@ class _Steps:
             return {**message, "error": str(error)}
         except Exception:
             return {**message, "bug": traceback.format_exc()}
-        if len(batch["label"]):
-            message["batch"] = batch
+        message["full"] = {name: array for name, array in batch.items() if array.size}
+        message["hollow"] = {name: [array.dtype.str, *array.shape] for name, array in batch.items() if not array.size}
         return {**message, "skipped": self.dataset.skipped - skipped}

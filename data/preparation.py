@@ -46,7 +46,7 @@ class Preparation:
         if len(self.image_shape) != 3 or not all(isinstance(number, (int, float)) for number in numbers):
             raise ValueError("image_shape, mean and std: expected (C, H, W) and numbers for each channel")
 
-    def __call__(self, picture):
+    def __call__(self, picture: Image.Image) -> np.ndarray:
         channels, height, width = self.image_shape
         picture = picture.convert("L" if channels == 1 else "RGB")
         if self.resize_short is not None:
@@ -58,6 +58,12 @@ class Preparation:
             picture = picture.resize((width, height), Image.Resampling[self.interpolation.upper()])
         pixels = np.asarray(picture, np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
         return normalise(pixels, self.mean, self.std)
+
+    def shown(self, image: np.ndarray) -> np.ndarray:
+        """What a prepared image float [..., C, H, W] shows: RGB uint8 [..., H, W, 3]; what lies beyond is clipped."""
+        mean, std = (np.reshape(values, (-1, 1, 1)) for values in (self.mean, self.std))
+        pixels = np.moveaxis(np.rint(255 * (image * std + mean)).clip(0, 255).astype(np.uint8), -3, -1)
+        return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))
 
 
 def read_picture(path, max_pixels: int = MAX_PIXELS, short_side: int = 256):

@@ -1,10 +1,13 @@
 """Fashion-MNIST where geometry matters: every garment turned, scaled, sheared and bent in its own way on a canvas."""
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from data.arrays import ArrayDataset
+from data.dataset import Batch, Indices, labelled_bytes
 from data.errors import DataError
 from data.idx import fashion_mnist
 from data.normalise import normalise
@@ -87,22 +90,24 @@ class WarpedDataset:
 
     in_memory = False  # its pictures are, but drawing them is work that the loader's processes can share
     skipped = 0
+    unused = Counter()
 
-    def __init__(self, garments: ArrayDataset, image_size, warp, *, fixed=False):
+    def __init__(self, garments: ArrayDataset, image_size: int, warp: float, *, fixed: bool = False):
         self.garments, self.warp, self.fixed = garments, warp, fixed
-        self.labels, self.classes = garments.labels, garments.classes
+        self.labels, self.classes, self.origin = garments.labels, garments.classes, garments.origin
         self.image_shape = (1, image_size, image_size)
+        self.sample_bytes = labelled_bytes(self.image_shape)
         as_is = garments.preparation
         self.preparation = Preparation(as_is.classes, self.image_shape, as_is.mean, as_is.std)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.garments)
 
     def digest(self) -> str:
         """Another text for other garments; their geometry follows from settings."""
         return self.garments.digest()
 
-    def batch(self, indices, *, seed, epoch):
+    def batch(self, indices: Indices, *, seed: int, epoch: int) -> Batch:
         """The samples `indices` [N], in that order: {"image": float32 [N, 1, H, W] normalised, "label": int64 [N]}.
 
         The geometry of sample i depends on (seed, epoch, i) and nothing else, where it is fixed on (seed, i).
@@ -114,13 +119,20 @@ class WarpedDataset:
         image = normalise(pixels, self.preparation.mean, self.preparation.std)
         return {"image": image, "label": self.labels[indices]}
 
-    def geometry(self, index, *, seed, epoch) -> Geometry:
+    def stored_picture(self, index: int) -> Image.Image:
+        """The PIL picture of a sample's garment."""
+        return self.garments.stored_picture(index)
+
+    def path(self, index: int) -> None:
+        """None: a file holds many."""
+
+    def geometry(self, index: int, *, seed: int, epoch: int) -> Geometry:
         """The geometry of one sample, as `batch` draws it."""
         rng = generator(FIXED_GEOMETRY, seed, index) if self.fixed else generator(AUGMENTATION, seed, epoch, index)
         return random_geometry(self.garments.images[index, 0], self.image_shape[1], self.warp, rng)
 
 
-def random_geometry(garment, image_size, warp, rng) -> Geometry:
+def random_geometry(garment: np.ndarray, image_size: int, warp: float, rng: np.random.Generator) -> Geometry:
     """A geometry of strength `warp` in which a garment uint8 [H, W] lies wholly on a canvas of image_size pixels."""
     turn, growth, lean, *place = rng.uniform(-1, 1, size=5)
     length, heading, phases, push = rng.uniform(size=(4, WAVES))
@@ -149,7 +161,7 @@ def random_geometry(garment, image_size, warp, rng) -> Geometry:
     return Geometry(fit * matrix, position, waves, 2 * np.pi * phases, pushes)
 
 
-def draw(garment, geometry, image_size):
+def draw(garment: np.ndarray, geometry: Geometry, image_size: int) -> np.ndarray:
     """The canvas, uint8 [image_size, image_size]: the garment uint8 [H, W] in a geometry, sampled once, bilinearly."""
     inverse = np.linalg.inv(geometry.matrix)
     across = np.arange(image_size) - geometry.position[:, None]  # [2, image_size]: y of the rows, x of the columns

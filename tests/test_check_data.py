@@ -9,13 +9,13 @@ import pytest
 from conftest import ROOT, run_tool
 from PIL import Image
 
-from data import DATASETS
-from data.check import duplicates, stored_picture, survey
+from data import DATASETS, Preparation
+from data.check import duplicates, survey
 from engine.check_data.findings import findings
 from engine.check_data.report import describe_data, report_text, write_data_report
 from engine.check_data.samples import choose_samples, write_data_sheet
-from engine.config import load_config
 from engine.errors import InputError
+from engine.tasks.class_findings import class_counts, class_findings
 
 CONFIG = ROOT / "configs" / "my_images.yaml"
 
@@ -41,12 +41,23 @@ def sets(root, **settings):
     return DATASETS["image_folder"](root=str(root), image_size=16, resize_short=20, **settings)
 
 
-def found(root, *overrides, kind=None, limit=None):
+def found(root, kind=None, limit=None, **settings):
     """Text and items of what is found in a folder."""
-    config = load_config(CONFIG, [f"data.root={root}", "batch.images_per_worker=1", "data.image_size=16", *overrides])
     datasets = sets(root)
     surveys = [survey(dataset, limit=limit) for dataset in datasets]
-    return [(each.text, each.items) for each in findings(config, datasets, surveys) if kind in (None, each.kind)]
+    return [(each.text, each.items) for each in classified(datasets, surveys, **settings) if kind in (None, each.kind)]
+
+
+def classified(datasets, surveys, images_per_step=1, **settings):
+    """What is found in sets to be classified."""
+    of_task = class_findings(datasets, surveys)
+    return findings(datasets, surveys, images_per_step=images_per_step, task_findings=of_task, **settings)
+
+
+def described(datasets):
+    surveys = [survey(dataset) for dataset in datasets]
+    found = classified(datasets, surveys)
+    return describe_data("mine", "image_folder", datasets, surveys, found, class_counts(datasets))
 
 
 def test_nothing_is_wrong_with_good_pictures(tmp_path):
@@ -76,8 +87,8 @@ def test_every_broken_file_is_named_and_none_stops(tmp_path):
     ((said, items),) = found(tmp_path, kind="problem")
     assert said.startswith("3 broken files; training would stop") and "on_corrupt_image=skip" in said
     assert [any(str(path) in item for item in items) for path in (cut, text, empty)] == [True] * 3
-    assert found(tmp_path, "data.on_corrupt_image=skip", kind="problem") == []
-    assert found(tmp_path, "data.on_corrupt_image=skip")[0][1] == items
+    assert found(tmp_path, on_corrupt_image="skip", kind="problem") == []
+    assert found(tmp_path, on_corrupt_image="skip")[0][1] == items
 
 
 def test_the_same_picture_in_other_formats(tmp_path):
@@ -135,8 +146,7 @@ def test_modes_sizes_and_peculiarities(tmp_path):
     assert "1 picture with an alpha channel" in notes
     assert notes["1 picture of the format .heic: not taken"] == (f"{folder}: 1",)
     assert notes["2 pictures of the format .psd: not taken"] == (f"{folder}: 2",)
-    config = load_config(CONFIG, [f"data.root={tmp_path}"])
-    report = describe_data(config, (train, validation), [seen, survey(validation)])
+    report = described((train, validation))
     assert report["sizes"] == {"smallest": [12, 30], "median": [40, 30], "largest": [200, 170]}
 
 
@@ -157,9 +167,7 @@ def test_no_name_writes_a_line_of_its_own(tmp_path):
     class_folders(tmp_path)
     name = tmp_path / "train" / "cat" / "x\n\nno problems found\x1b[2J.png"
     name.write_bytes(b"")
-    config = load_config(CONFIG, [f"data.root={tmp_path}"])
-    datasets = sets(tmp_path)
-    text = report_text(describe_data(config, datasets, [survey(dataset) for dataset in datasets]))
+    text = report_text(described(sets(tmp_path)))
     assert "no problems found" not in text.splitlines() and "\x1b" not in text
     assert "x\\n\\nno problems found\\x1b[2J.png" in text
 
@@ -171,13 +179,12 @@ def test_uneven_and_missing_classes_small_sets_and_large_steps(tmp_path):
     texts = [text for text, _ in found(tmp_path)]
     assert "uneven classes in training: 13 of cat, 1 of 猫 dog" in texts
     assert "4 validation pictures: each one is 25.0 % of the error" in texts
-    (problem,) = found(tmp_path, "batch.images_per_worker=16", kind="problem")
+    (problem,) = found(tmp_path, images_per_step=16, kind="problem")
     assert problem[0].startswith("14 training pictures for a step of 16")
     (tmp_path / "train.txt").write_text("train/cat/0.png 0\ntrain/猫 dog/0.png 1\n")
     (tmp_path / "val.txt").write_text("val/cat/0.png 0\ngone.png 0\n")
     datasets = sets(tmp_path, train="train.txt", validation="val.txt")
-    config = load_config(CONFIG, [f"data.root={tmp_path}", "batch.images_per_worker=1"])
-    broken, missing, *_ = findings(config, datasets, [survey(dataset) for dataset in datasets])
+    broken, missing, *_ = classified(datasets, [survey(dataset) for dataset in datasets])
     assert "no such image" in broken.items[0] and missing.text == "no validation picture of 1 class"
 
 
@@ -191,9 +198,7 @@ def test_a_limit_opens_pictures_from_the_whole_set(tmp_path):
 
 def test_the_report_whole_and_shortened(tmp_path):
     root = class_folders(tmp_path, classes=[f"class {number:02}" for number in range(12)], train=1, validation=1)
-    config = load_config(CONFIG, [f"data.root={root}"])
-    datasets = sets(root)
-    report = describe_data(config, datasets, [survey(dataset) for dataset in datasets])
+    report = described(sets(root))
     assert json.loads(json.dumps(report)) == report
     whole, short = report_text(report), report_text(report, 10, "there.txt")
     assert "class 11" in whole and "class 11" not in short and "… 2 more in there.txt" in short
@@ -202,6 +207,44 @@ def test_the_report_whole_and_shortened(tmp_path):
         write_data_report(report, tmp_path / "file" / "folder")
     text, values = write_data_report(report, tmp_path / "new" / "folder")
     assert text.read_text(encoding="utf-8") == whole + "\n" and json.loads(values.read_text(encoding="utf-8")) == report
+
+
+class Unlabelled:
+    """A set of which only the labels are not told."""
+
+    labels = None
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getattr__(self, name):
+        return getattr(self.dataset, name)
+
+
+def test_sets_without_labels_are_described_without_classes(tmp_path):
+    train, validation = DATASETS["synthetic"](train_images=20, validation_images=10, image_size=12, channels=1)
+    train.images[4] = train.images[13] = validation.images[2]
+    datasets = Unlabelled(train), Unlabelled(validation)
+    surveys = [survey(dataset) for dataset in datasets]
+    assert not class_counts(datasets) and not list(class_findings(datasets, surveys))
+    found = findings(datasets, surveys, images_per_step=1)
+    assert [each.items for each in found] == [("image 4 (training) = image 13 (training) = image 2 (validation)",)]
+    text = report_text(describe_data("mine", "gratings", datasets, surveys, found))
+    assert text.startswith("mine: gratings\n  20 training pictures\n  10 validation pictures\n\nwidth x height")
+    assert write_data_sheet(datasets[0], np.arange(20), 3, tmp_path / "samples.png").stat().st_size > 500
+
+
+def test_what_is_labelled_twice_is_for_the_task_to_tell():
+    datasets = DATASETS["synthetic"](train_images=20, validation_images=10, image_size=12)
+    datasets[0].images[3] = datasets[1].images[5]
+    surveys = [survey(dataset) for dataset in datasets]
+    assert findings(datasets, surveys, images_per_step=1) == []
+    problem, few = classified(datasets, surveys)
+    assert problem.items == ("image 3 (training, 54 degrees) = image 5 (validation, 90 degrees)",)
+    assert problem.kind == "problem" and few.text == "10 validation pictures: each one is 10.0 % of the error"
 
 
 def test_samples_come_from_all_classes():
@@ -223,12 +266,12 @@ def test_the_sheet_shows_what_the_network_sees(tmp_path, name, monkeypatch):
     }[name]
     train, _ = DATASETS[name](**settings)
     drawn = []
-    monkeypatch.setattr("engine.check_data.samples.shown", lambda image, _: drawn.append(image) or np.zeros((1, 1, 3)))
+    monkeypatch.setattr(Preparation, "shown", lambda _, image: drawn.append(image) or np.zeros((1, 1, 3)))
     path = write_data_sheet(train, np.arange(8), 3, tmp_path / "samples.png")
     with Image.open(path) as sheet:
         assert sheet.width == 1480
     first = choose_samples(train.labels, np.arange(8))[0]
-    np.testing.assert_array_equal(drawn[0], train.preparation(stored_picture(train, first)))
+    np.testing.assert_array_equal(drawn[0], train.preparation(train.stored_picture(first)))
     for epoch in range(6):
         np.testing.assert_array_equal(drawn[1 + epoch], train.batch(np.array([first]), seed=3, epoch=epoch)["image"][0])
 

@@ -33,7 +33,7 @@ def test_a_list_from_windows_is_taken(tmp_path, encoding):
 def test_a_backslash_that_belongs_to_a_name_stays(tmp_path):
     picture(20, 20).save(tmp_path / "a\\b.png")
     train, _ = listed(tmp_path, "a\\b.png 0\n")
-    assert train.picture(0).size == (20, 20)
+    assert train.stored_picture(0).size == (20, 20)
 
 
 def test_labels_that_start_at_1_are_told_and_a_key_takes_them(tmp_path):

@@ -17,13 +17,13 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from data import DATASETS, DataError, Loader
+from data import DATASETS, DataError, Loader, length
 
 
 class Numbers:
     """Sample i is the number i: what the loader asked for can be read from what it gives."""
 
-    image_shape = (1, 1, 1)
+    sample_bytes = 12
     skipped = 0
 
     def __init__(self, count, in_memory=True):
@@ -161,6 +161,58 @@ def children():
         if parent == str(os.getpid()) and state != "Z":
             found.add(pid)
     return found
+
+
+class Boxes:
+    """Ragged lists: image i has i % 4 boxes, and a mask for each, padded to the most that an image of the batch has."""
+
+    in_memory, skipped, sample_bytes = False, 0, 4 * 4 * 3 + 8 + 6 * 3 + 3
+
+    def __len__(self):
+        return 12
+
+    def batch(self, indices, *, seed, epoch):
+        count = np.array(indices, np.int64) % 4
+        real = np.arange(count.max(initial=0)) < count[:, None]
+        boxes = np.where(real[..., None], np.float32(indices)[:, None, None] + np.arange(4, dtype=np.float32), 0)
+        masks = np.broadcast_to(real[..., None, None], (*real.shape, 2, 3))
+        return {"boxes": boxes, "boxes_num": count, "masks": np.uint8(masks), "real": real}
+
+
+@pytest.mark.parametrize("shared_memory", [True, False])
+def test_ragged_lists_padded_to_a_number_come_as_they_are_made(monkeypatch, shared_memory):
+    monkeypatch.setattr(Loader, "_shared_memory_suffices", lambda self: shared_memory)
+    for images in (1, 4, 5):  # one by one: not one image of every fourth step has a box
+        runs = [list(Loader(Boxes(), images, seed=2, train=False, processes=p).epoch(0)) for p in (0, 2)]
+        assert len(runs[0]) == len(runs[1]) == -(-12 // images)
+        for ours, theirs in zip(*runs, strict=True):
+            assert ours.keys() == theirs.keys() and length(ours) == length(theirs)
+            for name, values in ours.items():
+                assert values.dtype == theirs[name].dtype
+                np.testing.assert_array_equal(values, theirs[name])
+    empty = list(Loader(Boxes(), 5, seed=0, train=False, rank=3, ranks=4, processes=2).epoch(0))[-1]
+    assert length(empty) == 0 and empty["boxes"].shape == (0, 0, 4) and empty["boxes_num"].dtype == np.int64
+
+
+def test_a_step_of_ragged_lists_is_cut_into_passes_by_slices():
+    """As training cuts one: every value is [N, ...], so each part has the boxes of its own images."""
+    (step,) = Loader(Boxes(), 12, seed=4, train=True).epoch(0)
+    boxes = [image[:count] for image, count in zip(step["boxes"], step["boxes_num"], strict=True)]
+    whole = sorted(box[0] for own in boxes for box in own)
+    assert whole == [1, 2, 2, 3, 3, 3, 5, 6, 6, 7, 7, 7, 9, 10, 10, 11, 11, 11]
+    passes = [{name: value[start : start + 4] for name, value in step.items()} for start in range(0, length(step), 4)]
+    assert [length(part) for part in passes] == [4, 4, 4]
+    parts = [image[:count] for part in passes for image, count in zip(part["boxes"], part["boxes_num"], strict=True)]
+    assert sorted(box[0] for boxes in parts for box in boxes) == whole
+    with pytest.raises(ValueError, match="'boxes': 18, 'boxes_num': 12"):
+        length({"boxes": np.zeros((18, 4)), "boxes_num": step["boxes_num"]})
+
+
+@pytest.mark.parametrize("free, wanted", [(5 * 3 * 77 - 1, False), (5 * 3 * 77, True)])
+def test_shared_memory_is_asked_for_what_samples_take(monkeypatch, free, wanted):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("usage", "free")(free))
+    loader = Loader(Boxes(), 3, seed=0, train=False, processes=2)  # 2 * 2 batches ahead, one in hand
+    assert loader._shared_memory_suffices() == wanted
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks for processes in /proc")

@@ -35,6 +35,18 @@ def test_validation_scales_the_short_side():
         np.testing.assert_allclose(line[[0, -1]], [low + step / 2, high - step / 2], atol=0.01)
 
 
+def test_a_prepared_image_is_shown_as_the_picture_that_it_was():
+    upright = picture(30, 20)
+    prepare = Preparation(("a",), (3, 20, 30), MEAN, STD)
+    images = np.stack([prepare(upright), prepare(upright.rotate(180))])
+    np.testing.assert_array_equal(prepare.shown(images[0]), upright)
+    np.testing.assert_array_equal(prepare.shown(images)[1], upright.rotate(180))
+    grey = Preparation(("a",), (1, 1, 4), (0.3,), (0.5,))
+    pixels = (np.array([[[-1, 0.05, 0.2, 7]]]) - 0.3) / 0.5
+    assert grey.shown(pixels).tolist() == [[[value] * 3 for value in (0, 13, 51, 255)]]
+    assert grey.shown(pixels).dtype == np.uint8
+
+
 @pytest.mark.parametrize(
     "orientation, stored",
     [(1, lambda upright: upright), (0, lambda upright: upright),  # 0: a camera that did not know

@@ -88,7 +88,7 @@ def test_endings_that_are_taken(tmp_path, ending):
     same = {"JPG": "jpeg", "jpe": "jpeg", "jfif": "jpeg", "tif": "tiff", "pgm": "ppm", "pbm": "ppm"}
     picture(20, 20).convert(kind).save(root / "train" / "cat" / f"9.{ending}", same.get(ending, ending))
     train, _ = builder(root)
-    assert len(train) == 7 and train.picture(3).size == (20, 20) and not train.unused
+    assert len(train) == 7 and train.stored_picture(3).size == (20, 20) and not train.unused
 
 
 def test_what_is_there_and_not_taken_is_told_in_one_line(tmp_path, caplog):
@@ -144,7 +144,7 @@ def test_what_is_no_ordinary_file_counts_as_a_corrupt_picture(tmp_path):
         train, _ = builder(root)
     for index, kind in enumerate(("a pipe", "a pipe", "a device", "a socket"), start=3):
         with pytest.raises(DataError, match=f"png: is {kind}, wanted an ordinary file"):
-            train.picture(index)
+            train.stored_picture(index)
     assert len(builder(root / "train")[0]) > 0
     train, _ = builder(root, on_corrupt_image="skip")
     assert len(train.batch([3], seed=0, epoch=0)["label"]) == 1 and train.skipped == 4

@@ -14,7 +14,7 @@ from data import Preparation
 from engine.config import load_config
 from engine.errors import InputError
 from engine.show_offsets.dilation import dilation_caption, dilation_table, dilations, effective_dilation, on_black
-from engine.show_offsets.figures import offset_figure, shown
+from engine.show_offsets.figures import offset_figure
 from engine.show_offsets.sampling import (
     choose_layers,
     collect,
@@ -259,7 +259,6 @@ def test_black_is_what_it_was_before_the_normalisation():
     preparation = Preparation(("a",), (1, 1, 3), (0.3,), (0.5,))
     pixels = (np.array([[[[0.0, 0.05, 0.2]]]]) - 0.3) / 0.5
     assert on_black(pixels, preparation).tolist() == [[[False, False, True]]]
-    np.testing.assert_allclose(shown(pixels[0], preparation)[0, :, 2], [0, 0.05, 0.2])
 
 
 def test_positions_are_chosen_from_the_picture():

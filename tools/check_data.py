@@ -10,12 +10,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
 from engine.build import build_data
+from engine.check_data.findings import findings
 from engine.check_data.report import describe_data, has_problems, report_text, survey_sets, write_data_report
 from engine.check_data.samples import write_data_sheet
 from engine.command import command, config_parser, typed_path
 from engine.config import load_config
 from engine.errors import InputError
 from engine.run.folder import run_folder
+from engine.tasks import task_of
 from engine.terminal import json_text, printable
 
 LONGEST = 30  # lines of a list on the screen
@@ -29,7 +31,12 @@ def main():
     folder = Path(arguments.output or run_folder(arguments.config, config, arguments.override) / "data")
     datasets = build_data(config)
     surveys = survey_sets(datasets, arguments.limit)
-    report = describe_data(config, datasets, surveys)
+    task = task_of(config.model.name)
+    found = findings(
+        datasets, surveys, images_per_step=config.batch.images_per_step, task_findings=task.findings(datasets, surveys),
+        on_corrupt_image=getattr(config.data, "on_corrupt_image", "stop"),  # only files break
+    )
+    report = describe_data(config.name, config.data.name, datasets, surveys, found, task.class_counts(datasets))
     files = write_data_report(report, folder)
     if len(surveys[0].indices):
         files.append(write_data_sheet(datasets[0], surveys[0].indices, config.seed, folder / "samples.png"))

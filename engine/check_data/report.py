@@ -2,14 +2,15 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from data.check import survey
-from engine.check_data.findings import PARTS, findings
-from engine.config import Config
+from data import Dataset
+from data.check import Survey, survey
+from engine.check_data.findings import PARTS, Finding
 from engine.drawing import plain_table
 from engine.environment import cores, is_watched
 from engine.files import write_text, writing_into
@@ -18,7 +19,7 @@ from engine.terminal import printable
 CHANNELS = {1: ("grey",), 3: ("R", "G", "B")}
 
 
-def survey_sets(datasets, limit: int | None = None):
+def survey_sets(datasets: Sequence[Dataset], limit: int | None = None) -> list[Survey]:
     """A Survey of each of (training, validation), with a progress bar where there is somebody to see it."""
     surveys = []
     for part, dataset in zip(PARTS, datasets, strict=True):
@@ -28,36 +29,41 @@ def survey_sets(datasets, limit: int | None = None):
     return surveys
 
 
-def describe_data(config: Config, datasets, surveys) -> dict:
-    """All that the report says, JSON-able: sizes of the files in pixels, mean and deviation of training in 0..1."""
-    training, validation = datasets
-    counts = [np.bincount(dataset.labels, minlength=len(training.classes)).tolist() for dataset in datasets]
-    seen, constants = surveys[0], training.preparation
+def describe_data(
+    name: str,
+    data_name: str,
+    datasets: Sequence[Dataset],
+    surveys: Sequence[Survey],
+    found: Iterable[Finding],
+    classes: Sequence[dict] = (),
+) -> dict:
+    """All that the report says, JSON-able: sizes of the files in pixels, mean and deviation of training in 0..1.
+
+    name, data_name: of the config and of its data. found: as `findings` gives them. classes: as the task counts them,
+    {"label", "class", "training", "validation"} of each; none where samples have no classes.
+    """
+    training, seen = datasets[0], surveys[0]
     sizes = np.concatenate([each.sizes for each in surveys])
     sizes = sizes[np.argsort(sizes.prod(axis=1, dtype=np.int64), kind="stable")].tolist()
     return {
-        "name": config.name,
-        "data": config.data.name,
-        "training": {"pictures": len(training), "opened": seen.opened, "origin": getattr(training, "origin", "")},
-        "validation": {
-            "pictures": len(validation), "opened": surveys[1].opened, "origin": getattr(validation, "origin", ""),
+        "name": name,
+        "data": data_name,
+        **{
+            part: {"pictures": len(dataset), "opened": survey.opened, "origin": dataset.origin}
+            for part, dataset, survey in zip(PARTS, datasets, surveys, strict=True)
         },
-        "classes": [
-            {"label": label, "class": name, "training": counts[0][label], "validation": counts[1][label]}
-            for label, name in enumerate(training.classes)
-        ],
+        "classes": list(classes),
         "sizes": {"smallest": sizes[0], "median": sizes[len(sizes) // 2], "largest": sizes[-1]} if sizes else {},
         "modes": dict(sum((each.modes for each in surveys), Counter()).most_common()),
         "channels": [
-            {"channel": name, "mean": mean, "config_mean": constant, "deviation": deviation, "config_deviation": scale}
-            for name, mean, constant, deviation, scale in zip(
-                CHANNELS[training.image_shape[0]], seen.mean.tolist(), constants.mean, seen.deviation.tolist(),
-                constants.std, strict=True,
+            {"channel": which, "mean": mean, "config_mean": constant, "deviation": deviation, "config_deviation": scale}
+            for which, mean, constant, deviation, scale in zip(
+                CHANNELS[training.image_shape[0]], seen.mean.tolist(), training.preparation.mean,
+                seen.deviation.tolist(), training.preparation.std, strict=True,
             )
         ],
         "findings": [
-            {"kind": found.kind, "text": found.text, "items": [_written(item) for item in found.items]}
-            for found in findings(config, datasets, surveys)
+            {"kind": each.kind, "text": each.text, "items": [_written(item) for item in each.items]} for each in found
         ],
     }
 
@@ -67,7 +73,7 @@ def _written(item):
     return item.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def report_text(report: dict, longest: int | None = None, where="") -> str:
+def report_text(report: dict, longest: int | None = None, where: str | Path = "") -> str:
     """The report for people; a list of more than `longest` lines ends in a word about `where` the others are."""
 
     def section(heading, lines):
@@ -80,13 +86,13 @@ def report_text(report: dict, longest: int | None = None, where="") -> str:
         opened = f", {said['opened']:,} of them opened" if said["opened"] < said["pictures"] else ""
         origin = f": {said['origin']}" if said["origin"] else ""
         parts.append(f"{said['pictures']:,} {part} pictures{opened}{origin}")
-    sections = [
-        section(f"{report['name']}: {report['data']}, {len(report['classes'])} classes", parts),
-        section("  training  validation  class", [
-            f"{said['training']:8,}  {said['validation']:10,}  {said['label']} {said['class']}"
-            for said in report["classes"]
-        ]),
+    classes = [
+        f"{said['training']:8,}  {said['validation']:10,}  {said['label']} {said['class']}"
+        for said in report["classes"]
     ]
+    sections = [section(f"{report['name']}: {report['data']}{f', {len(classes)} classes' if classes else ''}", parts)]
+    if classes:
+        sections.append(section("  training  validation  class", classes))
     if report["sizes"]:
         sections.append(section("width x height, and the modes of the files", [
             ", ".join(f"{width} x {height} ({which})" for which, (width, height) in report["sizes"].items()),

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.check import stored_picture
+from data import Dataset
 from engine.drawing import drawing_style, fonts_for_names, heading, save_figure
-from engine.show_offsets.figures import shown
 
 ROWS, EPOCHS = 8, 6
 WIDTH, LEFT, RIGHT, ABOVE, BELOW = 7.4, 1.1, 0.1, 0.8, 0.1  # inches
@@ -16,22 +15,21 @@ GAP = 0.06  # between pictures, in widths of a picture
 LETTERS = 14  # of a class name on a line
 
 
-def write_data_sheet(dataset, indices, seed, path: Path) -> Path:
-    """Draw a few of the samples `indices`, evenly over the classes, into a PNG; returns its path."""
+def write_data_sheet(dataset: Dataset, indices: np.ndarray, seed: int, path: Path) -> Path:
+    """Draw a few of the samples `indices`, evenly over the classes if there are any, into a PNG; returns its path."""
     from matplotlib.figure import Figure
 
-    chosen = choose_samples(dataset.labels, indices)
+    chosen = choose_samples(np.zeros(len(dataset), int) if dataset.labels is None else dataset.labels, indices)
     _, height, width = dataset.image_shape
     gap = max(1, round(GAP * width))
-    mosaic = np.ones((len(chosen) * (height + gap) - gap, (EPOCHS + 1) * (width + gap) - gap, 3), np.float32)
+    mosaic = np.full((len(chosen) * (height + gap) - gap, (EPOCHS + 1) * (width + gap) - gap, 3), 255, np.uint8)
     names, tops, lefts = [], np.arange(len(chosen)) * (height + gap), np.arange(EPOCHS + 1) * (width + gap)
     for index, top in zip(chosen, tops, strict=True):
-        images = [dataset.preparation(stored_picture(dataset, index))]
+        images = [dataset.preparation(dataset.stored_picture(index))]
         images += [dataset.batch(np.array([index]), seed=seed, epoch=epoch)["image"][0] for epoch in range(EPOCHS)]
         for image, left in zip(images, lefts, strict=True):
-            mosaic[top : top + height, left : left + width] = shown(image, dataset.preparation)
-        label = int(dataset.labels[index])
-        name = f"{label} {dataset.classes[label]}"
+            mosaic[top : top + height, left : left + width] = dataset.preparation.shown(image)
+        name = _name(dataset, index)
         letters = LETTERS if name.isascii() else LETTERS // 2  # Chinese ones are twice as wide
         names.append(textwrap.fill(name, letters))
 
@@ -53,7 +51,14 @@ def write_data_sheet(dataset, indices, seed, path: Path) -> Path:
     return path
 
 
-def choose_samples(labels, indices, count=ROWS) -> list[int]:
+def _name(dataset, index):
+    if dataset.labels is None:
+        return f"image {index}"
+    label = int(dataset.labels[index])
+    return f"{label} {dataset.classes[label]}"
+
+
+def choose_samples(labels: np.ndarray, indices: np.ndarray, count: int = ROWS) -> list[int]:
     """Up to `count` of `indices`, in the order of their labels: from many classes, and evenly spaced in each."""
     found = np.unique(labels[indices])
     classes = found[np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)]

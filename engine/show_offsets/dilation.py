@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 
+from data import Preparation
 from engine.drawing import markdown_table
 from engine.errors import InputError
 from engine.files import write_text, writing_into
@@ -31,10 +32,9 @@ def effective_dilation(layer: Sampling) -> np.ndarray:
     return sum(pair.sum(axis=(2, 3)) for pair in pairs).mean(axis=1) / count
 
 
-def on_black(image, preparation) -> np.ndarray:
+def on_black(image: np.ndarray, preparation: Preparation) -> np.ndarray:
     """Where an object stands on black: prepared images [N, C, H, W] -> bool [N, H, W]."""
-    mean, std = (np.reshape(values, (-1, 1, 1)) for values in (preparation.mean, preparation.std))
-    return (image * std + mean).max(axis=1) > BLACK_BELOW
+    return preparation.shown(image).max(axis=-1) > 255 * BLACK_BELOW
 
 
 class Spread(NamedTuple):

@@ -49,7 +49,7 @@ def offset_figure(view: View, preparation, title):
         left=LEFT / WIDTH, right=1 - 0.1 / WIDTH, bottom=BELOW / height, top=1 - above / height,
         wspace=GAP / side, hspace=GAP / side,
     )
-    picture = shown(view.image, preparation)
+    picture = preparation.shown(view.image)
     paths = view.stack[-1].points.shape[1] * 9 ** len(view.stack)  # those that leave a map on the way are no points
     there, what = object_pixels(view.image), "object"
     if not there.any():
@@ -71,13 +71,6 @@ def offset_figure(view: View, preparation, title):
                 _field(axis, looked.field, colour)
             _cross(axis, *(view.stack[-1].stride_out * np.array([position.y, position.x])))
     return figure
-
-
-def shown(image, preparation):
-    """A prepared image [C, H, W] as RGB from 0 to 1 [H, W, 3]."""
-    mean, std = (np.reshape(values, (-1, 1, 1)) for values in (preparation.mean, preparation.std))
-    picture = (image * std + mean).clip(0, 1).transpose(1, 2, 0)
-    return np.broadcast_to(picture, (*picture.shape[:2], 3))
 
 
 def _count_on(there, points):
@@ -122,7 +115,7 @@ def _picture(axis, picture):
     height, width = picture.shape[:2]
     margin = MARGIN * max(height, width)
     axis.imshow(
-        PALEST + (1 - PALEST) * picture, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest"
+        PALEST + (1 - PALEST) * picture / 255, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest"
     )
     axis.set(
         xlim=(-0.5 - margin, width - 0.5 + margin), ylim=(height - 0.5 + margin, -0.5 - margin), xticks=[], yticks=[],

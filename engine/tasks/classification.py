@@ -11,10 +11,13 @@ from paddle import nn
 from paddle.nn import functional as F
 from PIL import Image, ImageDraw, ImageFont
 
-from data import MAX_PIXELS, PICTURE_ENDINGS, DataError, Preparation, picture_files, read_picture
+from data import MAX_PIXELS, PICTURE_ENDINGS, DataError, Dataset, Preparation, picture_files, read_picture
+from data.check import Survey
 from data.walk import unused_text
+from engine.check_data.findings import Finding
 from engine.drawing import check_target, fonts_for_names
 from engine.errors import InputError
+from engine.tasks.class_findings import class_counts, class_findings
 from engine.tasks.confusion import Confusion, by_class_text
 from engine.tasks.confusion_figure import write_confusion_figure
 from engine.tasks.task import Measure
@@ -29,14 +32,14 @@ class Classification:
 
     measures = (Measure("top1_error", "top-1 error"),)
 
-    def scores(self, dataset) -> "ClassScores":
+    def scores(self, dataset: Dataset) -> "ClassScores":
         return ClassScores(dataset.classes)
 
     def samples(self, batch: dict, predictions: paddle.Tensor) -> list:
         """(image float [C, H, W], label, probabilities [classes]) of each image."""
         return list(zip(batch["image"], batch["label"], F.softmax(predictions, axis=1).numpy(), strict=True))
 
-    def pictures(self, samples: Sequence, dataset) -> dict[str, np.ndarray]:
+    def pictures(self, samples: Sequence, dataset: Dataset) -> dict[str, np.ndarray]:
         """{tag: uint8 [H, W, 3]}: what was predicted and, where that is wrong, what it is."""
         from matplotlib.font_manager import findfont
 
@@ -102,11 +105,17 @@ class Classification:
     def exported(self, model: nn.Layer) -> nn.Layer:
         return Probabilities(model)
 
-    def check(self, dataset) -> None:
+    def check(self, dataset: Dataset) -> None:
         if len(dataset.classes) < 2:
             raise InputError(
                 f"data: has {len(dataset.classes)} class, and so nothing to tell apart; expected 2 or more"
             )
+
+    def findings(self, datasets: Sequence[Dataset], surveys: Sequence[Survey]) -> Iterator[Finding]:
+        return class_findings(datasets, surveys)
+
+    def class_counts(self, datasets: Sequence[Dataset]) -> list[dict]:
+        return class_counts(datasets)
 
 
 class ClassScores:

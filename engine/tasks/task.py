@@ -7,7 +7,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from paddle import nn
 
-from data import Preparation
+from data import Dataset, Preparation
+from data.check import Survey
+from engine.check_data.findings import Finding
 
 
 class Measure(NamedTuple):
@@ -79,5 +81,8 @@ class Task(Protocol):
     def check(self, dataset) -> None:
         """Raise InputError where nothing can be learned from a data set."""
 
-    def findings(self, datasets, surveys) -> Iterator:
-        """What check_data says beyond broken, doubled and odd images: Findings."""
+    def findings(self, datasets: Sequence[Dataset], surveys: Sequence[Survey]) -> Iterator[Finding]:
+        """What check_data says beyond broken, doubled and odd images."""
+
+    def class_counts(self, datasets: Sequence[Dataset]) -> list[dict]:
+        """What check_data lists: {"label", "class", "training", "validation"} of each class; maybe nothing."""
