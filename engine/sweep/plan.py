@@ -23,6 +23,7 @@ from engine.environment import on_gpu
 from engine.errors import InputError
 from engine.run import checkpoint
 from engine.run.data_identity import DataIdentity, data_identity
+from engine.run.result import check_expected
 from engine.sweep.definition import Run, Sweep
 from engine.train.loop import make_learner, train_step
 
@@ -53,6 +54,7 @@ def make_plans(sweep: Sweep, runs: list[Run], *, timed=False) -> dict[str, Plan]
     """
     for run in runs:
         with _naming(run):
+            check_expected(run.config.expect, run.measures)
             check_device(run.config, sweep.section.devices_per_run)
     device = paddle.get_device()
     if not timed:
