@@ -18,7 +18,7 @@ import tempfile
 import uuid
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from IPython.display import Image, display
 from tqdm.auto import tqdm
@@ -30,10 +30,12 @@ from engine.config import Config
 from engine.errors import InputError
 from engine.files import read_lines
 from engine.report.page import results_text
+from engine.report.words import heading, noun, scaled
 from engine.run.folder import load_run_config
 from engine.run.result import METRICS_FILE, parse_record, read_result, result_text
 from engine.sweep.definition import load_sweep
 from engine.sweep.plan import make_plans
+from engine.tasks import Measure, task_of
 from engine.terminal import one_line
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,7 +63,8 @@ def train(config: str | Path, *overrides: str) -> Path:
     steps = loader.steps_per_epoch * one.schedule.epochs
     _watch("tools/train.py", [*_options(config, overrides), "-r", "auto"], one.name, [WatchedRun(one.name, one, steps)])
     with _in_one_line():
-        print(result_text(one, read_result(one.folder)))
+        measures = task_of(one.model.name).measures
+        print(result_text(one, read_result(one.folder, measures), measures))
     return one.folder
 
 
@@ -150,16 +153,21 @@ class WatchedRun(NamedTuple):
     config: Config
     steps: int  # when it is finished
 
-    def records(self):
+    @property
+    def measure(self) -> Measure:
+        """The one that is drawn."""
+        return task_of(self.config.model.name).measures[0]
+
+    def records(self) -> list[dict[str, Any]]:
         """The lines of its metrics.jsonl by now; the last can be half written."""
         path = self.config.folder / METRICS_FILE
         lines = read_lines(path) if path.exists() else []
         return [
-            parse_record(line, f"{path}: line {number}").model_dump(exclude_unset=True)
+            parse_record(line, f"{path}: line {number}", [self.measure]).model_dump(exclude_unset=True)
             for number, line in lines if line.endswith("\n")
         ]
 
-    def images(self, steps):
+    def images(self, steps: int) -> int:
         """That it has trained on after so many steps."""
         return min(steps, self.steps) * self.config.batch.images_per_step
 
@@ -181,7 +189,7 @@ class View:
         self.look()
         self.bar.close()
 
-    def look(self):
+    def look(self) -> None:
         """Move the bar; draw the curves anew where something has come."""
         records = [run.records() for run in self.runs]
         self.bar.n = sum(run.images(of[-1]["step"]) for run, of in zip(self.runs, records, strict=True) if of)
@@ -192,7 +200,7 @@ class View:
 
 
 def draw(title: str, runs: list[WatchedRun], records: list[list[dict]]) -> Image:
-    """Errors by epoch, a colour for each value of a sweep's first axis, a stroke for each of the others'."""
+    """The measure by epoch, a colour for each value of a sweep's first axis, a stroke for each of the others'."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -206,18 +214,26 @@ def draw(title: str, runs: list[WatchedRun], records: list[list[dict]]) -> Image
             axes.plot(*_points(run, of, "train"), **look, linewidth=0.8, alpha=0.5)
             axes.plot(*_points(run, of, "eval"), **look, marker="o", label=run.name)
         epochs = max(run.config.schedule.epochs for run in runs)
-        axes.set(title=title, xlabel="epoch", ylabel="error, %", xlim=(0, 1.02 * epochs))
+        axes.set(title=title, xlabel="epoch", ylabel=heading(runs[0].measure), xlim=(0, 1.02 * epochs))
         if len(runs) <= 12:
-            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="validation (thin: training)")
+            of_training = any(_of_kind(run, of, "train") for run, of in zip(runs, records, strict=True))
+            thin = "thin: training" if of_training else f"training tells no {noun(runs[0].measure)}"
+            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), title=f"validation ({thin})")
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=90)
     return Image(png.getvalue(), format="png")
 
 
 def _points(run, records, kind):
-    """(epochs, errors in percent); of "train" the means of some records each, so that there are not too many."""
-    records = [record for record in records if record["kind"] == kind]
+    """(epochs, values as they are shown); of "train" the means of some records each, so that there are not too many."""
+    records = _of_kind(run, records, kind)
     size = -(-len(records) // POINTS) if kind == "train" else 1
     parts = [records[start : start + size] for start in range(0, len(records), max(1, size))]
     epochs = [part[-1]["step"] / run.steps * run.config.schedule.epochs for part in parts]
-    return epochs, [100 * sum(record["top1_error"] for record in part) / len(part) for part in parts]
+    means = [sum(record[run.measure.name] for record in part) / len(part) for part in parts]
+    return epochs, [scaled(run.measure, mean) for mean in means]
+
+
+def _of_kind(run, records, kind):
+    """The records of a kind that have the measure: those of training may not."""
+    return [record for record in records if record["kind"] == kind and record.get(run.measure.name) is not None]

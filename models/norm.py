@@ -94,3 +94,19 @@ def norms_of_one_value(model: nn.Layer, image_shape: tuple[int, ...], images_per
         if training:
             model.train()
     return found
+
+
+def described(section: object) -> dict[str, str | int | None]:
+    """What a `model:` section says of its norm, as far as it has a meaning there; None for what it does not say.
+
+    A section of a model without norms has none of these keys. evaluation_statistics: those that BN is evaluated with.
+    """
+    norm = getattr(section, "norm", None)
+    channels_per_group = getattr(section, "norm_channels_per_group", None)
+    grouped = norm == "gn"
+    return {
+        "norm": norm,
+        "norm_groups": getattr(section, "norm_groups", None) if grouped and channels_per_group is None else None,
+        "norm_channels_per_group": channels_per_group if grouped else None,
+        "evaluation_statistics": getattr(section, "bn_running_statistics", None) if norm == "bn" else None,
+    }

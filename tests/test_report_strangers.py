@@ -20,6 +20,7 @@ from engine.drawing import escape
 from engine.errors import InputError
 from engine.report.page import report_text, results_text, to_html, write_report
 from engine.report.results import read_sweep
+from engine.run.measure import TOP1_ERROR
 from engine.run.result import read_metrics, read_result
 
 SWEEPS = sorted(path.parent.name for path in (ROOT / "results").glob("*/sweep.yaml"))
@@ -378,13 +379,13 @@ def test_nothing_is_word_through_a_link(make_sweep, tmp_path):
 def test_a_run_that_is_damaged(trained, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(trained, folder)
-    assert read_result(folder)["top1_error_last"] == read_metrics(folder, "eval")[-1]["top1_error"]
+    assert read_result(folder, [TOP1_ERROR])["top1_error_last"] == read_metrics(folder, "eval")[-1]["top1_error"]
     spoiled = {"{": "", '"best_epoch": ': '"best_epoch": "x', '"top1_error_last": ': '"top1_error_last": NaN, "x": '}
     for old, new in spoiled.items():
         text = (trained / "result.json").read_text()
         (folder / "result.json").write_text(text.replace(old, new, 1))
         with pytest.raises(InputError, match="result.json: "):
-            read_result(folder)
+            read_result(folder, [TOP1_ERROR])
 
 
 def test_a_million_rows_are_refused_at_once(make_sweep):

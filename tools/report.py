@@ -1,5 +1,6 @@
 """Draw a sweep's figures and write its report:  python tools/report.py -s output/figure1"""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from engine.report.page import results_text, write_report
 from engine.terminal import printable
 
 
-def main():
+def main() -> None:
     folder = Path(parse_arguments().sweep)
     files = write_report(folder)
     print(results_text(folder))
@@ -18,7 +19,7 @@ def main():
         print(printable(path))
 
 
-def parse_arguments():
+def parse_arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument(
         "-s", "--sweep", required=True, type=typed_path, metavar="FOLDER", help="that tools/sweep.py made"

@@ -3,6 +3,7 @@
 A run that is finished is skipped, one that was cut off continues; the same command goes on with the sweep at any time.
 """
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -16,12 +17,12 @@ from engine.report.page import results_text, write_report
 from engine.sweep.definition import load_sweep
 from engine.sweep.folder import check_sweep_folder, material_changes, open_sweep_folder, state, write_results
 from engine.sweep.plan import identities_of, make_plans
-from engine.sweep.pool import Pool, make_slots
+from engine.sweep.pool import Job, Pool, make_slots
 from engine.sweep.view import View, show_plan
 from engine.terminal import printable
 
 
-def main():
+def main() -> None:
     arguments = parse_arguments()
     sweep = load_sweep(arguments.config, arguments.override)
     runs = sweep.only(arguments.only)
@@ -37,7 +38,7 @@ def main():
     found = open_sweep_folder(sweep, identities_of(sweep, plans))
     pool = Pool(sorted(runs, key=lambda run: -plans[run.name].work), slots)  # the longest first: all end together
 
-    def done(job):
+    def done(job: Job) -> None:
         view.done(job)
         write_results(sweep, pool.session())
 
@@ -58,7 +59,7 @@ def main():
     sys.exit(1 if failed else 0)
 
 
-def parse_arguments():
+def parse_arguments() -> argparse.Namespace:
     parser = config_parser(__doc__)
     parser.add_argument("--dry-run", action="store_true", help="list the runs with their derived values and times")
     parser.add_argument("--only", nargs="+", action="extend", default=[], metavar="axis=value", help="some of the runs")

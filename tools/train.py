@@ -64,8 +64,8 @@ def main():
             every_steps=shown.every_steps, histograms=shown.histograms,
         )
     if rank == 0:
-        result = write_result(config, progress.train_seconds, model, train_set.preparation.image_shape)
-        print(result_text(config, result, check=arguments.check))
+        result = write_result(config, progress.train_seconds, model, train_set.image_shape, task.measures)
+        print(result_text(config, result, task.measures, check=arguments.check))
         sys.exit(1 if arguments.check and not result.get("as_expected", True) else 0)
 
 

@@ -5,6 +5,7 @@ The schema lives where the values are used: the `model` section is the signature
 """
 
 import inspect
+import re
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -116,10 +117,18 @@ class Record(Section):
     offsets: NonNegativeInt = 0  # validation pictures on which VisualDL shows what deformable layers look at
 
 
-class Expect(Section):
-    """What a run's last evaluation must reach; `tools/train.py --check` fails where it does not."""
+def _bounds(expect):
+    for key in expect:
+        if not re.fullmatch(r"\w+_(below|above)", key):
+            raise ValueError(f"{key}: expected a metric with _below or _above behind it, such as top1_error_below")
+    return expect
 
-    top1_error_below: Fraction
+
+# What a run's last evaluation must reach: `<metric>_below` or `<metric>_above` -> number; `tools/train.py --check`
+# fails where it does not.
+Expect = Annotated[
+    dict[str, Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1), AfterValidator(_bounds)
+]
 
 
 def _section(name, *builders, derived=()):

@@ -1,28 +1,46 @@
 """A sweep over kinds of 3x3 convolution (plain, dilated, deformable): what each buys and what it costs."""
 
 import statistics
+from typing import TYPE_CHECKING
 
-from engine.drawing import BLACK, BLUE, GREY, LETTER, VERMILLION, sheet
+from engine.drawing import BLACK, BLUE, GREY, LETTER, VERMILLION, Table, sheet
 from engine.report.results import CONVOLUTION, NORM, Setting, SweepResults
-from engine.report.words import STATISTICS, conditions, difference, error_text, gap, seeds_sentence, subtitle
+from engine.report.words import (
+    conditions,
+    difference,
+    error_text,
+    gap,
+    heading,
+    in_points,
+    noun,
+    scaled,
+    seeds_sentence,
+    statistic,
+    subtitle,
+)
+
+if TYPE_CHECKING:  # matplotlib is imported where it draws
+    from matplotlib.figure import Figure
 
 PLAIN = "plain"
 
 
-def figure_convolutions(sweep: SweepResults):
+def figure_convolutions(sweep: SweepResults) -> "tuple[Figure, str]":
     """A row for each kind of convolution, a dot for each seed, a panel for each other setting -> (Figure, caption)."""
     panels, kinds = _panels(sweep)
     figure, sheets = sheet(
-        "Validation error by kind of convolution", subtitle(sweep, sweep.settings, statistic=True), list(panels),
+        f"Validation {noun(sweep.measure)} by kind of convolution", subtitle(sweep, sweep.settings, of_runs=True),
+        list(panels),
         left=0.25 + LETTER * max(map(len, kinds)), sharex=False,
     )
     for axes, panel in zip(sheets, panels.values(), strict=True):
         axes.grid(False)
         axes.margins(x=0.12)
-        axes.set_xlabel("validation error, %")
+        axes.set_xlabel(f"validation {heading(sweep.measure)}")
         for row, kind in enumerate(kinds):
             axes.axhline(row, color=GREY, linewidth=0.4, alpha=0.4, zorder=0.5)
-            errors = [100 * run[sweep.statistic] for run in panel[kind].finished] if kind in panel else []
+            runs = panel[kind].finished if kind in panel else []
+            errors = [scaled(sweep.measure, run[sweep.statistic]) for run in runs]
             if not errors:
                 continue
             colour = VERMILLION if "DCN" in kind else BLUE
@@ -35,16 +53,16 @@ def figure_convolutions(sweep: SweepResults):
     sheets[0].set_yticks(range(len(kinds)), labels=kinds)
     sheets[0].set_ylim(len(kinds) - 0.5, -0.5)
     return figure, (
-        f"Validation error, {STATISTICS[sweep.file.statistic]}: a dot is a seed, a bar the mean, the broken line the "
+        f"Validation {noun(sweep.measure)}, {statistic(sweep)}: a dot is a seed, a bar the mean, the broken line the "
         "mean of the plain network. Blue samples on a fixed grid, vermillion where it has learned to. "
         f"{seeds_sentence(sweep, sweep.settings)}"
     )
 
 
-def table_convolutions(sweep: SweepResults):
-    """Each kind with what it costs, and its error beside the plain one's -> ([table], caption)."""
+def table_convolutions(sweep: SweepResults) -> tuple[list[Table], str]:
+    """Each kind with what it costs, and how good it is beside the plain one -> ([table], caption)."""
     panels, kinds = _panels(sweep)
-    errors = [heading for name in panels for heading in (f"{name}, %", f"− {PLAIN}")]
+    errors = [cell for name in panels for cell in (f"{name}{', %' * sweep.measure.percent}", f"− {PLAIN}")]
     rows = [["", "parameters", "multiply-adds", "ms a step", *errors]]
     for kind in kinds:
         settings = [panel[kind] for panel in panels.values() if kind in panel]
@@ -52,10 +70,10 @@ def table_convolutions(sweep: SweepResults):
         row = [kind, _millions(runs, "parameters"), _millions(runs, "multiply_adds"), _milliseconds(runs)]
         for panel in panels.values():
             points = gap(sweep, panel.get(kind), panel.get(PLAIN)) if kind != PLAIN else None
-            row += [error_text(sweep, panel.get(kind)), "" if points is None else difference(points)]
+            row += [error_text(sweep, panel.get(kind)), "" if points is None else difference(sweep.measure, points)]
         rows.append(row)
     return [rows], (
-        f"Validation error, {STATISTICS[sweep.file.statistic]}; differences in percentage points. Multiply-adds of one "
+        f"Validation {noun(sweep.measure)}, {statistic(sweep)}{in_points(sweep)}. Multiply-adds of one "
         "image, those of offset branches and of sampling (four a sample) included. The time is the median of the runs, "
         f"and as they shared the machine an upper bound. {conditions(sweep, sweep.settings)}"
     )
@@ -66,7 +84,8 @@ def _panels(sweep) -> tuple[dict[str, dict[str, Setting]], list[str]]:
     without = [*CONVOLUTION, *([] if sweep.varied(NORM) else [NORM])]
     panels = {}
     for setting in sorted(sweep.settings, key=lambda setting: sweep.convolution(setting) != PLAIN):
-        panels.setdefault(sweep.label(setting, without) or "error", {})[sweep.convolution(setting)] = setting
+        panel = sweep.label(setting, without, otherwise=noun(sweep.measure))
+        panels.setdefault(panel, {})[sweep.convolution(setting)] = setting
     return panels, list(dict.fromkeys(kind for panel in panels.values() for kind in panel))
 
 

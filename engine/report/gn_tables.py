@@ -1,8 +1,22 @@
 """The tables of the GN paper (Wu & He, arXiv:1803.08494) and its numbers beside what a sweep found."""
 
-from engine.drawing import theirs
+from typing import Any
+
+from engine.drawing import Table, theirs
 from engine.report.results import CHANNELS, GROUPS, IMAGES, NORM, NORMS, Setting, SweepResults
-from engine.report.words import STATISTICS, conditions, difference, error_text, gap
+from engine.report.words import (
+    conditions,
+    difference,
+    error_text,
+    gap,
+    heading,
+    in_percent,
+    in_points,
+    noun,
+    signed,
+    statistic,
+)
+from engine.run.measure import TOP1_ERROR
 
 # ResNet-50 on ImageNet, validation top-1 error in percent as the paper prints it, median of the last 5 epochs.
 PAPER_BATCH_SIZES = {  # by images per worker: figure 1, table 2
@@ -16,52 +30,56 @@ PAPER_GROUPS = {  # table 3
 }
 
 
-def table_1(sweep: SweepResults):
+def table_1(sweep: SweepResults) -> tuple[list[Table], str]:
     """The norms at one batch size -> ([table], caption)."""
     settings = at_one_batch_size(sweep)
     against = list(dict.fromkeys(name for setting in settings for name in sweep.rivals(setting)))
-    rows = [["", "error, %", *(f"− {name}" for name in against), theirs("the paper"), theirs("− BN")]]
+    of_paper = papers(sweep, PAPER_NORMS)
+    rows = [["", heading(sweep.measure), *(f"− {name}" for name in against)]]
+    rows[0] += [theirs("the paper"), theirs("− BN")] if of_paper else []
     for setting in settings:
         norm, rivals = setting.values[NORM], sweep.rivals(setting)
         gaps = [gap(sweep, setting, rivals.get(name)) if rivals.get(name) is not setting else None for name in against]
-        paper = PAPER_NORMS.get(norm)
         rows.append([
             sweep.label(setting, [IMAGES]), error_text(sweep, setting),
-            *(difference(points) if points is not None else "" for points in gaps),
-            theirs(paper) if paper else "",
-            theirs(difference(paper - PAPER_NORMS["bn"], 1)) if paper and norm != "bn" else "",
+            *(difference(sweep.measure, points) if points is not None else "" for points in gaps),
         ])
+        if of_paper:
+            paper = of_paper.get(norm)
+            rows[-1] += [
+                theirs(paper) if paper else "",
+                theirs(signed(paper - of_paper["bn"], 1)) if paper and norm != "bn" else "",
+            ]
     images = settings[0].values[IMAGES]
     return [rows], (
-        f"The norms at {images} images per worker: validation error, {STATISTICS[sweep.file.statistic]}. "
-        f"{conditions(sweep, settings)} The paper: ResNet-50 on ImageNet, 32 images per worker."
+        f"The norms at {images} images per worker: validation {noun(sweep.measure)}, {statistic(sweep)}. "
+        f"{conditions(sweep, settings)}{' The paper: ResNet-50 on ImageNet, 32 images per worker.' * bool(of_paper)}"
     )
 
 
-def table_2(sweep: SweepResults):
+def table_2(sweep: SweepResults) -> tuple[list[Table], str]:
     """Norms by images per worker, and how far each is from BN -> ([table], caption)."""
-    sizes = sweep.axes[IMAGES]
-    lines = sweep.lines(IMAGES)
+    sizes, lines, of_paper = sweep.axes[IMAGES], sweep.lines(IMAGES), papers(sweep, PAPER_BATCH_SIZES)
     rows = [["images per worker", *map(str, sizes)]]
     for number, line in enumerate(lines):
         rows.append([line.label, *(error_text(sweep, line.settings.get(size)) for size in sizes)])
-        if line.norm in PAPER_BATCH_SIZES and line.norm not in [later.norm for later in lines[number + 1:]]:
-            rows.append(_paper_row(f"{NORMS[line.norm]}, the paper", PAPER_BATCH_SIZES[line.norm], sizes))
+        if line.norm in of_paper and line.norm not in [later.norm for later in lines[number + 1:]]:
+            rows.append(_paper_row(f"{NORMS[line.norm]}, the paper", of_paper[line.norm], sizes))
     for line in lines:
         if line.norm != "bn":
             rows += _gaps(sweep, line, sizes)
-    if {"bn", "gn"} <= {line.norm for line in lines}:
-        paper = {size: PAPER_BATCH_SIZES["gn"][size] - bn for size, bn in PAPER_BATCH_SIZES["bn"].items()}
-        rows.append(_paper_row("GN − BN, the paper", paper, sizes, lambda points: difference(points, 1)))
+    if of_paper and {"bn", "gn"} <= {line.norm for line in lines}:
+        paper = {size: of_paper["gn"][size] - bn for size, bn in of_paper["bn"].items()}
+        rows.append(_paper_row("GN − BN, the paper", paper, sizes, lambda points: signed(points, 1)))
     return [rows], (
-        f"Validation error in percent by images per worker, {STATISTICS[sweep.file.statistic]}; differences in "
-        f"percentage points. {conditions(sweep, sweep.settings)} The paper: ResNet-50 on ImageNet, 8 GPUs."
+        f"Validation {in_percent(sweep)} by images per worker, {statistic(sweep)}{in_points(sweep)}. "
+        f"{conditions(sweep, sweep.settings)}{' The paper: ResNet-50 on ImageNet, 8 GPUs.' * bool(of_paper)}"
     )
 
 
-def table_3(sweep: SweepResults):
+def table_3(sweep: SweepResults) -> tuple[list[Table], str]:
     """GN by number of groups and by channels per group -> ([a table for each that was varied], caption)."""
-    tables, used = [], []
+    tables, used, of_paper = [], [], papers(sweep, PAPER_GROUPS)
     for key, name in ((GROUPS, "groups"), (CHANNELS, "channels per group")):
         among = [setting for setting in sweep.settings if setting.values.get(key) is not None]
         numbers = sorted({setting.values[key] for setting in among}, reverse=True)
@@ -70,13 +88,18 @@ def table_3(sweep: SweepResults):
         rows = [[name, *map(str, numbers)]]
         for line in sweep.lines(key, among):
             rows.append([line.label, *(error_text(sweep, line.settings.get(number)) for number in numbers)])
-        tables.append([*rows, _paper_row("GN, the paper", PAPER_GROUPS[key], numbers)])
+        tables.append([*rows, *([_paper_row("GN, the paper", of_paper[key], numbers)] if of_paper else [])])
         used += among
+    the_paper = " The paper: the same numbers in ResNet-50 on ImageNet, 32 images per worker."
     return tables, (
-        f"Validation error in percent of GN by groups (1 is LN) and by channels per group (1 is IN), "
-        f"{STATISTICS[sweep.file.statistic]}. {conditions(sweep, used)} "
-        "The paper: the same numbers in ResNet-50 on ImageNet, 32 images per worker."
+        f"Validation {in_percent(sweep)} of GN by groups (1 is LN) and by channels per group (1 is IN), "
+        f"{statistic(sweep)}. {conditions(sweep, used)}{the_paper * bool(of_paper)}"
     )
+
+
+def papers(sweep: SweepResults, numbers: dict[str, Any]) -> dict[str, Any]:
+    """The paper's numbers where a sweep's are of their kind, or none."""
+    return numbers if sweep.measure == TOP1_ERROR else {}
 
 
 def at_one_batch_size(sweep: SweepResults) -> list[Setting]:
@@ -87,12 +110,12 @@ def at_one_batch_size(sweep: SweepResults) -> list[Setting]:
 
 
 def _gaps(sweep, line, sizes):
-    """A row for each BN that the line can be measured against: error less BN's."""
+    """A row for each BN that the line can be measured against: its own less BN's."""
     rows = {}
     for size, setting in line.settings.items():
         for name, rival in sweep.rivals(setting).items():
             points = gap(sweep, setting, rival)
-            rows.setdefault(name, {})[size] = "–" if points is None else difference(points)
+            rows.setdefault(name, {})[size] = "–" if points is None else difference(sweep.measure, points)
     return [[f"{line.label} − {name}", *(row.get(size, "") for size in sizes)] for name, row in rows.items()]
 
 

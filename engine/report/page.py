@@ -19,8 +19,9 @@ from engine.report.drawings import DRAWINGS, check_figures
 from engine.report.gn_tables import table_2
 from engine.report.records import FAILED_FILE, IMAGES, RESULTS_FILE, STATES, SWEEP_FILE, Session
 from engine.report.results import SweepResults, read_sweep
-from engine.report.words import STATISTICS, duration, error_text, listed, number, percent, recipe
+from engine.report.words import duration, error_text, heading, listed, noun, number, number_of, recipe, statistic
 from engine.run.locks import alone
+from engine.run.measure import columns
 from engine.terminal import printable
 
 ENVIRONMENT = {  # of env.json
@@ -107,13 +108,14 @@ def _write_report(folder):
 
 
 def results_text(folder: Path) -> str:
-    """What the terminal shows of a sweep: errors averaged over seeds, as in table 2 where there are several sizes."""
+    """What the terminal shows of a sweep: averages over seeds, as in table 2 where there are several sizes."""
     sweep = read_sweep(folder)
     if len(sweep.axes[IMAGES]) > 1:
         ([table], _) = table_2(sweep)
     else:
-        table = [["", "error, %"], *([sweep.label(one), error_text(sweep, one)] for one in sweep.settings)]
-    return f"top-1 error in percent, {STATISTICS[sweep.file.statistic]}\n{plain_table(table)}"
+        table = [["", heading(sweep.measure)], *([sweep.label(one), error_text(sweep, one)] for one in sweep.settings)]
+    unit = " in percent" * sweep.measure.percent
+    return f"{printable(sweep.measure.words)}{unit}, {statistic(sweep)}\n{plain_table(table)}"
 
 
 def report_text(sweep: SweepResults, drawn: dict) -> Markdown:
@@ -153,10 +155,10 @@ def _incomplete(sweep):
 
 
 def _settings(sweep):
-    """Errors beside the values that follow from a setting: more than one of them moves in a sweep."""
+    """How good each is beside the values that follow from a setting: more than one of them moves in a sweep."""
     header = [
         "setting", "images per worker", "workers", "images per step", "rate", "epochs", "steps", "BN statistics",
-        "error, %", "seeds", "training",
+        heading(sweep.measure), "seeds", "training",
     ]
     rows = []
     for setting in sweep.settings:
@@ -177,11 +179,13 @@ def _repeats(sweep):
 
 
 def _runs(sweep):
-    rows = [["run", "state", "median of the last 5, %", "last, %", "best, %", "best epoch", "training"]]
+    names = [f"{name}{', %' * sweep.measure.percent}" for name in ("median of the last 5", "last", "best")]
+    rows = [["run", "state", *names, "best epoch", "training"]]
     for run in sweep.runs:
-        errors = [run[f"top1_error_{name}"] for name in ("median_last_5", "last", "best")]
+        values = [run[column] for column in columns(sweep.measure)]
         rows.append([
-            code(run["run"]), run["state"], *("" if error is None else percent(error) for error in errors),
+            code(run["run"]), run["state"],
+            *("" if value is None else number_of(sweep.measure, value) for value in values),
             number(run["best_epoch"]), "" if run["train_seconds"] is None else duration(run["train_seconds"]),
         ])
     return rows
@@ -217,7 +221,8 @@ def _origin(sweep):
     parts = ["\n".join(f"- {name}: {escape(text)}" for name, text in facts.items())]
     if differing:
         parts.append(f"**Not all runs were made alike**: they differ in {listed(differing)}.")
-    parts.append(f"Errors are read from `{RESULTS_FILE}`, curves from each run’s `metrics.jsonl`. To do it again:")
+    numbers = "Errors" if noun(sweep.measure) == "error" else "Numbers"
+    parts.append(f"{numbers} are read from `{RESULTS_FILE}`, curves from each run’s `metrics.jsonl`. To do it again:")
     commands = [session.arguments for session in sessions if session.arguments is not None]
     whole = [arguments for arguments in commands if not any(one.startswith("--only") for one in arguments)]
     arguments = [*whole, *commands, ["-c", f"configs/sweeps/{sweep.file.file}"]][0]

@@ -1,6 +1,7 @@
 """The files of a sweep's folder: what they may hold, and how they are read. Anybody may have made them."""
 
 import csv
+import functools
 import io
 import json
 import re
@@ -12,18 +13,18 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import AfterValidator, Field
 
-from engine.config.yaml_text import read_yaml
 from engine.errors import InputError
 from engine.files import read_text
+from engine.run.measure import TOP1_ERROR, Measure, columns, value_type
 from engine.run.schema import (
     Count,
     FolderName,
-    Fraction,
     Number,
     Seconds,
     Text,
     checked,
     parse_json,
+    read_mapping,
     read_records,
 )
 from engine.terminal import printable, shortened
@@ -74,11 +75,21 @@ def _moment(text):
 Axis = Annotated[str, Field(pattern=r"^\w+(\.\w+)*$", max_length=100)]
 
 
+class _Measure(pydantic.BaseModel):
+    """A `Measure`, as a folder may describe it."""
+
+    name: Annotated[str, Field(pattern=r"^\w+$", max_length=40)]
+    words: Annotated[Text, Field(min_length=1, max_length=40)]  # the title of a figure has room for so many
+    percent: bool
+    lower_is_better: bool
+
+
 class Description(pydantic.BaseModel):
     """What sweep.yaml holds."""
 
     name: Text
     file: Text
+    measure: Annotated[_Measure, AfterValidator(lambda said: Measure(**said.model_dump()))] = TOP1_ERROR
     title: Text | None = None
     figures: list[Text]
     statistic: Literal["median_last_5", "last"]
@@ -89,7 +100,7 @@ class Description(pydantic.BaseModel):
     def _known_values(self):
         for key in (DEFORMABLE, DILATED):
             _stages(self.value(key))
-        if strange := [axis for axis in self.keys if axis in Row.model_fields and axis != SEED]:
+        if strange := [axis for axis in self.keys if axis in row_type(self.measure).model_fields and axis != SEED]:
             raise ValueError(f"axes: {strange[0]} is no config key")
         return self
 
@@ -107,12 +118,12 @@ class Description(pydantic.BaseModel):
 
 
 class Row(pydantic.BaseModel):
-    """A run's line of results.csv, axes apart. Errors are fractions."""
+    """A run's line of results.csv, axes and measures apart."""
 
     run: FolderName
     state: Literal[STATES]
     protocol: Text | None
-    norm: Text
+    norm: Text | None  # these three and the statistics are None of a network that has none
     norm_groups: Count | None
     norm_channels_per_group: Count | None
     images_per_worker: Annotated[int, Field(ge=1, lt=10**9)]
@@ -123,13 +134,17 @@ class Row(pydantic.BaseModel):
     steps: Count | None
     evaluation_statistics: Text | None
     seed: int
-    top1_error_median_last_5: Fraction | None
-    top1_error_last: Fraction | None
-    top1_error_best: Fraction | None
     best_epoch: Count | None
     parameters: Count | None
     multiply_adds: Count | None = None  # the first sweeps did not count them
     train_seconds: Seconds | None
+
+
+@functools.cache
+def row_type(measure: Measure) -> type[Row]:
+    """A Row with the columns of a measure."""
+    fields = {column: (value_type(measure) | None, ...) for column in columns(measure)}
+    return pydantic.create_model("Row", __base__=Row, **fields)
 
 
 class Session(pydantic.BaseModel):
@@ -147,7 +162,7 @@ def read_sweep_file(folder: Path) -> Description:
     path = folder / SWEEP_FILE
     if not path.exists():
         raise InputError(f"{path}: no such file; expected the folder of a sweep, which tools/sweep.py makes")
-    return checked(Description, read_yaml(path), path)
+    return checked(Description, read_mapping(path), path)
 
 
 def read_sessions(folder: Path) -> list[Session]:
@@ -173,7 +188,7 @@ def read_results(folder: Path, file: Description) -> list[dict]:
     """
     path = folder / RESULTS_FILE
     reader = csv.DictReader(io.StringIO(read_text(path, "no such file; tools/sweep.py writes it"), ""), strict=True)
-    needed = [name for name, field in Row.model_fields.items() if field.is_required()]
+    needed = [name for name, field in row_type(file.measure).model_fields.items() if field.is_required()]
     runs = []
     try:
         if missing := [column for column in (*needed, *file.keys) if column not in (reader.fieldnames or ())]:
@@ -193,17 +208,19 @@ def _read_run(row, file, where):
     if row["state"] not in STATES:
         raise InputError(f"{where}: state {printable(row['state'])}, expected one of {', '.join(STATES)}")
     try:
-        run = Row.model_validate({key: text or None for key, text in row.items()}).model_dump()
+        run = row_type(file.measure).model_validate({key: text or None for key, text in row.items()}).model_dump()
         run |= {axis: run[column] for axis, column in SAME_AS.items()}
     except pydantic.ValidationError as failure:
         column = failure.errors()[0]["loc"][0]
         raise InputError(f"{where}: {column} is {_shown(row[column])}") from None
+    if run["norm"] is None and row.get(NORM, file.value(NORM)) not in (None, "null"):
+        raise InputError(f"{where}: norm is empty")
     for axis in file.keys:
         try:
             run[axis] = _axis_value(axis, row[axis], run)
         except ValueError as error:
             raise InputError(f"{where}: {axis} is {_shown(row[axis])}, {error}") from None
-    for column in (f"top1_error_{file.statistic}", "train_seconds"):
+    for column in (f"{file.measure.name}_{file.statistic}", "train_seconds"):
         if run["state"] == "finished" and run[column] is None:
             raise InputError(f"{where}: {column} is empty")
     return run

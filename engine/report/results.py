@@ -24,6 +24,7 @@ from engine.report.records import (
     read_sessions,
     read_sweep_file,
 )
+from engine.run.measure import Measure
 from engine.run.result import read_metrics
 from models.norm import Norm
 
@@ -43,6 +44,7 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     GROUPS: "G = {}".format,
     CHANNELS: lambda n: f"{n} channel{'s' * (n != 1)} per group",
     RUNNING: {"first": "first worker", "mean": "mean of workers", "precise": "precise"}.get,
+    "model.name": str,
     "model.depth": "ResNet-{}".format,
     "model.width": "width {}".format,
     "data.warp": "warp {}".format,
@@ -51,18 +53,18 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
 }
 
 
-def place_of_norm(norm: str) -> tuple:
+def place_of_norm(norm: str | None) -> tuple[int, str]:
     """By which norms are sorted: those of NORMS, then the others that there are, then any that a folder may name."""
     known = list(dict.fromkeys([*NORMS, *get_args(Norm)]))
-    return (known.index(norm), "") if norm in known else (len(known), norm)
+    return (known.index(norm), "") if norm in known else (len(known), norm or "")
 
 
-def matters_to(key: str, norm: str) -> bool:
+def matters_to(key: str, norm: str | None) -> bool:
     """Whether a config key can have an influence on a run of this norm."""
     return norm not in NORMS or norm in ONLY_OF.get(key, NORMS)
 
 
-def means_nothing(key: str, norm: str, channels_per_group: int | None, deformable: Any) -> bool:
+def means_nothing(key: str, norm: str | None, channels_per_group: int | None, deformable: Any) -> bool:
     """Whether the value of a config key has no influence on a run of this norm with these other values."""
     return bool(
         not matters_to(key, norm)
@@ -96,7 +98,7 @@ class Setting:
         """How many there would be if all had finished."""
         return len({run["seed"] for run in self.runs})
 
-    def average(self, column) -> Average | None:
+    def average(self, column: str) -> Average | None:
         return average([run[column] for run in self.finished])
 
 
@@ -105,7 +107,7 @@ class Line:
     """Settings that differ in one axis only, by its value."""
 
     label: str
-    norm: str
+    norm: str | None
     settings: dict[Any, Setting]
 
 
@@ -116,9 +118,13 @@ class SweepResults:
     runs: list[dict]  # rows of results.csv: numbers are numbers, what is empty is None; see also `read_results`
 
     @property
-    def statistic(self):
-        """The column of results.csv that is a run's error."""
-        return f"top1_error_{self.file.statistic}"
+    def measure(self) -> Measure:
+        return self.file.measure
+
+    @property
+    def statistic(self) -> str:
+        """The column of results.csv that tells how good a run is."""
+        return f"{self.measure.name}_{self.file.statistic}"
 
     @cached_property
     def axes(self) -> dict[str, list]:
@@ -148,11 +154,11 @@ class SweepResults:
         nothing = means_nothing(key, run["norm"], run["norm_channels_per_group"], deformable)
         return None if nothing else run[key]
 
-    def values(self, key) -> list:
+    def values(self, key: str) -> list[Any]:
         """The values of a config key in the whole sweep: an axis's, or the one that all runs share."""
         return self.axes[key] if key in self.axes else [self.file.value(key)]
 
-    def varied(self, key) -> list:
+    def varied(self, key: str) -> list[Any]:
         """The values of an axis; none where all settings that it matters to have the same."""
         return self._varied[key]
 
@@ -165,8 +171,11 @@ class SweepResults:
             varied[key] = values if values[1:] else []
         return varied
 
-    def label(self, setting, without: Iterable[str] = ()) -> str:
-        """The norm, and what else tells this setting from others, such as `GN, G = 16`."""
+    def label(self, setting: Setting, without: Iterable[str] = (), otherwise: str = "") -> str:
+        """The norm, and what else tells this setting from others, such as `GN, G = 16`.
+
+        Where there is nothing to say: `otherwise`, or the model's name.
+        """
         parts = []
         for key in self.axes:
             value = setting.values[key]
@@ -175,14 +184,14 @@ class SweepResults:
                 if key not in without and kind not in parts:
                     parts.append(kind)
                 continue
-            meaningless = value is None and key in ONLY_OF
+            meaningless = value is None and key in (NORM, *ONLY_OF)
             if not meaningless and key not in without and (key == NORM or self.varied(key)):
                 text = AXIS_TEXT[key](value) if key in AXIS_TEXT else None
                 plain = value if isinstance(value, str) else json.dumps(value)
                 parts.append(text or f"{key.rpartition('.')[2]}={plain}")
-        return ", ".join(parts)
+        return ", ".join(parts) or otherwise or str(self.file.value("model.name") or "network")
 
-    def convolution(self, setting) -> str:
+    def convolution(self, setting: Setting) -> str:
         """What kind the 3x3 convolutions are, such as `plain`, `dilated in c5`, `DCNv2 in c3–c5`."""
         deformable, version, dilated = (setting.values.get(key, self.values(key)[0]) for key in CONVOLUTION)
         kinds = ((f"DCNv{version}" if version else "DCN", deformable), ("dilated", dilated))
@@ -198,7 +207,7 @@ class SweepResults:
             line.settings[setting.values[along]] = setting
         return list(lines.values())
 
-    def rivals(self, setting) -> dict[str, Setting]:
+    def rivals(self, setting: Setting) -> dict[str, Setting]:
         """BN in otherwise the same setting, by how it is called. Several where BN itself was varied."""
         own = [NORM, *ONLY_OF]
         common = {key: value for key, value in setting.values.items() if key not in own}
@@ -208,15 +217,22 @@ class SweepResults:
             if other.values[NORM] == "bn" and common.items() <= other.values.items()
         }
 
-    def curve(self, setting, kind) -> tuple[list, list[Average]]:
-        """The epochs, and the error in each over the seeds. kind: "epoch" is training, "eval" validation."""
+    def curve(self, setting: Setting, kind: str) -> tuple[list[int], list[Average]]:
+        """The epochs, and the measure in each over the seeds. kind: "epoch" is training, "eval" validation."""
         curves = [self._curve(run, kind) for run in setting.finished]
         epochs = sorted(set.intersection(*map(set, curves))) if curves else []
         return epochs, [average([curve[epoch] for curve in curves]) for epoch in epochs]
 
     def _curve(self, run, kind):
-        records = read_metrics(self.folder / run["run"], kind, "top1_error")
-        return {record["epoch"]: record["top1_error"] for record in records}
+        records = read_metrics(self.folder / run["run"], kind, measures=[self.measure])
+        return {record["epoch"]: record[self.measure.name] for record in records}
+
+    @cached_property
+    def is_trained(self) -> bool:
+        """Whether training gives the measure too: of what it does not minimise, evaluation alone may know."""
+        finished = [run["run"] for run in self.runs if run["state"] == "finished"]
+        epochs = (read_metrics(self.folder / run, "epoch") for run in finished)
+        return any(self.measure.name in record for records in epochs for record in records)
 
     def environments(self, keys: Iterable[str]) -> list[dict]:
         """These facts of env.json, for each finished run that has one."""

@@ -1,7 +1,13 @@
-"""What a sweep ran, in words: for titles, captions and the report. Errors become percent here."""
+"""What a sweep ran, in words: for titles, captions and the report. Fractions become percent here."""
+
+from collections.abc import Iterable
+from typing import Any
 
 from engine.report.results import DEFORMABLE, Setting, SweepResults
+from engine.run.measure import TOP1_ERROR, Measure
 
+NOUNS = {TOP1_ERROR.name: "error"}  # shorter than its own words, as in the paper's figures
+NETWORKS = {"resnet": "ResNet"}
 DATASETS = {
     "fashion_mnist": "Fashion-MNIST", "warped_fashion_mnist": "warped Fashion-MNIST", "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100", "synthetic": "synthetic gratings", "image_folder": "a folder of images",
@@ -16,33 +22,68 @@ RUNNING_STATISTICS = {
 }
 
 
-def percent(error: float, digits=2) -> str:
-    return f"{100 * error:.{digits}f}"
+def noun(measure: Measure) -> str:
+    """What the measure is called on the page."""
+    return NOUNS.get(measure.name, measure.words)
 
 
-def difference(points: float, digits=2) -> str:
-    """Percentage points with a sign; `points` in percent."""
+def heading(measure: Measure) -> str:
+    """Of a column or an axis with numbers of the measure: `error, %`."""
+    return f"{noun(measure)}{', %' * measure.percent}"
+
+
+def in_percent(sweep: SweepResults) -> str:
+    """What the numbers of a table are: `error in percent`."""
+    return f"{noun(sweep.measure)}{' in percent' * sweep.measure.percent}"
+
+
+def in_points(sweep: SweepResults) -> str:
+    """What a caption ends with where there are differences of percentages."""
+    return "; differences in percentage points" * sweep.measure.percent
+
+
+def scaled(measure: Measure, value: float) -> float:
+    """As it stands on the page: in percent where it is a percentage."""
+    return 100 * value if measure.percent else value
+
+
+def number_of(measure: Measure, value: float) -> str:
+    """A value of the measure without its unit, which the heading has: `12.34`, or `0.8712`."""
+    return measure.text(value).removesuffix(" %").replace("-", "−")
+
+
+def difference(measure: Measure, points: float) -> str:
+    """Of a value less another, with its sign, whichever of them is better; in percentage points where it has any."""
+    return signed(points, 2 if measure.percent else 4)
+
+
+def signed(points: float, digits: int) -> str:
     return f"{points:+.{digits}f}".replace("-", "−")
 
 
 def error_text(sweep: SweepResults, setting: Setting | None) -> str:
-    """`12.34 ± 0.05`: mean and sample deviation over seeds in percent, and how many seeds where some are missing."""
+    """`12.34 ± 0.05`: mean and sample deviation over seeds, and how many seeds where some are missing."""
     if setting is None:
         return ""
     found = setting.average(sweep.statistic)
-    text = percent(found.mean) if found else "–"
-    text += f" ± {percent(found.deviation)}" if found and found.deviation is not None else ""
+    text = number_of(sweep.measure, found.mean) if found else "–"
+    text += f" ± {number_of(sweep.measure, found.deviation)}" if found and found.deviation is not None else ""
     missing = len(setting.finished) < setting.seeds
     return text + (f" ({len(setting.finished)} of {setting.seeds})" if missing else "")
 
 
-def gap(sweep: SweepResults, setting: Setting, other: Setting | None) -> float | None:
-    """Error minus error, in percentage points."""
+def gap(sweep: SweepResults, setting: Setting | None, other: Setting | None) -> float | None:
+    """The measure of one less that of the other, in percentage points where it is a percentage."""
     averages = [one.average(sweep.statistic) if one else None for one in (setting, other)]
-    return 100 * (averages[0].mean - averages[1].mean) if all(averages) else None
+    return scaled(sweep.measure, averages[0].mean - averages[1].mean) if all(averages) else None
 
 
-def listed(values, word="and") -> str:
+def statistic(sweep: SweepResults) -> str:
+    """Which number of a run it is, and which way is better unless that is down, as of an error."""
+    return f"{STATISTICS[sweep.file.statistic]}{'' if sweep.measure.lower_is_better else ' (higher is better)'}"
+
+
+def listed(values: Iterable[Any], word: str = "and") -> str:
     """`a`, `a and b`, `a, b and c`."""
     *values, last = list(map(str, values)) or [""]
     return f"{', '.join(values)} {word} {last}" if values else last
@@ -58,7 +99,8 @@ def duration(seconds: float) -> str:
 
 def network(sweep: SweepResults) -> str:
     depth, width = _values(sweep, "model.depth"), _values(sweep, "model.width")
-    text = listed(f"ResNet-{value}" for value in depth) if depth else "ResNet"
+    names = [NETWORKS.get(name, name) for name in _names(sweep, "model.name") or ["resnet"]]
+    text = listed(f"{name}-{value}" for name in names for value in depth) if depth else listed(names)
     return text if width in ([], [64]) else f"{text} (width {listed(width)})"
 
 
@@ -144,7 +186,7 @@ def recipe(sweep: SweepResults) -> str:
     return " ".join(_sentence(sentence) for sentence in sentences if sentence)
 
 
-def number(value) -> str:
+def number(value: Any) -> str:
     """As short as it can be said, also a list of numbers; empty for None."""
     if isinstance(value, float):
         return f"{value:g}"
@@ -162,9 +204,9 @@ def seeds(settings: list[Setting]) -> str:
     return f"{deviation} {f'{counts[0]} to {counts[-1]}' if counts[1:] else counts[0]} seeds" if counts else "no seed"
 
 
-def subtitle(sweep: SweepResults, settings: list[Setting], statistic=False) -> list[str]:
-    """The lines above a figure: all that a picture that goes its way alone must say."""
-    how = f"{STATISTICS[sweep.file.statistic]}; " * statistic + seeds(settings)
+def subtitle(sweep: SweepResults, settings: list[Setting], of_runs: bool = False) -> list[str]:
+    """The lines above a figure: all that a picture that goes its way alone must say. of_runs: a number for each run."""
+    how = f"{statistic(sweep)}; " * of_runs + seeds(settings)
     lines = [f"{network(sweep)} on {dataset(sweep)}, {epochs(sweep)}"], [how], [protocol(sweep), bn_statistics(sweep)]
     return [" ".join(_sentence(part) for part in line if part) for line in lines]
 

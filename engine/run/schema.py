@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from engine.config.yaml_text import read_yaml
 from engine.errors import InputError
 from engine.files import read_lines
 from engine.terminal import printable
@@ -30,6 +31,7 @@ FolderName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(
 Count = Annotated[int, Field(ge=0, lt=10**15)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]  # as errors are
+Score = Annotated[float, Field(ge=-1e100, le=1e100, allow_inf_nan=False)]  # of which squares can be taken
 Seconds = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
 
 
@@ -39,6 +41,11 @@ def parse_json(text: str, where: Path | str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: damaged ({error})") from None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, which is written as configs are. Raises InputError where there is none."""
+    return read_yaml(path)
 
 
 def checked(model: type[pydantic.BaseModel], values: Any, where: Path | str) -> pydantic.BaseModel:

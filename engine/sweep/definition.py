@@ -28,7 +28,10 @@ from engine.errors import InputError
 from engine.report.drawings import check_figures
 from engine.report.records import MOST_RUNS, SEED
 from engine.report.results import means_nothing
+from engine.run.measure import Measure
+from engine.tasks import task_of
 from engine.terminal import shortened
+from models.norm import described
 
 LONGEST_NAME = 240  # bytes of a run's folder; file systems take 255, and one that is moved aside gets a number
 SEPARATE = ("name", "output", "device")  # keys that are the runner's business, not an axis
@@ -63,6 +66,11 @@ class Run:
     values: dict  # axis (a dotted key) -> value
     config: Config
 
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What tells how good it is, the headline first."""
+        return task_of(self.config.model.name).measures
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -72,6 +80,11 @@ class Sweep:
     section: SweepSection
     grids: list[dict[str, list]]  # the axes, their keys dotted
     runs: list[Run]
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Those of all its runs, the headline first."""
+        return self.runs[0].measures
 
     @property
     def axis_values(self) -> dict[str, list]:
@@ -139,6 +152,7 @@ def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
         raise InputError(f"{path}: sweep.without: leaves no run")
     if len(runs) > MOST_RUNS:
         raise InputError(f"{where}: make {len(runs):,} runs; a sweep has {MOST_RUNS:,} at most")
+    _check_measures(list(runs.values()), where)
     folder = next(iter(runs.values())).config.folder.parent
     sweep = Sweep(values["name"], folder, Path(path).name, section, grids, list(runs.values()))
     try:
@@ -148,12 +162,22 @@ def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
     return sweep
 
 
+def _check_measures(runs, where):
+    """Raise InputError where runs have different tasks: no figure could put an error beside a precision."""
+    first = runs[0]
+    for run in runs:
+        if run.measures != first.measures:
+            measured = " and ".join(f"{one.name} is measured by {one.measures[0].name}" for one in (first, run))
+            raise InputError(f"{where}: {measured}; a sweep compares runs of one task")
+
+
 def _told_apart(sweep):
     """(the values by axis, None where one would mean nothing to its run; how many settings there are, seeds apart)."""
     values, settings = {axis: [] for axis in sweep.axis_values}, set()
     for run in sweep.runs:
-        model = run.config.model
-        others = model.norm, model.norm_channels_per_group, list(model.deformable_stages)
+        norm = described(run.config.model)
+        deformable = list(getattr(run.config.model, "deformable_stages", ()))
+        others = norm["norm"], norm["norm_channels_per_group"], deformable
         own = {axis: None if means_nothing(axis, *others) else value for axis, value in run.values.items()}
         for axis, value in own.items():
             values[axis].append(value)

@@ -8,6 +8,8 @@ import csv
 import functools
 import io
 import json
+from collections.abc import Iterable
+from typing import Any
 
 from engine.config.yaml_text import read_yaml, write_yaml
 from engine.errors import InputError
@@ -16,8 +18,10 @@ from engine.report.records import FAILED_FILE, RESULTS_FILE, SESSIONS_FILE, SWEE
 from engine.run.data_identity import DataIdentity
 from engine.run.folder import CONFIG_FILE, RESULT_FILE, changes_since, data_changes_since, differences
 from engine.run.locks import alone, is_claimed, share
+from engine.run.measure import TOP1_ERROR, columns
 from engine.run.result import METRICS_FILE, parse_record, read_result
 from engine.sweep.definition import Run, Sweep
+from models.norm import described
 
 CONSOLE_FILE = "console.log"  # in a run's folder: what its processes printed
 TAIL_BYTES = 16384  # of metrics.jsonl: more than the last line of any kind, of which there is one a window
@@ -70,7 +74,9 @@ def _is_strange(path):
 
 
 def _described(folder):
-    return read_yaml(folder / SWEEP_FILE) if (folder / SWEEP_FILE).exists() else None
+    if not (folder / SWEEP_FILE).exists():
+        return None
+    return {"measure": TOP1_ERROR._asdict(), **read_yaml(folder / SWEEP_FILE)}  # older ones do not say it
 
 
 def _move_changed(sweep, identities):
@@ -95,7 +101,7 @@ def _move_changed(sweep, identities):
     return lines
 
 
-def material_changes(run: Run, identity: DataIdentity | None = None) -> list[tuple]:
+def material_changes(run: Run, identity: DataIdentity | None = None) -> list[tuple[str, Any, Any]]:
     """(key, before, now) of what in the folder of a run is not as it would be now, and matters for its result.
 
     identity: what its data are now; None: they are not looked at.
@@ -115,7 +121,10 @@ def _matters(key, was, is_now):
 def description(sweep: Sweep) -> dict:
     """What sweep.yaml says: with results.csv, all that a report needs."""
     plain = json.loads(sweep.section.model_dump_json(exclude={"axes", "max_runs"}))
-    return {"name": sweep.name, "file": sweep.file, "axes": sweep.grids, **plain, "config": sweep.shared}
+    measure = sweep.measures[0]._asdict()
+    return {
+        "name": sweep.name, "file": sweep.file, "measure": measure, "axes": sweep.grids, **plain, "config": sweep.shared
+    }
 
 
 def state(run: Run) -> str:
@@ -128,35 +137,29 @@ def state(run: Run) -> str:
     return "failed" if (folder / FAILED_FILE).exists() else "stopped"
 
 
-def row(run: Run, axes) -> dict:
-    """A run's line of results.csv. Errors are fractions; an axis has its value in effect, as `_cell` writes it."""
+def row(run: Run, axes: Iterable[str]) -> dict[str, Any]:
+    """A run's line of results.csv. An axis has its value in effect, as `_cell` writes it."""
     config, reached = run.config, state(run)
-    result = read_result(config.folder) if reached == "finished" else {}
-    values = config.model_dump(mode="json")
-    grouped = config.model.norm == "gn"
-    by_channels = config.model.norm_channels_per_group
+    result = read_result(config.folder, run.measures) if reached == "finished" else {}
+    measured = [column for measure in run.measures for column in columns(measure)]
+    values, norm = config.model_dump(mode="json"), described(config.model)
     return {
         "run": run.name,
         "state": reached,
         **{axis: _cell(functools.reduce(dict.get, axis.split("."), values)) for axis in axes},
         "protocol": config.batch.protocol,
-        "norm": config.model.norm,
-        "norm_groups": config.model.norm_groups if grouped and by_channels is None else None,
-        "norm_channels_per_group": by_channels if grouped else None,
+        **{name: norm[name] for name in ("norm", "norm_groups", "norm_channels_per_group")},
         "images_per_worker": config.batch.images_per_worker,
         "workers": config.batch.workers,
         "images_per_step": config.batch.images_per_step,
         "lr": config.lr,
         "epochs": config.schedule.epochs,
         "steps": result.get("steps"),
-        "evaluation_statistics": config.model.bn_running_statistics if config.model.norm == "bn" else None,
+        "evaluation_statistics": norm["evaluation_statistics"],
         "seed": config.seed,
         **{
             name: result.get(name)
-            for name in (
-                "top1_error_median_last_5", "top1_error_last", "top1_error_best", "best_epoch", "parameters",
-                "multiply_adds", "train_seconds",
-            )
+            for name in (*measured, "best_epoch", "parameters", "multiply_adds", "train_seconds")
         },
     }
 
@@ -185,13 +188,14 @@ def write_results(sweep: Sweep, session: dict) -> None:
         write_text(path, "\n".join([*others, json.dumps(session)]) + "\n")
 
 
-def progress(run: Run) -> dict:
-    """How far a run has come, by the end of its metrics.jsonl: epoch, step, and top1_error of its last evaluation."""
-    path, found = run.config.folder / METRICS_FILE, {"epoch": 0, "step": 0, "top1_error": None}
+def progress(run: Run) -> dict[str, Any]:
+    """How far a run has come, by the end of its metrics.jsonl: epoch, step, and the headline of its last evaluation."""
+    headline = run.measures[0]
+    path, found = run.config.folder / METRICS_FILE, {"epoch": 0, "step": 0, headline.name: None}
     for line in read_end(path, TAIL_BYTES).splitlines(keepends=True):
         if line.startswith('{"kind"') and line.endswith("\n"):
-            record = parse_record(line, path)
+            record = parse_record(line, path, [headline])
             found["epoch"], found["step"] = record.epoch, record.step or 0
             if record.kind == "eval":
-                found["top1_error"] = record.top1_error
+                found[headline.name] = getattr(record, headline.name)
     return found

@@ -24,6 +24,7 @@ from engine.environment import on_gpu
 from engine.errors import InputError
 from engine.run import checkpoint
 from engine.run.data_identity import DataIdentity, data_identity
+from engine.run.result import check_expected
 from engine.sweep.definition import Run, Sweep
 from engine.train.step import train_step
 from models.norm import share_statistics
@@ -55,6 +56,7 @@ def make_plans(sweep: Sweep, runs: list[Run], *, timed=False) -> dict[str, Plan]
     """
     for run in runs:
         with _naming(run):
+            check_expected(run.config.expect, run.measures)
             check_device(run.config)
     device = paddle.get_device()
     if not timed:

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import paddle
 
@@ -111,7 +113,7 @@ class Pool:
         self.slots, self.free = slots, list(slots)
         self.started, self.began = datetime.now().astimezone().isoformat(), time.monotonic()
 
-    def work(self, done, look):
+    def work(self, done: Callable[[Job], None], look: Callable[[], None]) -> None:
         """Blocks until every job is finished or failed; calls done(job) at each such end and look() all the time.
 
         At SIGTERM, SIGHUP or Ctrl-C the runs are stopped, which saves them, and Stopped is raised.
@@ -129,7 +131,7 @@ class Pool:
                 self._stop()
                 raise
 
-    def session(self) -> dict:
+    def session(self) -> dict[str, Any]:
         """What this runner did until now, for sessions.jsonl; times in seconds."""
         return {
             "started": self.started,

@@ -2,15 +2,18 @@
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from engine.report.words import duration
-from engine.sweep.definition import Sweep
+from engine.report.words import duration, heading, number_of
+from engine.sweep.definition import Run, Sweep
 from engine.sweep.folder import progress
+from engine.sweep.plan import Plan
+from engine.sweep.pool import Job
 from engine.terminal import printable
 
 WIDE = 200  # columns where there is no terminal to fold lines
@@ -22,7 +25,9 @@ def console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=WIDE)
 
 
-def show_plan(sweep: Sweep, runs, plans, states, processes) -> None:
+def show_plan(
+    sweep: Sweep, runs: Sequence[Run], plans: Mapping[str, Plan], states: Mapping[str, str], processes: int
+) -> None:
     """Print the runs with their derived values, and how long they take."""
     table = _table(
         "run", "state", "images per worker", "workers", "images per step", "rate", "epochs", "steps", "about"
@@ -59,7 +64,7 @@ class View:
 
     EVERY_SECONDS = 1.0
 
-    def __init__(self, sweep: Sweep, jobs, plans):
+    def __init__(self, sweep: Sweep, jobs: list[Job], plans: Mapping[str, Plan]):
         self.sweep, self.jobs, self.plans = sweep, jobs, plans
         self.console, self.began, self.looked = console(), time.monotonic(), 0.0
         self.live = Live(console=self.console, auto_refresh=False, transient=True) if sys.stdout.isatty() else None
@@ -78,13 +83,13 @@ class View:
         if self.live:
             self.live.__exit__(*error)
 
-    def line(self, text):
+    def line(self, text: str) -> None:
         """A line for sweep.log, and for the screen above the table or instead of it."""
         text = printable(text)  # it may tell of folders that somebody else has put there
         print(time.strftime("[%Y-%m-%d %H:%M:%S]"), text, file=self._log, flush=True)
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def look(self):
+    def look(self) -> None:
         """Say what has changed, and draw the table anew."""
         now = time.monotonic()
         if now - self.looked < self.EVERY_SECONDS:
@@ -101,25 +106,26 @@ class View:
         if self.live:
             self.live.update(self._draw(), refresh=True)
 
-    def done(self, job):
+    def done(self, job: Job) -> None:
         """Say that a run has come to its end."""
         self._look_at(job)
-        error = self.progress[job.run.name]["top1_error"]
-        shown = f", top-1 error {100 * error:.2f} %" if job.state == "finished" and error is not None else ""
+        headline = job.run.measures[0]
+        value = self.progress[job.run.name][headline.name]
+        shown = f", {headline.words} {headline.text(value)}" if job.state == "finished" and value is not None else ""
         self.line(f"{job.state:<9} {job.run.name}{shown} ({self.summary()})")
 
     def _look_at(self, job):
         known = {key: value for key, value in progress(job.run).items() if value is not None}
         self.progress[job.run.name].update(known)  # the last evaluation may be too far up in the file by now
 
-    def summary(self):
+    def summary(self) -> str:
         """How many runs are done, and how long the rest takes."""
         done = sum(job.state in ("finished", "failed") for job in self.jobs)
         left = self.seconds_left()
         done_of = f"{done} of {len(self.jobs)}"
         return done_of if left is None or done == len(self.jobs) else f"{done_of}, about {duration(left)} left"
 
-    def seconds_left(self):
+    def seconds_left(self) -> float | None:
         """By the work done since the beginning and that to come; None where there is no telling yet."""
         done = self._work_done()
         total = sum(self.plans[job.run.name].work for job in self.jobs if job.state != "failed")
@@ -133,14 +139,16 @@ class View:
         return 1.0 if job.state == "finished" else self.progress[job.run.name]["step"] / self.plans[job.run.name].steps
 
     def _draw(self):
-        table = _table("run", "state", "epoch", "error %", "done %")
+        headline = self.sweep.measures[0]
+        table = _table("run", "state", "epoch", heading(headline), "done %")
         room = max(3, self.console.height - 6)
         jobs = sorted(self.jobs, key=lambda job: ORDER.index(job.state))
         for job in jobs[:room]:
             at = self.progress[job.run.name]
             table.add_row(
                 escape(job.run.name), job.state, f"{at['epoch'] or '-'}/{job.run.config.schedule.epochs}",
-                "-" if at["top1_error"] is None else f"{100 * at['top1_error']:.2f}", f"{100 * self._share(job):.0f}",
+                "-" if at[headline.name] is None else number_of(headline, at[headline.name]),
+                f"{100 * self._share(job):.0f}",
             )
         if len(jobs) > room:
             table.add_row(f"and {len(jobs) - room} more", "", "", "", "")
