@@ -8,7 +8,7 @@ from typing import Literal
 
 import pydantic
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
 from data import Preparation
 from engine.config import Config, load_config
@@ -164,7 +164,7 @@ class _PreparationFile(Strict):
     """preparation.json, as `Preparation` says."""
 
     model_config = pydantic.ConfigDict(extra="forbid")
-    classes: list[str] = Field(min_length=1)
+    classes: list[str]  # none where the task has none
     image_shape: tuple[Literal[1, 3], PositiveInt, PositiveInt]
     mean: list[float]
     std: list[PositiveFloat]
