@@ -40,23 +40,25 @@ def make_sweep(tmp_path):
     """make(grids, figures, ...) writes the folder of a sweep with 4 epochs a run, as it is when only results are kept.
 
     A run's validation error is `error(values)` after the last epoch, the median of all too, and 0.02 more for each
-    epoch before the third; its training error is half of that.
+    epoch before the third; its training error is half of that, unless it is not `trained`. `measure`: what stands in
+    place of the top-1 error, as sweep.yaml describes it; without one it does not say.
     """
 
-    def make(grids, figures=("table_2",), error=error_of, states=None, name="sweep", **described):
+    def make(grids, figures=("table_2",), error=error_of, states=None, name="sweep", trained=True, **described):
         folder = tmp_path / name
         folder.mkdir()
         grids = [grids] if isinstance(grids, dict) else grids
         described = {"name": name, "file": f"{name}.yaml", "axes": grids, "title": None, "figures": list(figures),
                      "statistic": "median_last_5", "config": CONFIG, **described}
+        measured = described.get("measure", {"name": "top1_error"})["name"]
         (folder / "sweep.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
         (folder / "sessions.jsonl").write_text('{"started": "2026-01-01T00:00:00", "seconds": 60.0, "processes": 2}\n')
         axes, rows = dict.fromkeys(key for grid in grids for key in grid), []
         for grid in grids:
             for chosen in itertools.product(*grid.values()):
                 values = dict(zip(grid, chosen, strict=True))
-                rows.append(row(values, error(values), states or {}))
-                write_run(folder / rows[-1]["run"], rows[-1], error(values))
+                rows.append(row(values, error(values), states or {}, measured))
+                write_run(folder / rows[-1]["run"], rows[-1], error(values), measured, trained)
                 rows[-1] |= in_effect(axes, values, described["config"])
         columns = list(dict.fromkeys(key for row in rows for key in row))
         with open(folder / "results.csv", "w", newline="") as file:
@@ -74,11 +76,12 @@ def in_effect(axes, values, config):
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in (base | values).items()}
 
 
-def row(values, error, states):
+def row(values, error, states, measured):
     run = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in values.items())
     norm, images = values.get(NORM, "gn"), values.get(IMAGES, 32)
     state = states.get(run, "finished")
-    statistics = {"top1_error_median_last_5": error, "top1_error_last": error + 0.01, "top1_error_best": error - 0.01}
+    statistics = {f"{measured}_{name}": error + more
+                  for name, more in (("median_last_5", 0), ("last", 0.01), ("best", -0.01))}
     return {
         "run": run, "state": state, "protocol": "paper", "norm": norm,
         "norm_groups": values.get(GROUPS, 8) if norm == "gn" and CHANNELS not in values else "",
@@ -91,16 +94,16 @@ def row(values, error, states):
     }
 
 
-def write_run(folder, row, error):
+def write_run(folder, row, error, measured, trained):
     folder.mkdir(exist_ok=True)
     if row["state"] == "waiting":
         return
     lines = []
     for epoch in (1, 2, 3, 4):
         now = error + 0.02 * max(0, 3 - epoch)
-        lines += [{"kind": "train", "epoch": epoch, "step": epoch, "loss": 1.0},
-                  {"kind": "epoch", "epoch": epoch, "step": epoch, "loss": 1.0, "top1_error": now / 2},
-                  {"kind": "eval", "epoch": epoch, "step": epoch, "loss": 1.0, "top1_error": now}]
+        shared = {"epoch": epoch, "step": epoch, "loss": 1.0}
+        lines += [{"kind": "train", **shared}, {"kind": "epoch", **shared, **({measured: now / 2} if trained else {})},
+                  {"kind": "eval", **shared, measured: now}]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     facts = {"python": "3.11", "paddle": "3.3.1", "numpy": "2.4", "device_name": "a <device>", "cores": 2}
     commit = OTHER_COMMIT if row["seed"] == 2 else "a" * 40

@@ -5,14 +5,18 @@ import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, write_sweep
+from conftest import ROOT, TINY, write_sweep
 from IPython.display import Image
+from matplotlib.figure import Figure
 
 from engine import notebook
+from engine.config import load_config
 from engine.notebook import Failed
 from engine.run.locks import is_claimed
+from engine.run.measure import Measure
 
 
 @pytest.fixture
@@ -123,3 +127,21 @@ def test_any_command(tmp_path, capfd):
     with pytest.raises(Failed, match="ended with status 1"):
         notebook.run(tool)
     assert "ZeroDivisionError" in capfd.readouterr().out, "a bug keeps its traceback"
+
+
+@pytest.mark.parametrize("trained, legend", [
+    (True, "validation (thin: training)"), (False, "validation (training tells no R²)"),
+])
+def test_curves_of_another_task(tmp_path, monkeypatch, trained, legend):
+    """Of what rises and is no percentage; where training does not tell it, of validation alone."""
+    measure, saved = Measure("r2", "R²", percent=False, lower_is_better=False), []
+    monkeypatch.setattr(notebook, "task_of", lambda name: SimpleNamespace(measures=(measure,)))
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **options: saved.append(figure))
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    run = notebook.WatchedRun("tiny", load_config(tmp_path / "tiny.yaml"), 20)
+    told = {"r2": 0.5} if trained else {}
+    records = [{"kind": "train", "epoch": 1, "step": 10, **told}, {"kind": "eval", "epoch": 1, "step": 10, "r2": 0.75}]
+    notebook.draw("tiny", [run], [records])
+    (axes,) = saved[0].axes
+    assert axes.get_ylabel() == "R²" and axes.get_legend().get_title().get_text() == legend
+    assert [list(line.get_ydata()) for line in axes.lines] == [[0.5] if trained else [], [0.75]]

@@ -10,16 +10,22 @@ from types import SimpleNamespace
 import pytest
 from conftest import run_tool, write_sweep
 
+from engine.config import Section
+from engine.config.yaml_text import write_yaml
 from engine.errors import InputError
 from engine.report.records import _axis_value
+from engine.run.measure import TOP1_ERROR, Measure
+from engine.sweep import definition
 from engine.sweep.definition import load_sweep
-from engine.sweep.folder import _cell, progress, write_results
+from engine.sweep.folder import _cell, description, open_sweep_folder, progress, write_results
+from engine.sweep.folder import row as row_of
 from engine.sweep.pool import Job
 from engine.sweep.view import View, show_plan
 
 SESSION = {"started": "2026-01-01T00:00:00", "seconds": 1.0, "processes": 1}
 RECORD = '{"kind": "eval", "epoch": 2, "step": 12, "top1_error": 0.25}\n'
 
+R2 = Measure("r2", "R²", percent=False, lower_is_better=False)
 
 @pytest.mark.parametrize("axes, more, words", [
     ("{norm: [bn], norm_groups: [2, 4]}", "  figures: [table_3]\n", "table_3 needs the axis model.norm_groups with 2"),
@@ -97,6 +103,55 @@ def test_the_last_line_that_a_kill_cut_off_is_no_damage(begun):
         path.write_text(damaged)
         with pytest.raises(InputError, match="metrics.jsonl: "):
             progress(run)
+
+
+def test_a_sweep_from_before_there_were_measures_is_not_changed(begun):
+    (begun.folder / "sweep.yaml").write_text(write_yaml(description(begun)))
+    assert description(begun)["measure"]["name"] == "top1_error"
+    older = {key: value for key, value in description(begun).items() if key != "measure"}
+    (begun.folder / "sweep.yaml").write_text(write_yaml(older))
+    assert open_sweep_folder(begun, {}) == []
+    (begun.folder / "sweep.yaml").write_text(write_yaml({**older, "measure": R2._asdict()}))
+    assert "changed: measure.name: r2 -> top1_error" in open_sweep_folder(begun, {})
+
+
+def test_what_another_task_measures_is_in_results_csv_and_on_the_screen(begun, monkeypatch, capsys):
+    run, more = begun.runs[0], Measure("seconds_off", "seconds off", percent=False)
+    monkeypatch.setattr(definition, "task_of", lambda name: SimpleNamespace(measures=(R2, more)))
+    path = run.config.folder / "result.json"
+    result = json.loads(path.read_text())
+    errors = [key for key in result if key.startswith("top1_error")]
+    result |= {key.replace("top1_error", name): result[key] * 2 for key in errors for name in ("r2", "seconds_off")}
+    path.write_text(json.dumps({key: value for key, value in result.items() if key not in errors}))
+    (run.config.folder / "metrics.jsonl").write_text(RECORD.replace("top1_error", "r2"))
+    row = list(row_of(run, []).items())
+    at = [key for key, _ in row].index("r2_median_last_5")
+    assert row[at:at + 6] == [(f"{name}_{statistic}", 0.5) for name in ("r2", "seconds_off")
+                              for statistic in ("median_last_5", "last", "best")]
+    with View(begun, [Job(run, "finished")], {run.name: SimpleNamespace(steps=12, work=48)}) as view:
+        view.done(view.jobs[0])
+        view.console.print(view._draw())
+    shown = capsys.readouterr().out
+    assert "R² 0.2500 (" in shown and "top-1" not in shown and "%" not in shown.replace("done %", "")
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_a_network_without_norms_leaves_their_columns_empty(begun):
+    class Meter(Section):
+        name: str = "resnet"
+        hidden: int = 8
+
+    run = begun.runs[1]
+    row = row_of(replace(run, config=run.config.model_copy(update={"model": Meter()})), [])
+    names = ("norm", "norm_groups", "norm_channels_per_group", "evaluation_statistics")
+    assert [row[name] for name in names] == [None] * 4
+
+
+def test_a_sweep_over_two_tasks_is_refused():
+    runs = [SimpleNamespace(name=name, measures=(measure,)) for name, measure in (("a", TOP1_ERROR), ("b", R2))]
+    definition._check_measures(runs[:1] * 2, "x.yaml")
+    with pytest.raises(InputError, match="^x.yaml: a is measured by top1_error and b is measured by r2; a sweep"):
+        definition._check_measures(runs, "x.yaml")
 
 
 @pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "+1 two", "-x", "\tx", "\rx", "5", "null", '"', "a,b", "猫", "é"])

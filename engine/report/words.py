@@ -99,7 +99,7 @@ def duration(seconds: float) -> str:
 
 def network(sweep: SweepResults) -> str:
     depth, width = _values(sweep, "model.depth"), _values(sweep, "model.width")
-    names = [NETWORKS.get(name, name) for name in _names(sweep, "model.name") or ["resnet"]]
+    names = [NETWORKS.get(name, f"network {name}") for name in _names(sweep, "model.name") or ["resnet"]]
     text = listed(f"{name}-{value}" for name in names for value in depth) if depth else listed(names)
     return text if width in ([], [64]) else f"{text} (width {listed(width)})"
 
