@@ -28,7 +28,7 @@ ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 PUBLISHED = {address.rsplit("/", 1)[1] for files in SOURCES.values() for address, _ in files}
 
 
-def find_archives(root) -> list[Path]:
+def find_archives(root: str | Path) -> list[Path]:
     """The archives (.zip .tar .tar.gz .tgz) that lie where data should: `root` itself, or those in the folder `root`.
 
     There are none where nothing is, nor in a folder that holds data: a folder, a picture, or a file that its reader
@@ -42,7 +42,7 @@ def find_archives(root) -> list[Path]:
         return []
 
 
-def unpack(root, cache: Path, max_gb: float | None = None, max_files: int = MOST_FILES) -> Path:
+def unpack(root: str | Path, cache: Path, max_gb: float | None = None, max_files: int = MOST_FILES) -> Path:
     """Unpack the archives that `find_archives` finds, below the folder `cache`; returns the folder that has the data.
 
     An archive is unpacked as it is; of several, one with more than one thing at its top gets a folder of its name.

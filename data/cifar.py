@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.arrays import ArrayDataset, balanced_part
+from data.dataset import Dataset
 from data.errors import DataError
 from data.files import open_file, read_file
 from data.lists import check_names
@@ -47,12 +48,9 @@ CIFAR100 = Layout(
 
 
 def cifar10(
-    root: UserPath | None = None,
-    train_images: int | None = None,
-    validation_images: int | None = None,
-    crop_padding: int = 4,
-    flip: bool = True,
-):
+    root: UserPath | None = None, train_images: int | None = None, validation_images: int | None = None,
+    crop_padding: int = 4, flip: bool = True,
+) -> tuple[Dataset, Dataset]:
     """CIFAR-10: RGB pictures, 32 x 32, 10 classes, 50,000 + 10,000 -> (train, validation), in memory.
 
     root: cifar-10-python.tar.gz, the unpacked folder cifar-10-batches-py, or a folder that holds one of them; None is
@@ -64,12 +62,9 @@ def cifar10(
 
 
 def cifar100(
-    root: UserPath | None = None,
-    train_images: int | None = None,
-    validation_images: int | None = None,
-    crop_padding: int = 4,
-    flip: bool = True,
-):
+    root: UserPath | None = None, train_images: int | None = None, validation_images: int | None = None,
+    crop_padding: int = 4, flip: bool = True,
+) -> tuple[Dataset, Dataset]:
     """CIFAR-100 with its 100 fine classes: RGB pictures, 32 x 32, 50,000 + 10,000 -> (train, validation), in memory.
 
     root: cifar-100-python.tar.gz, the unpacked folder cifar-100-python, or a folder that holds one of them; None

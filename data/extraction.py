@@ -6,6 +6,7 @@ Every file is made here, anew, and no symbolic link is: no name can lead through
 import os
 import shutil
 import stat
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,14 +25,14 @@ class Budget:
     much, and name the archive `path`.
     """
 
-    def __init__(self, archives, folder: Path, gigabytes: float | None, files: int):
+    def __init__(self, archives: Sequence[Path], folder: Path, gigabytes: float | None, files: int):
         packed = sum(path.stat().st_size for path in archives)
         self.most_bytes = max(EXPANSION * packed, LEAST) if gigabytes is None else round(gigabytes * 1e9)
         self.most_files, self.folder = files, folder
         self.bytes = self.files = self._unlooked = 0
         self.check_room(archives[0], packed)
 
-    def take(self, path, size=0, files=0):
+    def take(self, path: Path, size: int = 0, files: int = 0) -> None:
         """Count what is about to be written."""
         self.bytes += size
         self.files += files
@@ -44,19 +45,19 @@ class Budget:
             self._unlooked = 0
             self.check_room(path, 0)
 
-    def check(self, path, size):
+    def check(self, path: Path, size: int) -> None:
         """Whether an archive that has so many bytes unpacked may be, and has the room."""
         self.check_bytes(path, size)
         self.check_room(path, size)
 
-    def check_bytes(self, path, size):
+    def check_bytes(self, path: Path, size: int) -> None:
         if size > self.most_bytes:
             raise DataError(
                 f"{path}: is not unpacked, for it takes more than {self.most_bytes / 1e9:.3g} GB; "
                 "reading.max_unpacked_gb=N allows more"
             )
 
-    def check_room(self, path, wanted):
+    def check_room(self, path: Path, wanted: int) -> None:
         """Whether so many bytes more leave a twentieth of the disk free, or 1 GB where that is less."""
         disk = shutil.disk_usage(self.folder)
         if wanted + min(10**9, disk.total // 20) > disk.free:

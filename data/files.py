@@ -14,7 +14,7 @@ KINDS = {
 FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-def open_file(path) -> BinaryIO:
+def open_file(path: str | os.PathLike) -> BinaryIO:
     """An ordinary file, or one behind a link, opened to read its bytes.
 
     Raises DataError where it is something else or no file can have this name, and OSError as `open` does.
@@ -41,7 +41,7 @@ def _check_ordinary(path, status):
         raise DataError(f"{path}: is {came}, wanted an ordinary file")
 
 
-def read_file(path, most: int) -> bytes:
+def read_file(path: str | os.PathLike, most: int) -> bytes:
     """The bytes of an ordinary file; raises as open_file does, and DataError where there are more than `most`."""
     with open_file(path) as file:
         content = file.read(most + 1)

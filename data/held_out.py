@@ -11,7 +11,7 @@ PIECE = 1 << 20
 LARGEST = 1 << 30  # bytes of a file that is compared with others: no picture has more
 
 
-def held_out(files, root, share, seed):
+def held_out(files: list[str], root: Path, share: float, seed: int) -> set[str]:
     """The part of one class that is for validation: the set of its paths.
 
     files: paths below `root`, two or more. About `share` of them are chosen, one at least and never all, by a hash of

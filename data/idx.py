@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data.arrays import ArrayDataset, balanced_part
+from data.dataset import Dataset
 from data.errors import DataError
 from data.files import open_file
 from data.sources import DOWNLOADS
@@ -25,12 +26,9 @@ MEAN, STD = (0.2860,), (0.3530,)  # over the pixels of the 60,000 training image
 
 
 def fashion_mnist(
-    root: UserPath | None = None,
-    train_images: int | None = None,
-    validation_images: int | None = None,
-    crop_padding: int = 2,
-    flip: bool = True,
-):
+    root: UserPath | None = None, train_images: int | None = None, validation_images: int | None = None,
+    crop_padding: int = 2, flip: bool = True,
+) -> tuple[Dataset, Dataset]:
     """Fashion-MNIST: grey pictures, 28 x 28, 10 classes -> (train, validation), in memory.
 
     root: None is the embedded class-balanced part (12,000 training images; 2,000 of the official test images for
@@ -57,7 +55,7 @@ def fashion_mnist(
     return tuple(sets)
 
 
-def read_idx(path, dimensions):
+def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
     """An idx file of unsigned bytes (the MNIST format), plain or gzipped.
 
     dimensions: 3 for pictures, 1 for labels. Returns uint8 [N, H, W] or [N]. Raises DataError where the file is
@@ -94,7 +92,7 @@ def _read(path, file, dimensions):
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def write_idx(path, array):
+def write_idx(path: str | Path, array: np.ndarray) -> None:
     """Write uint8 [N, ...] as a gzipped idx file, without a time stamp: the same array gives the same file."""
     header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
     with open(path, "wb") as file, gzip.GzipFile("", "wb", compresslevel=9, fileobj=file, mtime=0) as packed:

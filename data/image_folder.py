@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from data.dataset import Batch, Indices, labelled_bytes
+from data.dataset import Batch, Dataset, Indices, labelled_bytes
 from data.errors import DataError, printable
 from data.layout import Part, Wanted, find_parts
 from data.preparation import MAX_PIXELS, Preparation, read_picture
@@ -23,22 +23,11 @@ log = logging.getLogger("data")
 
 
 def image_folder(
-    root: UserPath,
-    train: UserPath = "train",
-    validation: UserPath = "val",
-    validation_share: float = 0.2,
-    split_seed: int = 0,
-    image_size: int = 224,
-    resize_short: int = 256,
-    min_area: float = 0.08,
-    flip: bool = True,
-    color_jitter: float = 0.4,
-    lighting: float = 0.1,
-    on_corrupt_image: Literal["stop", "skip"] = "stop",
-    split: Literal["auto", "folders", "none"] = "auto",
-    first_label: int = 0,
-    max_pixels: int = MAX_PIXELS,
-):
+    root: UserPath, train: UserPath = "train", validation: UserPath = "val", validation_share: float = 0.2,
+    split_seed: int = 0, image_size: int = 224, resize_short: int = 256, min_area: float = 0.08, flip: bool = True,
+    color_jitter: float = 0.4, lighting: float = 0.1, on_corrupt_image: Literal["stop", "skip"] = "stop",
+    split: Literal["auto", "folders", "none"] = "auto", first_label: int = 0, max_pixels: int = MAX_PIXELS,
+) -> tuple[Dataset, Dataset]:
     """Image files below `root` -> (train, validation), decoded when they are needed, with the paper's augmentation.
 
     `train` and `validation` each name, below root, a folder of class folders or a list file. Without a folder val,

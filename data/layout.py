@@ -35,7 +35,7 @@ class Wanted(NamedTuple):
     split_seed: int
 
 
-def find_parts(wanted: Wanted):
+def find_parts(wanted: Wanted) -> tuple[list[str], Part, Part, Counter]:
     """(class names, training Part, validation Part, Counter of what is not taken, as walk.py has it) of a folder.
 
     Raises DataError.

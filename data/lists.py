@@ -5,8 +5,9 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
+from pathlib import Path
 from typing import NamedTuple
 
 from data.errors import DataError, quoted
@@ -26,7 +27,7 @@ class Entry(NamedTuple):
     label: int
 
 
-def read_list(path, root, first_label: int) -> list[Entry]:
+def read_list(path: Path, root: Path, first_label: int) -> list[Entry]:
     """The lines of a `path label` list, split from the right. Raises DataError.
 
     A path with the backslashes of Windows is taken where there is no such file, but one with slashes.
@@ -48,7 +49,7 @@ def read_list(path, root, first_label: int) -> list[Entry]:
     return entries
 
 
-def check_first(path, entries: list[Entry], first_label: int) -> None:
+def check_first(path: Path, entries: list[Entry], first_label: int) -> None:
     """Raise DataError where the labels of the training list start at 1 and nothing has said so."""
     labels = [entry.label for entry in entries]
     if first_label == 0 and min(labels) == 1:
@@ -57,7 +58,7 @@ def check_first(path, entries: list[Entry], first_label: int) -> None:
         )
 
 
-def check_labels(path, entries: list[Entry], names, first_label: int) -> None:
+def check_labels(path: Path, entries: list[Entry], names: list[str] | None, first_label: int) -> None:
     """Whether every class has a picture in the training list. names: None where they are the labels."""
     labels = {entry.label for entry in entries}
     missing = next(label for label in count() if label not in labels)  # no list of names is as long as a label says
@@ -66,7 +67,7 @@ def check_labels(path, entries: list[Entry], names, first_label: int) -> None:
         raise DataError(f"{path}: no image of class {missing + first_label} ({name}); wanted one of each or more")
 
 
-def class_names(root, listed: set[str], classes: int, first_label: int) -> list[str] | None:
+def class_names(root: Path, listed: set[str], classes: int, first_label: int) -> list[str] | None:
     """Names in the order of the labels, or None where no file has them.
 
     classes.txt has one a line, label_list.txt of PaddleClas `label name`, labels.txt either; it is passed over where it
@@ -82,7 +83,7 @@ def class_names(root, listed: set[str], classes: int, first_label: int) -> list[
     return None
 
 
-def check_names(names, source) -> None:
+def check_names(names: Iterable[str], source: object) -> None:
     """Raise DataError for the name of a class that would not show itself as what it is, with a newline for one."""
     for name in names:
         if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") or letter in DIRECTIONS for letter in name):
@@ -128,7 +129,7 @@ def _below(root, file, where):
     return file.replace("\\", "/")
 
 
-def lines(path) -> Iterator[tuple[int, str]]:
+def lines(path: Path) -> Iterator[tuple[int, str]]:
     """(number from 1, text) of the lines of a text file that are not blank; UTF-8, or UTF-16 as Windows marks it.
 
     Raises DataError: no such file, no text, none but blank lines, a line of more than LONGEST_LINE letters.

@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from tqdm.auto import tqdm
 
@@ -38,7 +38,7 @@ class Member(NamedTuple):
 
 
 @contextlib.contextmanager
-def members(path: Path, check: Callable[[int], None], bar=False) -> Iterator[Iterator[Member]]:
+def members(path: Path, check: Callable[[int], None], bar: bool = False) -> Iterator[Iterator[Member]]:
     """The Members of an archive, one after the other; whatever goes wrong with it becomes a DataError.
 
     `check` is told, before any work where that is known, how many bytes the archive has unpacked, and may raise.
@@ -143,14 +143,14 @@ def _tar_members(path, file, check):
             pass
 
 
-def tar_pieces(archive, member) -> Iterator[bytes]:
+def tar_pieces(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
     """The content of the file that is the archive's current member."""
     file = archive.extractfile(member)
     while piece := file.read(PIECE):
         yield piece
 
 
-def open_tar(file, check) -> tarfile.TarFile:
+def open_tar(file: BinaryIO, check: Callable[[int], None]) -> tarfile.TarFile:
     """A tar, plain or gzipped, that is read forwards only; `check` is told each place in it before it is gone to.
 
     What tarfile reads at once and where it seeks is bounded here: a header can ask for any number of bytes.
@@ -160,7 +160,7 @@ def open_tar(file, check) -> tarfile.TarFile:
     return tarfile.TarFile(fileobj=_Forwards(gzip.GzipFile(fileobj=file) if packed else file, check))
 
 
-def next_member(archive):
+def next_member(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
     """The next TarInfo, or None at the end; EOFError where what is there is no end."""
     member = archive.next()
     archive.members.clear()  # they would be kept, a million objects for a million files

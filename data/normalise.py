@@ -1,9 +1,11 @@
 """From bytes to what a network sees."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
-def normalise(pixels, mean, std):
+def normalise(pixels: np.ndarray, mean: Sequence[float] | np.ndarray, std: Sequence[float] | np.ndarray) -> np.ndarray:
     """(pixels / 255 - mean) / std for each channel.
 
     pixels uint8 [..., C, H, W]; mean and std hold C numbers in units of the full range 0..1.

@@ -7,6 +7,7 @@ and plain arrays are written with, checks every size before it does the work, an
 
 import math
 import pickletools
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ DTYPES = ("b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"
 PLAIN_DTYPE = (None, None, None, -1, -1, 0)  # a dtype's state behind version and byte order: no parts, no fields
 
 
-def read_pickle(content, name, encoding="bytes"):
+def read_pickle(content: bytes, name: str, encoding: str = "bytes") -> Any:
     """Read the bytes of a pickle that holds dicts, lists, strings, numbers and NumPy arrays.
 
     Nothing foreign is executed, no memory is taken that the file's size does not account for, and keys are text or

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -39,7 +40,7 @@ class Preparation:
     resize_short: int | None = None
     interpolation: str = "bilinear"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("classes", "image_shape", "mean", "std"):  # JSON has lists only
             object.__setattr__(self, name, tuple(getattr(self, name)))
         numbers = (*self.image_shape, *self.mean, *self.std)
@@ -66,7 +67,7 @@ class Preparation:
         return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))
 
 
-def read_picture(path, max_pixels: int = MAX_PIXELS, short_side: int = 256):
+def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int = 256) -> Image.Image:
     """Decode an image file into an upright RGB PIL picture; DataError with the path where that cannot be done.
 
     Of a file with several pictures the first is taken. 16 bits of grey become 8: a picture without a value above 4095
@@ -84,7 +85,7 @@ def read_picture(path, max_pixels: int = MAX_PIXELS, short_side: int = 256):
 
 
 @contextlib.contextmanager
-def open_picture(path, max_pixels: int = MAX_PIXELS, short_side: int = 0) -> Iterator[Image.Image]:
+def open_picture(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int = 0) -> Iterator[Image.Image]:
     """The PIL picture of an image file, its header read and judged; what goes wrong with it becomes a DataError."""
     try:
         with open_file(path) as file, Image.open(file, formats=FORMATS) as picture:

@@ -1,6 +1,7 @@
 """Random numbers as functions of (purpose, seed, epoch, index), and the process's own random state left alone."""
 
 import random
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,13 +11,13 @@ import numpy as np
 ORDER, AUGMENTATION, SYNTHETIC, FIXED_GEOMETRY = 1, 2, 3, 4
 
 
-def generator(purpose, *numbers):
+def generator(purpose: int, *numbers: int) -> np.random.Generator:
     """A NumPy generator that depends on its arguments alone; all are integers >= 0."""
     return np.random.default_rng((purpose, *numbers))
 
 
 @contextmanager
-def global_state_kept():
+def global_state_kept() -> Iterator[None]:
     """Put the state of `random` and `np.random` back afterwards, whatever the block draws or seeds."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
@@ -27,7 +28,7 @@ def global_state_kept():
 
 
 @contextmanager
-def global_state_seeded(purpose, *numbers):
+def global_state_seeded(purpose: int, *numbers: int) -> Iterator[None]:
     """Inside the block `random` and `np.random` depend on the arguments alone; afterwards they are as before.
 
     paddle.vision.transforms draws from these two globals and takes no generator.

@@ -34,7 +34,7 @@ SOURCES = {  # name -> (address, SHA-256) of each file, both as published
 }
 
 
-def fetch(address, sha256, folder):
+def fetch(address: str, sha256: str, folder: str | Path) -> Path:
     """Fetch one file into `folder` and check it; returns its path.
 
     The file appears under its name only once its checksum is right, and a file that is there is never overwritten.

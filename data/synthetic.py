@@ -3,6 +3,7 @@
 import numpy as np
 
 from data.arrays import ArrayDataset
+from data.dataset import Dataset
 from data.errors import DataError
 from data.randomness import SYNTHETIC, generator
 
@@ -10,13 +11,9 @@ PERIOD = 8  # pixels of one stripe pair
 
 
 def synthetic(
-    classes: int = 10,
-    train_images: int = 2000,
-    validation_images: int = 500,
-    image_size: int = 32,
-    channels: int = 3,
+    classes: int = 10, train_images: int = 2000, validation_images: int = 500, image_size: int = 32, channels: int = 3,
     noise: float = 0.25,
-):
+) -> tuple[Dataset, Dataset]:
     """Gratings, one orientation a class (class k: k * 180 / classes degrees) -> (train, validation), in memory.
 
     Phase, contrast and tint are random in every picture; `noise` is the standard deviation of what is added to each

@@ -6,6 +6,7 @@ Its random numbers come from the globals of `random` and `np.random`, as Paddle'
 
 import numpy as np
 from paddle.vision import transforms
+from PIL import Image
 
 from data.normalise import normalise
 
@@ -25,7 +26,7 @@ class TrainingTransform:
     with a weight drawn from N(0, lighting).
     """
 
-    def __init__(self, image_size, min_area, flip, color_jitter, lighting):
+    def __init__(self, image_size: int, min_area: float, flip: bool, color_jitter: float, lighting: float):
         self.lighting = lighting
         self.of_picture = transforms.Compose([
             transforms.RandomResizedCrop(image_size, scale=(min_area, 1.0), interpolation=INTERPOLATION),
@@ -33,7 +34,7 @@ class TrainingTransform:
             transforms.ColorJitter(color_jitter, color_jitter, color_jitter),
         ])
 
-    def __call__(self, picture):
+    def __call__(self, picture: Image.Image) -> np.ndarray:
         pixels = np.asarray(self.of_picture(picture), np.uint8).transpose(2, 0, 1)
         shift = EIGENVECTORS @ (EIGENVALUES * np.random.normal(0.0, self.lighting, size=3))
         return normalise(pixels, np.array(MEAN) - shift, STD)  # adding the shift is taking it off the mean

@@ -2,7 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from data.errors import DataError
 from data.files import open_file
@@ -25,7 +26,7 @@ HIDDEN, BESIDE, UNLISTED = "hidden", "beside the class folders", "in no list"
 SIBLINGS = 1000  # folders of another folder that are looked into
 
 
-def picture_files(folder, unused: Counter | None = None) -> list[str]:
+def picture_files(folder: str | Path, unused: Counter | None = None) -> list[str]:
     """Paths of the pictures below a folder, sorted, but for hidden ones. Raises DataError where one may not look.
 
     Linked folders are searched after the others, and each folder once. A file that a link leads to counts once where it
@@ -55,7 +56,7 @@ def unused_text(unused: Counter) -> str:
     return f"not taken: {', '.join(counted(*pair) for pair in sorted(reasons.items()))}"
 
 
-def counted(reason, number) -> str:
+def counted(reason: str, number: int) -> str:
     """A number with the word for what it counts: 2 links to nowhere."""
     return f"{number:,} {NOUNS.get(reason, 'picture')}{'s' * (number > 1)} {reason}"
 
@@ -152,7 +153,7 @@ def _looks_like_picture(path):
     return start.startswith(SIGNATURES) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
 
 
-def count_beside(folder, reason, unused: Counter, folders=()) -> None:
+def count_beside(folder: str | Path, reason: str, unused: Counter, folders: Iterable[str] = ()) -> None:
     """Count the pictures that lie in a folder itself, of which only folders are taken, and in those `folders` of it."""
     for entry in _entries(folder):
         if not _is_folder(entry):
@@ -172,12 +173,12 @@ def count_beside(folder, reason, unused: Counter, folders=()) -> None:
             pass
 
 
-def pictures_in(folder) -> int:
+def pictures_in(folder: str | Path) -> int:
     """How many files that are called like pictures lie in the folder itself."""
     return sum(is_picture(entry.name) and not _is_folder(entry) for entry in _entries(folder))
 
 
-def visible_folders(path) -> list[str]:
+def visible_folders(path: str | Path) -> list[str]:
     """Names of the folders in a folder, sorted, without hidden ones. Raises OSError, and DataError for no text."""
     with os.scandir(path) as entries:
         names = sorted(entry.name for entry in entries if _is_folder(entry) and is_visible(entry.name))
@@ -187,11 +188,11 @@ def visible_folders(path) -> list[str]:
     return names
 
 
-def is_picture(name):
+def is_picture(name: str) -> bool:
     return is_visible(name) and _has_ending(name)
 
 
-def is_visible(name):
+def is_visible(name: str) -> bool:
     """Whether a file or folder of this name counts; zip archives from a Mac hold a second tree in __MACOSX."""
     return not name.startswith(".") and name != "__MACOSX"
 

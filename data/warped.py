@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from data.arrays import ArrayDataset
-from data.dataset import Batch, Indices, labelled_bytes
+from data.dataset import Batch, Dataset, Indices, labelled_bytes
 from data.errors import DataError
 from data.idx import fashion_mnist
 from data.normalise import normalise
@@ -28,12 +28,9 @@ STRAIN = 0.25  # the steepest slope of one wave; where all together reached 1, t
 
 
 def warped_fashion_mnist(
-    root: UserPath | None = None,
-    train_images: int | None = None,
-    validation_images: int | None = None,
-    image_size: int = 64,
-    warp: float = 1.0,
-):
+    root: UserPath | None = None, train_images: int | None = None, validation_images: int | None = None,
+    image_size: int = 64, warp: float = 1.0,
+) -> tuple[Dataset, Dataset]:
     """Fashion-MNIST garments in random geometry on a black canvas: grey, 10 classes -> (train, validation).
 
     The canvas has image_size x image_size pixels, 28 or more. `warp` is the strength, from 0 to 2: at 0 the garment

@@ -7,6 +7,8 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 from data import DataError
 from data.user_path import user_path
@@ -22,11 +24,11 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, description: str):
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         raise InputError(message)
 
 
-def config_parser(description, *, weights=False):
+def config_parser(description: str, *, weights: bool = False) -> Parser:
     """A parser with -c FILE and -o key=value ..., and -w for the commands that use a trained model."""
     parser = Parser(description)
     parser.add_argument(
@@ -50,7 +52,7 @@ def typed_path(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def command(main):
+def command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main`, which may return a status, and turn the ends that are no bugs into one line and a status.
 
     Bad input is 2, a diverged training 1 and so is a disk that is full or gone, SIGTERM 143, Ctrl-C 130, a closed

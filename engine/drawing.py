@@ -12,11 +12,18 @@ import html
 import math
 import re
 import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from engine.errors import InputError
 from engine.files import written_whole
 from engine.terminal import printable, shortened
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BLACK, GREY = "#222222", "#767676"
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -51,7 +58,7 @@ def fonts_for_names() -> list[str]:
 
 
 @contextlib.contextmanager
-def drawing_style():
+def drawing_style() -> Iterator[None]:
     """Inside it all is drawn and saved alike, whatever the user's own matplotlibrc says."""
     import matplotlib
 
@@ -75,7 +82,7 @@ def check_target(path: str | Path) -> Path:
     return path
 
 
-def save_figure(figure, path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
     """Write PNG or SVG by the path's suffix, as a whole or not at all; the same figure gives the same bytes."""
     kind = path.suffix[1:]
     with written_whole(path) as part, drawing_style():
@@ -87,14 +94,17 @@ def short_label(text: str) -> str:
     return shortened(text, LABEL_LETTERS)
 
 
-def heading(figure, title, text):
+def heading(figure: "Figure", title: str, text: str) -> None:
     """Title and smaller text at the upper left of a figure."""
     width, height = figure.get_size_inches()
     figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=11, fontweight="bold", va="top")
     figure.text(0.1 / width, 1 - 0.34 / height, text, fontsize=7.5, color=GREY, va="top", linespacing=1.35)
 
 
-def sheet(title, lines, titles=("",), *, labels=(), legend=(), left=0.62, sharex=True):
+def sheet(
+    title: str, lines: Iterable[str], titles: Sequence[str] = ("",), *, labels: Iterable[str] = (),
+    legend: Sequence[str] = (), left: float = 0.62, sharex: bool = True,
+) -> tuple["Figure", np.ndarray]:
     """A figure with title and lines of text above a panel for each of `titles`, and room for labels or a legend.
 
     left: inches left of the panels. Panels always share their y axis. -> (Figure, its axes).
@@ -130,7 +140,7 @@ def sheet(title, lines, titles=("",), *, labels=(), legend=(), left=0.62, sharex
     return figure, axes[:len(titles)]
 
 
-def legend_shape(labels):
+def legend_shape(labels: Iterable[str]) -> tuple[int, int]:
     """(rows, columns) of a legend as wide as a figure."""
     widths = [0.6 + LETTER * len(short_label(label)) for label in labels]
     columns = len(widths) if sum(widths) < 6.6 else max(1, int(6.6 / max(widths)))
@@ -162,7 +172,7 @@ def theirs(text: object) -> Markdown:
     return Markdown(f"*{escape(text)}*")
 
 
-def markdown_table(table: Table, texts=1) -> str:
+def markdown_table(table: Table, texts: int = 1) -> str:
     """The first `texts` columns are text, the others numbers, which stand to the right. Empty columns are left out."""
     kept = [number for number, column in enumerate(zip(*table, strict=True)) if any(column[1:])]
     cells = [[row[number] for number in kept] for row in table]

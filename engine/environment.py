@@ -100,7 +100,7 @@ from ops.conv2d import onednn  # noqa: E402
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def start(device="auto", deterministic=False):
+def start(device: str = "auto", deterministic: bool = False) -> tuple[int, int]:
     """Choose the device and join the other processes of `paddle.distributed.launch`. Returns (rank, ranks).
 
     device "auto" is a GPU where Paddle sees one. Raises InputError where a GPU is asked for and there is none, and
@@ -128,11 +128,11 @@ def is_watched() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
-def on_gpu():
+def on_gpu() -> bool:
     return paddle.get_device().startswith("gpu")
 
 
-def describe():
+def describe() -> dict:
     """JSON-able facts that a result depends on: versions, device, threads, commit, command."""
     import numpy
     import visualdl

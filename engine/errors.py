@@ -20,13 +20,13 @@ class DiskError(OSError):
     Made of (errno, strerror, path).
     """
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.filename}: cannot be written ({self.strerror}); {DISK_REFUSED}"
 
 
 class Stopped(Exception):
     """A signal was obeyed: the work is saved."""
 
-    def __init__(self, number, where):
+    def __init__(self, number: int, where: str):
         super().__init__(f"stopped by {signal.Signals(number).name} {where}")
         self.status = 128 + number

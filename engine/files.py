@@ -21,7 +21,7 @@ REFUSALS = (
 )
 
 
-def read_text(path: Path, missing="no such file", most=MOST_BYTES) -> str:
+def read_text(path: Path, missing: str = "no such file", most: int = MOST_BYTES) -> str:
     """The text, in UTF-8, of an ordinary file of at most `most` bytes.
 
     Raises InputError, one line: `missing` says what comes after the path of a file that is not there.
@@ -37,7 +37,7 @@ def read_text(path: Path, missing="no such file", most=MOST_BYTES) -> str:
         raise InputError(f"{path}: damaged (line {line} is no UTF-8)") from None
 
 
-def read_lines(path: Path, missing="no such file") -> Iterator[tuple[int, str]]:
+def read_lines(path: Path, missing: str = "no such file") -> Iterator[tuple[int, str]]:
     """(number from 1 on, line with its end) of an ordinary file in UTF-8, however long it is. Raises InputError."""
     with _opened(path, missing) as file:
         for number in itertools.count(1):

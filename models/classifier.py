@@ -15,7 +15,7 @@ class Classifier(nn.Layer):
 
     task = "classification"  # how its predictions are judged and shown
 
-    def __init__(self, backbone, num_classes: int, *, label_smoothing: float = 0.0):
+    def __init__(self, backbone: nn.Layer, num_classes: int, *, label_smoothing: float = 0.0):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing: {label_smoothing}, expected a value from 0 to below 1")
@@ -24,12 +24,12 @@ class Classifier(nn.Layer):
         small = paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, 0.01))
         self.fc = nn.Linear(backbone.out_channels["c5"], num_classes, weight_attr=small)
 
-    def logits(self, image):
+    def logits(self, image: paddle.Tensor) -> paddle.Tensor:
         """image float [N, C, H, W] -> logits float32 [N, num_classes]."""
         pooled = self.backbone(image)["c5"].mean(axis=[2, 3])
         return self.fc(pooled).astype("float32")
 
-    def forward(self, batch):
+    def forward(self, batch: dict[str, paddle.Tensor]) -> dict[str, paddle.Tensor] | paddle.Tensor:
         logits = self.logits(batch["image"])
         if not self.training:
             return logits

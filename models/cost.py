@@ -1,6 +1,7 @@
 """What a network costs, counted and not timed."""
 
 import math
+from collections.abc import Sequence
 
 import paddle
 from paddle import nn
@@ -11,7 +12,7 @@ SAMPLE = 4  # multiply-adds of a bilinear sample: one for each of the pixels aro
 
 
 @paddle.no_grad()
-def multiply_adds(model, image_shape) -> int:
+def multiply_adds(model: nn.Layer, image_shape: Sequence[int]) -> int:
     """Multiply-adds of the convolutions and linear layers of one forward pass of one image [C, H, W].
 
     A deformable convolution counts as the plain one, its offset branch (a convolution of its own) and the samples: four

@@ -1,6 +1,7 @@
 """The norms by the one word that a config calls them, and what one may ask a network about its norms."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -13,9 +14,9 @@ Norm = Literal["bn", "gn", "ln", "in", "frozen_bn", "sync_bn", "none"]
 
 
 def make_norm(
-    norm: Norm, *, groups=32, channels_per_group=None, images_per_worker=None, running_statistics="first",
-    bn_momentum=0.9, eps=1e-5,
-):
+    norm: Norm, *, groups: int = 32, channels_per_group: int | None = None, images_per_worker: int | None = None,
+    running_statistics: Literal["first", "mean", "precise"] = "first", bn_momentum: float = 0.9, eps: float = 1e-5,
+) -> Callable[..., nn.Layer]:
     """The constructor norm(channels, initial_scale=1.0, relu=False) -> layer that networks hand to their blocks.
 
     `groups`, or `channels_per_group` where it is given, are gn's; `images_per_worker`, `running_statistics` and

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import paddle
+from paddle import nn
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class WeightsReport:
     converted: dict = field(default_factory=dict)
     still: list = field(default_factory=list)
 
-    def __str__(self):
+    def __str__(self) -> str:
         shapes = [f"{name} {list(found)} for {list(wanted)}" for name, found, wanted in self.reshaped]
         return "; ".join([
             f"{len(self.matched)} matched", *self.remarks,
@@ -45,7 +46,7 @@ def _counted(**names_by_fate):
     ]
 
 
-def load_weights(model, state: Mapping[str, np.ndarray]) -> WeightsReport:
+def load_weights(model: nn.Layer, state: Mapping[str, np.ndarray]) -> WeightsReport:
     """Put the arrays of `state` into the entries of `model` that have their name and shape; report the rest.
 
     Floats of another precision become the model's; bfloat16 comes as uint16, which is how NumPy holds Paddle's. Raises

@@ -1,8 +1,10 @@
 """Batch Normalization (Ioffe & Szegedy, arXiv:1502.03167) whose batch can be split among emulated workers."""
 
+from typing import Literal
+
 import paddle
 import paddle.nn.functional as F
-from paddle import nn
+from paddle import Tensor, nn
 
 from ops import native
 from ops.implementation import (
@@ -21,9 +23,10 @@ from ops.implementation import (
 
 
 def batch_norm(
-    x, running_mean, running_variance, weight=None, bias=None, *, training, momentum=0.9, eps=1e-5,
-    images_per_worker=None, running_statistics="first", implementation="auto", relu=False,
-):
+    x: Tensor, running_mean: Tensor, running_variance: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,
+    *, training: bool, momentum: float = 0.9, eps: float = 1e-5, images_per_worker: int | None = None,
+    running_statistics: Literal["first", "mean"] = "first", implementation: str = "auto", relu: bool = False,
+) -> Tensor:
     """Normalise every channel over the images of one worker and all positions.
 
     x [N, C, ...]. In training, x holds N / images_per_worker workers one after another and each is normalised with
@@ -140,8 +143,9 @@ class BatchNorm(nn.Layer):
     """
 
     def __init__(
-        self, channels, images_per_worker=None, running_statistics="first", momentum=0.9, eps=1e-5,
-        initial_scale=1.0, implementation="auto", relu=False, precise=False,
+        self, channels: int, images_per_worker: int | None = None,
+        running_statistics: Literal["first", "mean"] = "first", momentum: float = 0.9, eps: float = 1e-5,
+        initial_scale: float = 1.0, implementation: str = "auto", relu: bool = False, precise: bool = False,
     ):
         super().__init__()
         check_name(IMPLEMENTATIONS, implementation)
@@ -152,14 +156,14 @@ class BatchNorm(nn.Layer):
         self.register_buffer("_mean", paddle.zeros([channels]))
         self.register_buffer("_variance", paddle.ones([channels]))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return batch_norm(
             x, self._mean, self._variance, self.weight, self.bias, training=self.training, momentum=self.momentum,
             eps=self.eps, images_per_worker=self.images_per_worker, running_statistics=self.running_statistics,
             implementation=self.implementation, relu=self.relu,
         )
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         workers = f", images_per_worker={self.images_per_worker}" if self.images_per_worker else ""
         return f"{self.weight.shape[0]}, momentum={self.momentum}, eps={self.eps}{workers}{', relu' * self.relu}"
 
@@ -171,12 +175,14 @@ class SyncBatchNorm(nn.SyncBatchNorm):
     raise ValueError.
     """
 
-    def __init__(self, channels, momentum=0.9, eps=1e-5, initial_scale=1.0, relu=False):
+    def __init__(
+        self, channels: int, momentum: float = 0.9, eps: float = 1e-5, initial_scale: float = 1.0, relu: bool = False
+    ):
         scale = paddle.ParamAttr(initializer=nn.initializer.Constant(initial_scale))
         super().__init__(channels, momentum=momentum, epsilon=eps, weight_attr=scale)
         self.relu = relu
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if self.training and x.place.is_gpu_place():
             y = super().forward(x)
             return F.relu(y) if self.relu else y

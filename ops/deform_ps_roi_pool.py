@@ -1,18 +1,19 @@
 """Deformable position-sensitive RoI pooling (Dai et al., arXiv:1703.06211), with the modulation of v2."""
 
-from paddle import ParamAttr, nn
+from paddle import ParamAttr, Tensor, nn
 
 from ops.conv2d import Conv2D
 from ops.deform_conv import MODULATION
-from ops.deform_roi_pool import check, check_settings, check_shape, no_boxes, one_box, pair, pool
+from ops.deform_roi_pool import Size, check, check_settings, check_shape, no_boxes, one_box, pair, pool
 
 OP = "deformable position-sensitive RoI pooling"
 
 
 def deform_ps_roi_pool(
-    x, boxes, boxes_num, output_size, offset=None, mask=None, spatial_scale=1.0, sampling_ratio=2, gamma=0.1,
-    deformable_groups=1,
-):
+    x: Tensor, boxes: Tensor, boxes_num: Tensor, output_size: Size, offset: Tensor | None = None,
+    mask: Tensor | None = None, spatial_scale: float = 1.0, sampling_ratio: int = 2, gamma: float = 0.1,
+    deformable_groups: int = 1,
+) -> Tensor:
     """`deform_roi_pool` where every bin reads maps of its own (arXiv:1703.06211, section 2.2).
 
     x [N, C * kh * kw, H, W]: for each of C classes a map for each bin, bins in row-major order, as in
@@ -39,8 +40,8 @@ class DeformPSRoIPool(nn.Layer):
     """
 
     def __init__(
-        self, in_channels, output_size, spatial_scale=1.0, sampling_ratio=2, gamma=0.1, deformable_groups=1, version=2,
-        modulation="2sigmoid",
+        self, in_channels: int, output_size: Size, spatial_scale: float = 1.0, sampling_ratio: int = 2,
+        gamma: float = 0.1, deformable_groups: int = 1, version: int = 2, modulation: str = "2sigmoid",
     ):
         super().__init__()
         check_settings(OP, output_size, spatial_scale, sampling_ratio, deformable_groups, version, modulation)
@@ -51,7 +52,7 @@ class DeformPSRoIPool(nn.Layer):
         fields = (version + 1) * deformable_groups * self.bins[0] * self.bins[1]
         self.offset = Conv2D(in_channels, fields, 1, weight_attr=zero, bias_attr=zero)
 
-    def offset_and_mask(self, features, boxes, boxes_num):
+    def offset_and_mask(self, features: Tensor, boxes: Tensor, boxes_num: Tensor) -> tuple[Tensor, Tensor | None]:
         """-> offset [R, 2 * deformable_groups, kh, kw], mask [R, deformable_groups, kh, kw] or None for v1."""
         branch = deform_ps_roi_pool(self.offset(features), boxes, boxes_num, self.bins, **self.geometry)
         if self.version == 1:
@@ -59,7 +60,7 @@ class DeformPSRoIPool(nn.Layer):
         offsets = 2 * self.deformable_groups
         return branch[:, :offsets], MODULATION[self.modulation](branch[:, offsets:])
 
-    def forward(self, x, features, boxes, boxes_num):
+    def forward(self, x: Tensor, features: Tensor, boxes: Tensor, boxes_num: Tensor) -> Tensor:
         if x.ndim == 4:
             expected = [x.shape[0], self.offset.weight.shape[1], *x.shape[2:]]
             check_shape(OP, "features", features, expected)
@@ -72,7 +73,7 @@ class DeformPSRoIPool(nn.Layer):
             deformable_groups=self.deformable_groups,
         )
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return (
             f"v{self.version}, {self.offset.weight.shape[1]}, output_size={self.bins}, "
             f"deformable_groups={self.deformable_groups}, {self.geometry}"

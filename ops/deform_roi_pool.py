@@ -1,19 +1,22 @@
 """Deformable RoI pooling: v1 (Dai et al., arXiv:1703.06211) and v2 (Zhu et al., arXiv:1811.11168)."""
 
 import contextlib
+from collections.abc import Sequence
 
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 
 from ops.deform_conv import MODULATION
 from ops.implementation import at_least_float32, check_floats
 
 OP = "deformable RoI pooling"
+Size = int | tuple[int, int]  # kh = kw, or (kh, kw)
 
 
 def deform_roi_pool(
-    x, boxes, boxes_num, output_size, offset=None, mask=None, spatial_scale=1.0, sampling_ratio=2, gamma=0.1
-):
+    x: Tensor, boxes: Tensor, boxes_num: Tensor, output_size: Size, offset: Tensor | None = None,
+    mask: Tensor | None = None, spatial_scale: float = 1.0, sampling_ratio: int = 2, gamma: float = 0.1,
+) -> Tensor:
     """Average of x over kh x kw bins of every box, each bin moved by its own offset (arXiv:1703.06211, equation 5).
 
         y(i, j) = mask(i, j) * mean over samples p of bin (i, j) of x(p0 + p + gamma * offset(i, j) * (w, h))
@@ -41,7 +44,10 @@ def deform_roi_pool(
     return pool(OP, x, boxes, boxes_num, output_size, offset, mask, spatial_scale, sampling_ratio, gamma)
 
 
-def bin_points(boxes, output_size, offset=None, spatial_scale=1.0, sampling_ratio=2, gamma=0.1):
+def bin_points(
+    boxes: Tensor, output_size: Size, offset: Tensor | None = None, spatial_scale: float = 1.0, sampling_ratio: int = 2,
+    gamma: float = 0.1,
+) -> list[Tensor]:
     """Where each bin samples, in pixels of x, 0 the centre of the first pixel: at every y with every x.
 
     boxes [R, 4], offset [R, 2 * D, kh, kw] or None -> y, x [R, D, kh, kw, sampling_ratio]; D and, for y, kw or, for x,
@@ -62,9 +68,10 @@ def bin_points(boxes, output_size, offset=None, spatial_scale=1.0, sampling_rati
 
 
 def pool(
-    op, x, boxes, boxes_num, output_size, offset, mask, spatial_scale, sampling_ratio, gamma, deformable_groups=1,
-    position_sensitive=False,
-):
+    op: str, x: Tensor, boxes: Tensor, boxes_num: Tensor, output_size: Size, offset: Tensor | None, mask: Tensor | None,
+    spatial_scale: float, sampling_ratio: int, gamma: float, deformable_groups: int = 1,
+    position_sensitive: bool = False,
+) -> Tensor:
     """What deform_roi_pool and deform_ps_roi_pool share; in the latter each bin has channels of its own."""
     bins = pair(output_size)
     check_settings(op, output_size, spatial_scale, sampling_ratio, deformable_groups)
@@ -139,24 +146,25 @@ def _constant(tensor):
     return tensor.detach() if paddle.in_dynamic_mode() else tensor
 
 
-def no_boxes(boxes):
+def no_boxes(boxes: Tensor) -> bool:
     """Whether there are none; in a graph for export, which takes them as they come, never."""
     return paddle.in_dynamic_mode() and 0 in boxes.shape[:1]
 
 
-def one_box(boxes, boxes_num):
+def one_box(boxes: Tensor, boxes_num: Tensor) -> tuple[Tensor, Tensor]:
     """A box in the first image where there was none, to compute with and to forget."""
     count = paddle.to_tensor([1] + [0] * (boxes_num.shape[0] - 1), dtype=boxes_num.dtype)
     return paddle.zeros([1, 4], boxes.dtype), count
 
 
-def pair(output_size):
+def pair(output_size: Size) -> tuple[int, ...]:
     return (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
 
 
 def check_settings(
-    op, output_size, spatial_scale, sampling_ratio, deformable_groups=1, version=2, modulation="2sigmoid"
-):
+    op: str, output_size: Size, spatial_scale: float, sampling_ratio: int, deformable_groups: int = 1, version: int = 2,
+    modulation: str = "2sigmoid",
+) -> None:
     """ValueError where a setting is none, whatever the tensors."""
     sizes = pair(output_size)
     if len(sizes) != 2 or not all(isinstance(size, int) and size > 0 for size in sizes):
@@ -174,8 +182,9 @@ def check_settings(
 
 
 def check(
-    op, x, boxes, boxes_num, bins, offset=None, mask=None, deformable_groups=1, position_sensitive=False
-):
+    op: str, x: Tensor, boxes: Tensor, boxes_num: Tensor, bins: tuple[int, int], offset: Tensor | None = None,
+    mask: Tensor | None = None, deformable_groups: int = 1, position_sensitive: bool = False,
+) -> None:
     """ValueError where tensors do not fit."""
     if x.ndim != 4 or 0 in x.shape:
         raise ValueError(f"{op}: x has shape {list(x.shape)}, expected [N, C, H, W], none of them 0")
@@ -203,7 +212,7 @@ def check(
             raise ValueError(f"{op}: boxes_num {counts} does not sum to the {found} boxes")
 
 
-def check_shape(op, name, tensor, expected):
+def check_shape(op: str, name: str, tensor: Tensor, expected: list[int]) -> None:
     """ValueError where a size differs; -1 is one that a graph for export leaves open, or that may be any."""
     shape = list(tensor.shape)
     if len(shape) != len(expected) or any(a != b and -1 not in (a, b) for a, b in zip(shape, expected, strict=True)):
@@ -222,8 +231,8 @@ class DeformRoIPool(nn.Layer):
     """
 
     def __init__(
-        self, channels, output_size, spatial_scale=1.0, sampling_ratio=2, gamma=0.1, version=2, modulation="2sigmoid",
-        hidden=None,
+        self, channels: int, output_size: Size, spatial_scale: float = 1.0, sampling_ratio: int = 2, gamma: float = 0.1,
+        version: int = 2, modulation: str = "2sigmoid", hidden: Sequence[int] | None = None,
     ):
         super().__init__()
         check_settings(OP, output_size, spatial_scale, sampling_ratio, version=version, modulation=modulation)
@@ -241,7 +250,7 @@ class DeformRoIPool(nn.Layer):
             self.hidden.add_sublayer(f"relu{step + 1}", nn.ReLU())
         self.offset = nn.Linear(sizes[-1], (version + 1) * bins, zero, zero)
 
-    def offset_and_mask(self, x, boxes, boxes_num):
+    def offset_and_mask(self, x: Tensor, boxes: Tensor, boxes_num: Tensor) -> tuple[Tensor, Tensor | None]:
         """-> offset [R, 2, kh, kw] in widths and heights of the box over gamma, mask [R, 1, kh, kw] or None for v1."""
         check_shape(OP, "x", x, [-1, self.channels, -1, -1])
         pooled = deform_roi_pool(x, boxes, boxes_num, self.bins, **self.geometry)
@@ -250,12 +259,12 @@ class DeformRoIPool(nn.Layer):
             return branch, None
         return branch[:, :2], MODULATION[self.modulation](branch[:, 2:])
 
-    def forward(self, x, boxes, boxes_num):
+    def forward(self, x: Tensor, boxes: Tensor, boxes_num: Tensor) -> Tensor:
         if no_boxes(boxes):  # so that the branch gets its gradient of zeros
             check(OP, x, boxes, boxes_num, self.bins)
             return self.forward(x, *one_box(boxes, boxes_num))[:0]
         offset, mask = self.offset_and_mask(x, boxes, boxes_num)
         return deform_roi_pool(x, boxes, boxes_num, self.bins, offset, mask, **self.geometry)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"v{self.version}, {self.channels}, output_size={self.bins}, {self.geometry}"

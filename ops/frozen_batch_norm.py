@@ -1,13 +1,15 @@
 """Batch norm with frozen statistics and frozen affine (BN* of the detection tables in arXiv:1803.08494)."""
 
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from ops.implementation import per_channel
 
 
-def frozen_batch_norm(x, mean, variance, weight, bias, eps=1e-5):
+def frozen_batch_norm(
+    x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5
+) -> Tensor:
     """gamma * (x - mean) / sqrt(variance + eps) + beta with vectors [C] that nothing trains.
 
     x [N, C, ...] -> the same shape and dtype: one multiplication and one addition a value.
@@ -24,7 +26,7 @@ class FrozenBatchNorm(nn.Layer):
     buffers.
     """
 
-    def __init__(self, channels, eps=1e-5, initial_scale=1.0, relu=False):
+    def __init__(self, channels: int, eps: float = 1e-5, initial_scale: float = 1.0, relu: bool = False):
         super().__init__()
         self.eps, self.relu = eps, relu
         self.register_buffer("weight", paddle.full([channels], initial_scale))
@@ -32,9 +34,9 @@ class FrozenBatchNorm(nn.Layer):
         self.register_buffer("_mean", paddle.zeros([channels]))
         self.register_buffer("_variance", paddle.ones([channels]))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = frozen_batch_norm(x, self._mean, self._variance, self.weight, self.bias, self.eps)
         return F.relu(y) if self.relu else y
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, eps={self.eps}{', relu' * self.relu}"

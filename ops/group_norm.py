@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import paddle
 import paddle.nn.functional as F
-from paddle import nn
+from paddle import Tensor, nn
 
 from ops import native
 from ops.implementation import (
@@ -20,7 +20,10 @@ from ops.implementation import (
 )
 
 
-def group_norm(x, groups, weight=None, bias=None, eps=1e-5, implementation="auto", *, relu=False):
+def group_norm(
+    x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5,
+    implementation: str = "auto", *, relu: bool = False,
+) -> Tensor:
     """Normalise every image over groups of neighbouring channels (arXiv:1803.08494, equations 1, 2, 6, 7).
 
     x [N, C, ...] with any number of spatial dimensions; `groups` must divide C and group g holds the channels
@@ -99,7 +102,7 @@ def _folded(x, groups, weight, bias, eps):
 IMPLEMENTATIONS = {"native": _native, "folded": _folded, "paddle": _paddle, "composed": _composed}
 
 
-def check_groups(channels, groups):
+def check_groups(channels: int, groups: int) -> None:
     """ValueError unless `groups` equal groups can be made of `channels`."""
     if groups < 1 or channels % groups:
         raise ValueError(f"group norm: {groups} groups do not divide {channels} channels")
@@ -111,7 +114,10 @@ class GroupNorm(nn.Layer):
     x [N, C, ...] -> the same shape. Channels come first here, groups first in paddle.nn.GroupNorm.
     """
 
-    def __init__(self, channels, groups=32, eps=1e-5, initial_scale=1.0, implementation="auto", relu=False):
+    def __init__(
+        self, channels: int, groups: int = 32, eps: float = 1e-5, initial_scale: float = 1.0,
+        implementation: str = "auto", relu: bool = False,
+    ):
         super().__init__()
         check_groups(channels, groups)
         check_name(IMPLEMENTATIONS, implementation)
@@ -119,8 +125,8 @@ class GroupNorm(nn.Layer):
         self.weight = self.create_parameter([channels], default_initializer=nn.initializer.Constant(initial_scale))
         self.bias = self.create_parameter([channels], is_bias=True)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return group_norm(x, self.groups, self.weight, self.bias, self.eps, self.implementation, relu=self.relu)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, groups={self.groups}, eps={self.eps}{', relu' * self.relu}"

@@ -9,7 +9,10 @@ dtype; `paddle` calls Paddle's own kernel; `native` is our own for CPUs (ops/csr
 best where x lies; in a graph for export that is always Paddle's own, so that the graph needs no library of ours.
 """
 
+from collections.abc import Callable, Collection, Mapping
+
 import paddle
+from paddle import Tensor
 
 from ops import native
 
@@ -17,7 +20,7 @@ FLOATS = (paddle.float16, paddle.bfloat16, paddle.float32, paddle.float64)
 LOW_PRECISION = (paddle.float16, paddle.bfloat16)
 
 
-def choose(implementations, name):
+def choose(implementations: Mapping[str, Callable], name: str) -> Callable:
     """The callable for `name`, which is not "auto". ValueError where it is not there or cannot run on this machine."""
     check_name(implementations, name)
     if name == "native" and not native.available():
@@ -25,20 +28,20 @@ def choose(implementations, name):
     return implementations[name]
 
 
-def check_name(implementations, name):
+def check_name(implementations: Collection[str], name: str) -> None:
     """ValueError for a name that is neither "auto" nor an implementation's."""
     if name != "auto" and name not in implementations:
         raise ValueError(f"implementation {name!r}: expected one of {', '.join(['auto', *implementations])}")
 
 
-def best(x, *, on_cpu="paddle"):
+def best(x: Tensor, *, on_cpu: str = "paddle") -> str:
     """What "auto" is for x: our own kernels on a CPU; without them `on_cpu`; elsewhere Paddle's."""
     if not (paddle.in_dynamic_mode() and x.place.is_cpu_place()):
         return "paddle"
     return "native" if native.available() else on_cpu
 
 
-def check_floats(op, **tensors):
+def check_floats(op: str, **tensors: Tensor | None) -> None:
     """ValueError unless all (None is left out) are floats, and of one dtype as soon as 16 bits have become 32."""
     dtypes = {name: tensor.dtype for name, tensor in tensors.items() if tensor is not None}
     for name, dtype in dtypes.items():
@@ -53,24 +56,24 @@ def _name(dtype):
     return str(dtype).rpartition(".")[2]
 
 
-def check_vectors(op, channels, **vectors):
+def check_vectors(op: str, channels: int, **vectors: Tensor | None) -> None:
     """ValueError unless every vector is [channels] or None."""
     for name, vector in vectors.items():
         if vector is not None and list(vector.shape) != [channels]:
             raise ValueError(f"{op}: {name} has shape {list(vector.shape)}, expected [{channels}]")
 
 
-def at_least_float32(x):
+def at_least_float32(x: Tensor) -> Tensor:
     """x, or its float32 copy where its dtype is too coarse to take statistics or sampling positions in."""
     return x.astype(paddle.float32) if x.dtype in LOW_PRECISION else x
 
 
-def per_channel(vector, x):
+def per_channel(vector: Tensor, x: Tensor) -> Tensor:
     """A [C] vector shaped [1, C, 1, ...] to be broadcast over x [N, C, ...]."""
     return vector.reshape([1, -1] + [1] * (x.ndim - 2))
 
 
-def affine(x, weight, bias):
+def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """gamma * x + beta for x [N, C, ...], in x's dtype; None is left out."""
     if weight is not None:
         x = x * per_channel(weight, x).astype(x.dtype)
@@ -79,7 +82,7 @@ def affine(x, weight, bias):
     return x
 
 
-def gamma_and_beta(weight, bias, x):
+def gamma_and_beta(weight: Tensor | None, bias: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor]:
     """gamma and beta [C] in x's dtype, 1 and 0 where they are None: what kernels ask for."""
     channels = x.shape[1]
     weight = paddle.ones([channels], x.dtype) if weight is None else weight.astype(x.dtype)
@@ -87,7 +90,7 @@ def gamma_and_beta(weight, bias, x):
     return weight, bias
 
 
-def learn_together(weight, bias):
+def learn_together(weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     """gamma and beta as Paddle's batch norm kernel needs them: where one learns alone it gets no gradient at all.
 
     The other is then replaced by a copy that learns too and is forgotten.

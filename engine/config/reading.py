@@ -4,7 +4,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pydantic
@@ -34,7 +34,9 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     return make_config(values, origins, path)
 
 
-def read_values(path: str | Path, overrides: Iterable[str] = (), schemas=(Config,)) -> tuple[dict, dict]:
+def read_values(
+    path: str | Path, overrides: Iterable[str] = (), schemas: Sequence[type[Section]] = (Config,)
+) -> tuple[dict, dict]:
     """What a YAML file, its bases and the overrides say together, unchecked, and which of them said each key.
 
     `schemas` are those that the values will be checked against.
@@ -51,7 +53,7 @@ def read_values(path: str | Path, overrides: Iterable[str] = (), schemas=(Config
     return values, origins
 
 
-def make_config(values: dict, origins: dict, path: str | Path, schema: type[Section] = Config):
+def make_config(values: dict, origins: dict, path: str | Path, schema: type[Section] = Config) -> Section:
     """Check such values and make them a Config, or what another `schema` says. Raises InputError."""
     for key in schema.model_fields:
         name = default_name(schema, key)
@@ -87,7 +89,7 @@ def _read_with_bases(path, above):
     yield path, values
 
 
-def merge_values(values: dict, new: Mapping, source: str, origins: dict, at=()) -> None:
+def merge_values(values: dict, new: Mapping, source: str, origins: dict, at: tuple[str, ...] = ()) -> None:
     """Put `new` over `values` in place; `origins` learns which source gave each key."""
     if at in (("model",), ("data",)):
         named = values.get("name", default_name(Config, *at))

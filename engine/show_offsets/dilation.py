@@ -2,14 +2,16 @@
 
 import csv
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import paddle
+from paddle import nn
 
-from data import Preparation
+from data import Loader, Preparation
 from engine.drawing import markdown_table
 from engine.errors import InputError
 from engine.files import write_text, writing_into
@@ -57,7 +59,9 @@ class Dilations:
     limits: tuple[float, float] | None
 
 
-def dilations(model, loader, *, foreground=None) -> Dilations:
+def dilations(
+    model: nn.Layer, loader: Loader, *, foreground: Callable[[np.ndarray], np.ndarray] | None = None
+) -> Dilations:
     """The effective dilation of each deformable layer over a loader's images, by where a position lies.
 
     foreground: images [N, C, H, W] -> bool [N, H, W], for sets where the picture tells; then positions are grouped into

@@ -5,15 +5,22 @@ Blue is the fixed grid, vermillion the learned one.
 
 import textwrap
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import paddle
+from paddle import nn
 
+from data import Loader, Preparation
 from engine.drawing import BLACK, BLUE, GREY, VERMILLION, drawing_style, heading, save_figure
 from engine.files import writing_into
-from engine.show_offsets.sampling import View, choose_layers, collect, look, object_pixels, short
+from engine.show_offsets.sampling import Positions, View, choose_layers, collect, look, object_pixels, short
 from engine.terminal import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WIDTH, LEFT, GAP = 7.4, 0.24, 0.08  # inches
 ABOVE, LINE, BELOW = 0.56, 0.14, 0.1  # above the panels, and for each line of text there
@@ -30,7 +37,7 @@ COLUMNS = (
 )
 
 
-def offset_figure(view: View, preparation, title):
+def offset_figure(view: View, preparation: Preparation, title: str) -> "Figure":
     """Sampling points and effective receptive fields on the picture, a row for each position -> a matplotlib Figure.
 
     Left the paper's figure (arXiv:1703.06211, figures 5 and 6) beside the grid without offsets; a dot's area is its
@@ -152,7 +159,10 @@ def _cross(axis, y, x):
         axis.plot(x, y, "+", markersize=8 if colour == BLACK else 9.5, markeredgewidth=width, color=colour, zorder=5)
 
 
-def write_offset_figures(model, preparation, images, layers, positions, folder: Path):
+def write_offset_figures(
+    model: nn.Layer, preparation: Preparation, images: Iterable[tuple[str, np.ndarray]], layers: list[str],
+    positions: Positions, folder: Path,
+) -> Iterator[Path]:
     """Draw prepared images, (title, array [C, H, W]), into folder/offsets_TITLE.png and .svg; yields the files."""
     names = Counter()
     for title, image in images:
@@ -169,7 +179,9 @@ def write_offset_figures(model, preparation, images, layers, positions, folder: 
         yield from files
 
 
-def sample_offsets(model, loader, images, asked_to_stop=lambda: False) -> tuple[dict, dict]:
+def sample_offsets(
+    model: nn.Layer, loader: Loader, images: int, asked_to_stop: Callable[[], bool] = lambda: False
+) -> tuple[dict, dict]:
     """For VisualDL during training: ({tag: uint8 [H, W, 3]}, {tag: mean length of a layer's offsets}).
 
     The pictures are the same each time: `images` of the validation set, evenly spread over it. Between two of them

@@ -8,20 +8,21 @@ pixels that a position stands for; it is (s - 1) / 2 pixels off here.)
 
 import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import paddle
+from paddle import nn
 
 from engine.errors import InputError
 from ops import DeformConv2D
 from ops.deform_conv import MODULATION, pair, sampling_points
 
 STACK = 3  # layers, as in the figure of arXiv:1703.06211
-
+Positions = Sequence[tuple[int, int]]  # (y, x) of a layer's output
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,17 @@ class Sampling:
     modulation: np.ndarray
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """(H', W')."""
         return self.points.shape[3:5]
 
     @property
-    def mean_length(self):
+    def mean_length(self) -> float:
         """Of the offsets, in input pixels."""
         return float(np.linalg.norm(self.points - self.grid, axis=-1).mean())
 
 
-def deformable_layers(model) -> dict[str, DeformConv2D]:
+def deformable_layers(model: nn.Layer) -> dict[str, DeformConv2D]:
     """The deformable convolutions of a model by name, in the order of the network."""
     return {name: layer for name, layer in model.named_sublayers() if isinstance(layer, DeformConv2D)}
 
@@ -65,7 +66,7 @@ def parse_position(text: str) -> tuple[int, int]:
     return int(y), int(x)
 
 
-def choose_layers(model, wanted: Iterable[str] = ()) -> list[str]:
+def choose_layers(model: nn.Layer, wanted: Iterable[str] = ()) -> list[str]:
     """The names of the (at most) three layers to stack, lowest first: the last three, or the last three of `wanted`.
 
     A wanted name may be a part: c5 is all of that stage, c5.2 that block. Raises InputError where there is none.
@@ -85,12 +86,12 @@ def choose_layers(model, wanted: Iterable[str] = ()) -> list[str]:
     return [name for name in names if not chosen or name in chosen][-STACK:]
 
 
-def short(name):
+def short(name: str) -> str:
     """A layer's name without what all share."""
     return name.removeprefix("backbone.")
 
 
-def collect(model, image, names: Iterable[str] | None = None) -> list[Sampling]:
+def collect(model: nn.Layer, image: paddle.Tensor, names: Iterable[str] | None = None) -> list[Sampling]:
     """Call the model with images, a tensor [N, C, H, W], and see what its deformable layers do, lowest first.
 
     `names` are those to look at; None: all.
@@ -121,7 +122,7 @@ def collect(model, image, names: Iterable[str] | None = None) -> list[Sampling]:
 
 
 @contextlib.contextmanager
-def offsets_of_zero(model):
+def offsets_of_zero(model: nn.Layer) -> Iterator[None]:
     """Inside it the model's deformable layers have their start's offsets and modulation: the plain network's grid."""
     with _hooks(
         layer.offset.register_forward_post_hook(lambda branch, inputs, output: paddle.zeros_like(output))
@@ -140,7 +141,7 @@ def _hooks(hooks):
             hook.remove()
 
 
-def stride_of(image_shape, shape) -> int:
+def stride_of(image_shape: Sequence[int], shape: Sequence[int]) -> int:
     """The stride of a feature map of H' x W' of an image of H x W: each halving rounds up, 28 becomes 14, 7, 4."""
     stride = 1
     while any(-(-size // stride) > positions for size, positions in zip(image_shape, shape, strict=True)):
@@ -148,7 +149,7 @@ def stride_of(image_shape, shape) -> int:
     return stride
 
 
-def stacked_points(stack: list[Sampling], position, image=0):
+def stacked_points(stack: list[Sampling], position: tuple[int, int], image: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """All that one output position of a stack's last layer samples through the layers below it.
 
     stack: lowest first. Each sampling point is taken to the nearest position of the layer below; one that lies beyond
@@ -172,7 +173,7 @@ def stacked_points(stack: list[Sampling], position, image=0):
     return np.concatenate(points), np.concatenate(modulation)
 
 
-def receptive_fields(model, image, name, positions):
+def receptive_fields(model: nn.Layer, image: np.ndarray, name: str, positions: Positions) -> np.ndarray:
     """The effective receptive fields (arXiv:1811.11168) of one layer's output at some positions.
 
     image [C, H, W] -> float32 [P, H, W]: the gradient of the output, summed over its channels, with respect to each
@@ -214,7 +215,7 @@ class View:
     positions: list[Position]
 
 
-def look(model, image, names: list[str], positions=()) -> View:
+def look(model: nn.Layer, image: np.ndarray, names: list[str], positions: Positions = ()) -> View:
     """See through the layers `names`, lowest first, of a model in evaluation mode on one prepared image [C, H, W].
 
     positions: (y, x) of the last layer's output; none: the object's centre, its border and the background, as
@@ -246,7 +247,7 @@ def look(model, image, names: list[str], positions=()) -> View:
     ])
 
 
-def object_pixels(image) -> np.ndarray:
+def object_pixels(image: np.ndarray) -> np.ndarray:
     """A guess where the object of a picture [C, H, W] is: what differs more than the rest from the border's colour.
 
     bool [H, W]; nowhere in a picture of one colour.
@@ -260,7 +261,7 @@ def object_pixels(image) -> np.ndarray:
     return difference > limit
 
 
-def telling_positions(image, layer: Sampling) -> dict[str, tuple[int, int]]:
+def telling_positions(image: np.ndarray, layer: Sampling) -> dict[str, tuple[int, int]]:
     """Positions of a layer's output that tell something about a picture [C, H, W]: {what it is: (y, x)}."""
     there = np.argwhere(object_pixels(image))
     places = np.argwhere(np.ones(layer.shape))
