@@ -58,7 +58,9 @@ def checked(model: type[pydantic.BaseModel], values: Any, where: Path | str) -> 
         raise InputError(f"{where}: {at or 'damaged'}: {printable(error['msg'])}") from None
 
 
-def read_records(path: Path, model: type[pydantic.BaseModel], missing="no such file") -> Iterator[pydantic.BaseModel]:
+def read_records(
+    path: Path, model: type[pydantic.BaseModel], missing: str = "no such file"
+) -> Iterator[pydantic.BaseModel]:
     """The model of each line of a file of JSON lines. Raises InputError, which names the line."""
     for number, line in read_lines(path, missing):
         where = f"{path}: line {number}"

@@ -49,7 +49,7 @@ class Plan:
         return self.images + IMAGES_OF_A_STEP * self.steps
 
 
-def make_plans(sweep: Sweep, runs: list[Run], *, timed=False) -> dict[str, Plan]:
+def make_plans(sweep: Sweep, runs: list[Run], *, timed: bool = False) -> dict[str, Plan]:
     """run's name -> Plan. Raises InputError or DataError for a run that cannot be.
 
     timed: also measure a few training steps of each kind of run on this machine, with the threads of this process.
