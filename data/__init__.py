@@ -15,6 +15,7 @@ in the place of folders are unpacked by archives.py; check.py tells what the sto
 
 from data.archives import find_archives, unpack
 from data.cifar import cifar10, cifar100
+from data.composed import composed
 from data.errors import DataError
 from data.idx import fashion_mnist
 from data.image_folder import image_folder
@@ -28,6 +29,7 @@ from data.warped import warped_fashion_mnist
 DATASETS = {
     "fashion_mnist": fashion_mnist,
     "warped_fashion_mnist": warped_fashion_mnist,
+    "composed": composed,
     "cifar10": cifar10,
     "cifar100": cifar100,
     "image_folder": image_folder,
