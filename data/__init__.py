@@ -9,8 +9,9 @@ A builder's signature is the schema of the `data:` section of a config; it retur
     preparation     what turns a picture into an input in validation and inference
     len(set), set.batch(indices, seed=, epoch=)
 
-and ArrayDataset (arrays.py), WarpedDataset (warped.py) and ImageDataset (image_folder.py) are the kinds of it. Archives
-in the place of folders are unpacked by archives.py; check.py tells what the stored pictures are like.
+and ArrayDataset (arrays.py), WarpedDataset (warped.py), ComposedDataset (composed.py, of the parts in composing/) and
+ImageDataset (image_folder.py) are the kinds of it. Archives in the place of folders are unpacked by archives.py;
+check.py tells what the stored pictures are like.
 """
 
 from data.archives import find_archives, unpack

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from data.composed import ComposedDataset
 from data.errors import DataError
 from data.image_folder import ImageDataset
 from data.layout import is_visible
@@ -80,10 +81,16 @@ def survey(dataset, *, limit: int | None = None, threads=1, advance: Callable | 
 
 
 def stored_picture(dataset, index):
-    """The PIL picture, grey or RGB, that lies behind a sample, before any augmentation. Raises DataError."""
+    """The PIL picture, grey or RGB, that lies behind a sample, before any augmentation. Raises DataError.
+
+    Of a composed set without an end it is a draw that training does not show.
+    """
     if isinstance(dataset, ImageDataset):
         return read_picture(path_of(dataset, index))
-    pixels = (dataset.garments if isinstance(dataset, WarpedDataset) else dataset).images[index]
+    if isinstance(dataset, ComposedDataset):
+        pixels = dataset.stored_picture(index)
+    else:
+        pixels = (dataset.garments if isinstance(dataset, WarpedDataset) else dataset).images[index]
     return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 

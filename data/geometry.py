@@ -30,7 +30,7 @@ def linear(scale, turn, lean):
 
 def directions(turns):
     """Unit vectors [N, 2] at `turns` [N] of a full circle."""
-    return np.stack([np.sin(2 * np.pi * turns), np.cos(2 * np.pi * turns)], axis=1)
+    return np.array([np.sin(2 * np.pi * turns), np.cos(2 * np.pi * turns)]).T
 
 
 def bends(wavelengths, headings, pushes, strain):
@@ -42,24 +42,31 @@ def bends(wavelengths, headings, pushes, strain):
     return radians_per_pixel[:, None] * directions(headings), (strain / radians_per_pixel)[:, None] * directions(pushes)
 
 
-def room(points, matrix, pushes, size):
-    """Where a garment can lie so that the canvas holds all of it: (fit, first, last).
-
-    points [N, 2] are what it covers, garment pixels from its centre; size is the canvas's, pixels, a number or [2].
-    The garment has to be scaled by fit, at most 1; then its position may be anything from first to last, both [2].
-    """
+def extent(points, matrix, pushes):
+    """How far a garment that covers points [N, 2], garment pixels, reaches from its position: (low, high), [2] each."""
     points = points @ matrix.T
     margin = np.abs(matrix) @ (0.5 + np.abs(pushes).sum(axis=0))  # half a pixel more, and as far as waves reach
-    low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
+    return points.min(axis=0) - margin, points.max(axis=0) + margin
+
+
+def room(points, matrix, pushes, size):
+    """Where a garment (see extent) can lie so that a canvas holds all of it: (fit, first, last).
+
+    size is the canvas's, pixels, a number or [2]. The garment has to be scaled by fit, at most 1; then its position may
+    be anything from first to last, both [2].
+    """
+    low, high = extent(points, matrix, pushes)
     fit = min(1.0, (size / (high - low)).min())
     return fit, -0.5 - fit * low, size - 0.5 - fit * high
 
 
 def source_points(geometry, rows, columns):
     """What each pixel of rows x columns (whole numbers, [R] and [C]) shows: float32 [2, R * C], see Geometry."""
-    inverse = np.linalg.inv(geometry.matrix)
-    across = (rows - geometry.position[0], columns - geometry.position[1])
-    rows, columns = (np.float32(inverse[:, [axis]] * across[axis]) for axis in (0, 1))
+    (a, b), (c, d) = geometry.matrix.tolist()
+    inverse = np.array([[d, -b], [-c, a]]) / (a * d - b * c)
+    rows, columns = (
+        np.float32(inverse[:, [axis]] * (along - geometry.position[axis])) for axis, along in enumerate((rows, columns))
+    )
     points = (rows[:, :, None] + columns[:, None, :]).reshape(2, -1)
     if len(geometry.waves):
         angles = np.float32(geometry.waves) @ points + np.float32(geometry.phases[:, None])

@@ -4,6 +4,7 @@ from engine.sweep_results import DEFORMABLE, Setting, SweepResults
 
 DATASETS = {
     "fashion_mnist": "Fashion-MNIST", "warped_fashion_mnist": "warped Fashion-MNIST", "cifar10": "CIFAR-10",
+    "composed": "composed images",
     "cifar100": "CIFAR-100", "synthetic": "synthetic gratings", "image_folder": "a folder of images",
 }
 EMBEDDED = ({"fashion_mnist"}, {"warped_fashion_mnist"})  # a part of them lies in the repository

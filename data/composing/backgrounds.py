@@ -42,36 +42,34 @@ def grating(rng, shape):
 
 
 def noise(rng, shape):
-    """Clouds or sand: amplitudes fall as 1 / f^a, a from 0.5 to 1.8, most of it in brightness, some in hue."""
+    """Clouds or sand in shades between two colours: amplitudes fall as 1 / f^a, a from 0.5 to 1.8."""
     amplitude = np.exp(np.float32(-0.5 - 1.3 * rng.random()) * _log_frequencies(*shape))
     amplitude /= np.sqrt(np.vdot(amplitude, amplitude))
-    spectrum = rng.random((2, *amplitude.shape, 2), np.float32)
+    amplitude *= np.float32(2 * shape[0] * shape[1])  # a field with a deviation near 1
+    spectrum = rng.random((*amplitude.shape, 2), np.float32)
     spectrum -= np.float32(0.5)
-    spectrum *= (4 * shape[0] * shape[1] * amplitude)[..., None]  # fields with a deviation near 1
-    tone, hue = np.fft.irfft2(spectrum.view(np.complex64)[..., 0], s=shape).astype(np.float32)
-    middle, bright, bluish = random_colours(rng, 3).T
-    image = times(np.float32(0.06) + np.float32(0.2) * bright, tone)
-    image += times(np.float32(0.25) * (bluish - bluish.mean()), hue)
-    image += middle[:, None, None]
+    tone = np.float32(np.fft.irfft2(amplitude * spectrum.view(np.complex64)[..., 0], s=shape))
+    one, other = random_colours(rng, 2).T
+    image = times(np.float32(0.05) + np.float32(0.5) * (other - one), tone) + one[:, None, None]
     return np.minimum(np.maximum(image, 0), 1)
 
 
 def leaves(rng, shape):
     """Ellipses over one another, small ones and large ones as in the dead-leaves model of natural images."""
-    count = int(rng.integers(6, 30))
+    count = int(rng.integers(8, 40))
     size, squeeze, turn, y, x = rng.random((5, count))
     inside = _ellipses(y, x, 0.06 * 8**size, 0.4 + 0.6 * squeeze, np.pi * turn) @ _monomials(*shape) < 0
-    inside[-1] = True  # what lies behind all
-    return random_colours(rng, count).take(inside.argmax(axis=0), axis=1).reshape(3, *shape)
+    topmost = (inside * np.arange(count, dtype=np.uint8)[:, None]).max(axis=0)  # 0 is what lies behind all
+    return random_colours(rng, count).take(topmost, axis=1).reshape(3, *shape)
 
 
 KINDS = {"field": field, "grating": grating, "noise": noise, "leaves": leaves}
 
 
 def _plane_wave(rng, shape):
-    """sin(k . p + phase) float32 [H, W], 1.5 to 14 periods on the shorter side."""
+    """sin(k . p + phase) float32 [H, W], 1.5 to 20 periods on the shorter side."""
     periods, turn, phase = rng.random(3).tolist()
-    k = 2 * np.pi * 1.5 * (14 / 1.5) ** periods / min(shape)
+    k = 2 * np.pi * 1.5 * (20 / 1.5) ** periods / min(shape)
     y = k * np.sin(np.pi * turn) * np.arange(shape[0]) + 2 * np.pi * phase
     x = k * np.cos(np.pi * turn) * np.arange(shape[1])
     # The addition theorem: H + W sines and not H * W.

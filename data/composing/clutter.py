@@ -7,25 +7,26 @@ from data.composing.colours import random_colours, times
 from data.composing.garments import SIDE
 
 SMALLEST, LARGEST = 8, 19  # garment pixels of a side of a piece
-LEAST, MOST = 0.5, 1.5  # how much larger a garment's square would be than the image's shorter side
+LEAST, MOST = 0.5, 1.5  # sides of a garment's square
 
 
-def strew(rng, canvas, garments, count):
-    """Put `count` rectangles cut from `garments` onto a canvas float32 [3, H, W], anywhere, on their sides too."""
+def strew(rng, canvas, garments, count, side):
+    """Put `count` rectangles cut from `garments` onto a canvas float32 [3, H, W], anywhere, on their sides too.
+
+    A garment's square would have a side of half to one and a half times `side` pixels.
+    """
     _, height, width = canvas.shape
-    chosen = rng.integers(len(garments), size=count).tolist()
-    cuts = rng.integers(SMALLEST, LARGEST + 1, size=(count, 2)).tolist()
-    for garment, (tall, wide), draws in zip(chosen, cuts, rng.random((count, 6)).tolist(), strict=True):
-        y, x, top, left, scale, turn = draws
+    for garment, tall, wide, top, left, y, x, scale, turn in rng.random((count, 9)).tolist():
+        tall, wide = (SMALLEST + int(share * (LARGEST + 1 - SMALLEST)) for share in (tall, wide))
         top, left = int(top * (SIDE + 1 - tall)), int(left * (SIDE + 1 - wide))
-        layers = garments.layers[garment, :, top : top + tall, left : left + wide]
+        layers = garments.layers[int(garment * len(garments)), :, top : top + tall, left : left + wide]
         layers = layers[:, :: -1 if turn < 0.5 else 1]
         if 0.25 < turn < 0.75:
             layers = layers.swapaxes(1, 2)
-        scale = (LEAST + (MOST - LEAST) * scale) * min(height, width) / SIDE
+        scale = (LEAST + (MOST - LEAST) * scale) * side / SIDE
         sides = [round(scale * side) for side in layers.shape[1:]]
-        first = [round(place * (length + side)) - side for place, length, side in zip((y, x), (height, width), sides)]
-        _paste(canvas, _enlarged(layers, sides), random_colours(rng, 2).T, *first)
+        top, left = round(y * (height + sides[0])) - sides[0], round(x * (width + sides[1])) - sides[1]
+        _paste(canvas, _enlarged(layers, sides), random_colours(rng, 2).T, top, left)
 
 
 def _enlarged(layers, sides):

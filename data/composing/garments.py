@@ -71,9 +71,8 @@ class Tint(NamedTuple):
 def random_tint(rng) -> Tint:
     """Contrast from 0.25 to 0.8 between tones, and stripes 3 to 12 pixels apart on some."""
     patterned, contrast, inverted, period, turn, phase = rng.random(6).tolist()
-    middle, stripe = random_colours(rng, 2).T
-    span = np.float32(0.3) * rng.standard_normal(3, np.float32) + 1
-    span *= np.float32((0.25 + 0.55 * contrast) * (-1 if inverted < 0.3 else 1))
+    middle, stripe, hue = random_colours(rng, 3).T
+    span = np.float32((0.25 + 0.55 * contrast) * (-1 if inverted < 0.3 else 1)) * (hue + np.float32(0.5))
     first = np.float32(0.25) + middle / 2 - span / 2
     if patterned >= PATTERNED:
         return Tint(first, span)

@@ -1,11 +1,12 @@
 """Where a garment lies and in what pose: what a clip changes from frame to frame."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from data.composing.garments import SIDE
-from data.geometry import Geometry, bends, linear, room
+from data.geometry import Geometry, bends, extent, linear, room
 
 # How far each goes at strength 1.
 TURN = np.pi / 5  # radians, either way
@@ -62,11 +63,10 @@ def random_pose(rng, corners, shape, *, warp=1.0, share=(0.6, 1.0), origin=(0, 0
     return pose._replace(position=origin + first + (y, x) * (last - first), scale=fit * scale)
 
 
-def window(geometry, shape):
-    """(rows, columns), slices: the part of a canvas [H, W] in which a garment's square lies, empty where it does not."""
-    matrix, pushes = np.abs(geometry.matrix), np.abs(geometry.pushes)
-    reach = (matrix @ (SIDE / 2 + pushes.sum(axis=0))).tolist()
+def window(geometry, corners, shape):
+    """(rows, columns), slices: the part of a canvas [H, W] that a garment can cover, empty where there is none."""
+    low, high = extent(corners, geometry.matrix, geometry.pushes)
     return tuple(
-        slice(max(0, round(middle - far)), max(0, min(side, round(middle + far) + 1)))
-        for middle, far, side in zip(geometry.position.tolist(), reach, shape, strict=True)
+        slice(max(0, min(side, math.floor(first))), max(0, min(side, math.ceil(last) + 1)))
+        for first, last, side in zip(geometry.position + low, geometry.position + high, shape, strict=True)
     )

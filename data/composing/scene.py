@@ -14,9 +14,10 @@ BACKGROUND = -1
 
 
 class Piece(NamedTuple):
-    """A garment in a scene: layers uint8 [2, 28, 28], tone and silhouette as in Garments."""
+    """A garment in a scene: layers uint8 [2, 28, 28], tone and silhouette, and corners [4, 2] as in Garments."""
 
     layers: np.ndarray
+    corners: np.ndarray
     tint: Tint
     pose: Pose
     label: int
@@ -68,7 +69,7 @@ def compose(
 
 def _put(canvas, owner, number, piece, light):
     geometry = piece.pose.geometry()
-    part = window(geometry, owner.shape)
+    part = window(geometry, piece.corners, owner.shape)
     rows, columns = (np.arange(side.start, side.stop) for side in part)
     points = source_points(geometry, rows, columns)
     tones, cover = sampled(piece.layers, points)
@@ -81,4 +82,4 @@ def _put(canvas, owner, number, piece, light):
         colours *= on_garment(light, rows, columns, piece.pose, side / 2)
     shown = cover > 0.5  # edges are hard, so that a pixel belongs to one thing; the camera softens them
     np.copyto(canvas[(slice(None), *part)], colours, where=shown)
-    owner[part][shown] = number
+    np.copyto(owner[part], number, where=shown)
