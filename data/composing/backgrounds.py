@@ -1,6 +1,6 @@
 """Backgrounds drawn by formula. All lengths are shares of the image, so that scenes of any size look alike."""
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -95,7 +95,7 @@ def _ellipses(y, x, radius, squeeze, turn):
     return np.float32([yy, yx, xx, -2 * yy * y - yx * x, -2 * xx * x - yx * y, constant]).T
 
 
-@lru_cache(maxsize=None)  # a few thousand small ones at most
+@cache  # a few thousand small ones at most
 def smooth_steps(nodes, side):
     """Weights float32 [side, nodes] that lead smoothly from node to node."""
     away = np.abs(np.linspace(0, nodes - 1, side)[:, None] - np.arange(nodes))
@@ -103,7 +103,7 @@ def smooth_steps(nodes, side):
     return np.float32(near * near * (3 - 2 * near))
 
 
-@lru_cache
+@cache
 def _log_frequencies(height, width):
     """log of the frequency, float32, ordered as irfft2 wants it; the mean's is so large that none of it is left."""
     y, x = np.fft.fftfreq(height, 1 / height)[:, None], np.fft.rfftfreq(width, 1 / width)
@@ -112,7 +112,7 @@ def _log_frequencies(height, width):
     return np.float32(np.log(squared) / 2)
 
 
-@lru_cache
+@cache
 def _monomials(height, width):
     """y y, y x, x x, y, x, 1 float32 [6, H * W] of points that go from 0 to 1."""
     y, x = (axis.ravel() for axis in np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij"))

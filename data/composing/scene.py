@@ -41,7 +41,7 @@ class Composition(NamedTuple):
 
     @property
     def boxes(self):
-        """float32 [N, 4], x1 y1 x2 y2 in pixels, close around each mask: x2 - x1 is its width. Zeros for a hidden one."""
+        """float32 [N, 4], x1 y1 x2 y2 in pixels, close around each mask: x2 - x1 is its width. Zeros if hidden."""
         boxes = np.zeros((len(self.classes), 4), np.float32)
         for box, mask in zip(boxes, self.masks, strict=True):
             if mask.any():
