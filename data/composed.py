@@ -16,10 +16,10 @@ from data.normalise import normalise
 from data.preparation import Preparation
 from data.randomness import COMPOSITION, generator
 
-MEAN, STD = (0.465, 0.465, 0.465), (0.23, 0.23, 0.23)  # what the defaults give, in R, G and B alike
+MEAN, STD = (0.465, 0.465, 0.465), (0.205, 0.205, 0.205)  # what the defaults give, in R, G and B alike
 SMALLEST = 16  # pixels of an image's side
 FRESH, TRAINING, VALIDATION = range(3)  # whose draws: of one epoch of training, or of one of the two fixed sets
-SHARES = {"one": (0.6, 1.0), "pair": (0.75, 1.1)}  # of a garment's square in the shorter side of where it lies
+SHARES = {"one": (0.75, 1.1), "pair": (0.9, 1.2)}  # of a garment's square in the shorter side of where it lies
 HALF = 0.55  # of an image's width, the part in which each garment of a pair lies
 
 
@@ -44,11 +44,11 @@ def composed(
     train_images: of an epoch; classes are as even as can be.
     validation_images: always the same ones, whatever the seed, of other garments than training.
     image_size: pixels of height and width, 16 or more; below 32 garments are hard to tell.
-    warp: strength of the geometry, 0 to 2. At strength w a garment is turned by up to 36 w degrees either way, leans
-        by up to 0.25 w columns per row, and two waves of slope up to 0.2 w bend it.
+    warp: strength of the geometry, 0 to 2. At strength w a garment is turned by up to 30 w degrees either way, leans
+        by up to 0.2 w columns per row, and two waves of slope up to 0.2 w bend it.
     clutter: pieces of other garments in an image, on average, 0 to 20.
     camera: how much light and camera vary from image to image, 0 to 2; at 0 light is even, and there is no noise. At 1
-        exposure goes over 1.4 stops, contrast over a factor of 3, saturation from nearly none to 1.3.
+        exposure goes over 1.2 stops, contrast over a factor of 2.2, saturation from nearly none to 1.3.
     fresh: in every epoch other images; else the same ones again, whatever the seed, as from a set on disk.
     root: where the garments are, as for fashion_mnist; None is the embedded part, 12,000 and 2,000 of them.
 

@@ -38,7 +38,7 @@ def write_data_sheet(dataset, indices, seed, path: Path) -> Path:
     tall = (WIDTH - LEFT - RIGHT) * mosaic.shape[0] / mosaic.shape[1]
     total = ABOVE + tall + BELOW
     stored = getattr(dataset, "stored", "unchanged")
-    left = "without augmentation" if stored == "unchanged" else stored
+    left = "without augmentation" if stored == "unchanged" else f"{stored} of the class"
     said = f"Left {left}, then as training shows them to the network in its first epochs."
     with drawing_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the label's number stands beside the name

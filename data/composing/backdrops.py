@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from data.composing.backgrounds import random_background
+from data.composing.backgrounds import dulled, random_background
 from data.composing.camera import to_bytes
 from data.composing.clutter import strew
 from data.randomness import BACKDROP, generator
 
 COUNT = 256
+DULLEST, BRIGHTEST = 0.3, 0.9  # of their contrast
 LARGER = 1.5  # than an image, in height and width
 ORDERS = np.array([(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])  # of R, G, B
 
@@ -40,5 +41,5 @@ class Backdrops:
             rng = generator(BACKDROP, *key, number)
             image = random_background(rng, tuple(int(LARGER * side) for side in self.shape))
             strew(rng, image, self.garments, rng.poisson(LARGER**2 * self.clutter), min(self.shape))
-            self._drawn[number] = to_bytes(image)
+            self._drawn[number] = to_bytes(dulled(image, DULLEST + (BRIGHTEST - DULLEST) * rng.random()))
         return self._drawn[number]

@@ -22,6 +22,12 @@ def random_background(rng, shape):
     return image
 
 
+def dulled(image, share):
+    """The image with `share` of its contrast, as what is not in focus has less of it."""
+    middle = image.mean(axis=(1, 2), keepdims=True)
+    return middle + np.float32(share) * (image - middle)
+
+
 def field(rng, shape):
     """Colours that change smoothly: random ones on a grid of 2 x 2 to 5 x 5 nodes, and smooth steps between them."""
     nodes = int(rng.integers(2, 6))

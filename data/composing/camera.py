@@ -26,16 +26,16 @@ class Camera(NamedTuple):
 
 
 def random_camera(rng, strength=1.0) -> Camera:
-    """Settings that change nothing at strength 0; at 1 over a stop of exposure and a factor of 3 in contrast."""
+    """Settings that change nothing at strength 0; at 1 over a stop of exposure and a factor of 2.2 in contrast."""
     gain, contrast, saturation, curve, blur, noise = rng.random(6).tolist()
-    contrast = math.exp(strength * (0.3 - 1.1 * contrast))
+    contrast = math.exp(strength * (0.2 - 0.8 * contrast))
     return Camera(
-        gain=math.exp(strength * (0.4 - gain)),
+        gain=math.exp(strength * (0.3 - 0.8 * gain)),
         contrast=contrast,
         saturation=1 + min(1.0, strength) * (0.3 - 1.2 * saturation**2),
         curve=strength * (1.2 * curve - 0.6),
         blur=min(0.25, 0.25 * strength) * blur,
-        noise=strength * 0.08 * max(0.0, 1.5 * noise - 0.5) ** 2 * contrast,
+        noise=strength * 0.06 * max(0.0, 1.5 * noise - 0.5) ** 2 * contrast,
     )
 
 

@@ -8,7 +8,7 @@ from data.composing.colours import random_colours
 
 SIDE = 28  # pixels of a garment's square
 FAINTEST = 16  # of 255: what is darker and reached from outside is no garment but the trace of sharpening
-PATTERNED = 0.4  # the share of garments that bear stripes
+PATTERNED = 0.25  # the share of garments that bear stripes
 
 
 class Garments:
@@ -72,12 +72,12 @@ def random_tint(rng) -> Tint:
     """Contrast from 0.25 to 0.8 between tones, and stripes 3 to 12 pixels apart on some."""
     patterned, contrast, inverted, period, turn, phase = rng.random(6).tolist()
     middle, stripe, hue = random_colours(rng, 3).T
-    span = np.float32((0.25 + 0.55 * contrast) * (-1 if inverted < 0.3 else 1)) * (hue + np.float32(0.5))
+    span = np.float32((0.25 + 0.55 * contrast) * (-1 if inverted < 0.2 else 1)) * (hue + np.float32(0.5))
     first = np.float32(0.25) + middle / 2 - span / 2
     if patterned >= PATTERNED:
         return Tint(first, span)
     wave = np.array([np.sin(2 * np.pi * turn), np.cos(2 * np.pi * turn)]) * (2 * np.pi / (3 + 9 * period))
-    return Tint(first, span, np.float32(0.6) * (stripe - middle), wave.astype(np.float32), 2 * np.pi * phase)
+    return Tint(first, span, np.float32(0.4) * (stripe - middle), wave.astype(np.float32), 2 * np.pi * phase)
 
 
 def coloured(tones, points, tint):

@@ -9,8 +9,8 @@ from data.composing.garments import SIDE
 from data.geometry import Geometry, bends, extent, linear, room
 
 # How far each goes at strength 1.
-TURN = np.pi / 5  # radians, either way
-LEAN = 0.25  # columns per row, either way
+TURN = np.pi / 6  # radians, either way
+LEAN = 0.2  # columns per row, either way
 STRAIN = 0.2  # the steepest slope of one wave
 WAVES = 2
 SHORTEST, LONGEST = 14.0, 42.0  # of the waves, garment pixels
