@@ -5,6 +5,7 @@
     placing.py      poses: where a garment lies, how large, turned, leaning, bent
     backgrounds.py  colour fields, gratings, noise, leaves, two of them together
     clutter.py      pieces cut from other garments, on a background
+    backdrops.py    backgrounds with clutter for many small images, each shown in part
     light.py        light from a side: on a garment, over the image, and the shadow that a garment casts
     camera.py       exposure, contrast, colour, blur, noise, and rounding to bytes
     scene.py        compose(): all of it, back to front, and which pixel shows which garment

@@ -24,7 +24,7 @@ def strew(rng, canvas, garments, count, side):
         if 0.25 < turn < 0.75:
             layers = layers.swapaxes(1, 2)
         scale = (LEAST + (MOST - LEAST) * scale) * side / SIDE
-        sides = [round(scale * side) for side in layers.shape[1:]]
+        sides = [round(scale * length) for length in layers.shape[1:]]
         top, left = round(y * (height + sides[0])) - sides[0], round(x * (width + sides[1])) - sides[1]
         _paste(canvas, _enlarged(layers, sides), random_colours(rng, 2).T, top, left)
 
