@@ -19,7 +19,8 @@ from data.randomness import COMPOSITION, generator
 MEAN, STD = (0.465, 0.465, 0.465), (0.205, 0.205, 0.205)  # what the defaults give, in R, G and B alike
 SMALLEST = 16  # pixels of an image's side
 FRESH, TRAINING, VALIDATION = range(3)  # whose draws: of one epoch of training, or of one of the two fixed sets
-SHARES = {"one": (0.75, 1.1), "pair": (0.9, 1.2)}  # of a garment's square in the shorter side of where it lies
+LARGEST = {"one": 1.0, "pair": 1.2}  # of a garment's square in the shorter side of where it lies
+SHRUNK = 0.65  # of that, the smallest at strength 1
 HALF = 0.55  # of an image's width, the part in which each garment of a pair lies
 
 
@@ -44,8 +45,9 @@ def composed(
     train_images: of an epoch; classes are as even as can be.
     validation_images: always the same ones, whatever the seed, of other garments than training.
     image_size: pixels of height and width, 16 or more; below 32 garments are hard to tell.
-    warp: strength of the geometry, 0 to 2. At strength w a garment is turned by up to 30 w degrees either way, leans
-        by up to 0.2 w columns per row, and two waves of slope up to 0.2 w bend it.
+    warp: strength of the geometry, 0 to 2; at 0 a garment stands upright in the middle and is as high or wide as the
+        image. At strength w it is turned by up to 30 w degrees either way, leans by up to 0.2 w columns per row, is
+        bent by two waves of slope up to 0.2 w, shrunk to 0.65^w at least, and lies up to w of the way to a border.
     clutter: pieces of other garments in an image, on average, 0 to 20.
     camera: how much light and camera vary from image to image, 0 to 2; at 0 light is even, and there is no noise. At 1
         exposure goes over 1.2 stops, contrast over a factor of 2.2, saturation from nearly none to 1.3.
@@ -137,6 +139,9 @@ class ComposedDataset:
     def _piece(self, rng, label, shape, origin=(0, 0)):
         garments = self.garments
         number = garments.with_label[label][int(rng.random() * len(garments.with_label[label]))]
-        share = SHARES[self.task]
-        pose = random_pose(rng, garments.corners[number], shape, warp=self.warp, share=share, origin=origin)
+        largest = LARGEST[self.task]
+        pose = random_pose(
+            rng, garments.corners[number], shape, warp=self.warp, share=(SHRUNK**self.warp * largest, largest),
+            spread=min(1.0, self.warp), origin=origin,
+        )
         return Piece(garments.layers[number], garments.corners[number], random_tint(rng), pose, label)

@@ -145,6 +145,17 @@ def test_a_pose_keeps_the_whole_garment_in_its_part_of_the_canvas(warp):
         assert abs(pose.turn) <= warp * np.pi / 6 and abs(pose.lean) <= 0.2 * warp
 
 
+def test_garments_stand_upright_in_the_middle_at_warp_zero():
+    corners = some_garments().corners
+    for index in range(20):
+        pose = random_pose(rng(index), corners[index], (56, 70), warp=0.0, share=(1.0, 1.0), spread=0.0)
+        assert (pose.turn, pose.lean, pose.scale) == (0, 0, 2) and not pose.pushes.any()
+        assert np.abs(pose.position - (27.5, 34.5)).max() < 1e-9
+    train, _ = small_sets(warp=0.0)
+    sizes = [np.ptp(train.composition(i, seed=0, epoch=0).boxes.reshape(2, 2), axis=0).max() for i in range(20)]
+    assert min(sizes) >= 30  # of 32: the picture's longer side has 27 or 28 of its 28 pixels
+
+
 def test_a_motion_is_the_same_piece_in_other_poses():
     garments = some_garments()
     piece = some_pieces(garments, 1, (48, 48))[0]

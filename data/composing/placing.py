@@ -44,11 +44,12 @@ class Pose(NamedTuple):
         return Geometry(self.matrix, self.position, self.waves, self.phases, self.pushes)
 
 
-def random_pose(rng, corners, shape, *, warp=1.0, share=(0.6, 1.0), origin=(0, 0)) -> Pose:
+def random_pose(rng, corners, shape, *, warp=1.0, share=(0.6, 1.0), spread=1.0, origin=(0, 0)) -> Pose:
     """A pose in which a garment with these corners (see Garments) lies wholly in a part of the canvas.
 
     The part begins at origin and has shape (height, width), pixels. The garment's square takes `share` of the shorter
-    side, less where it would not fit. `warp` is the strength of turn, lean and bends.
+    side, less where it would not fit; it lies in the middle at spread 0, anywhere at 1. `warp` is the strength of turn,
+    lean and bends.
     """
     growth, turn, lean, y, x, mirrored = rng.random(6).tolist()
     wavelengths, headings, phases, directions = rng.random((4, WAVES))
@@ -60,7 +61,9 @@ def random_pose(rng, corners, shape, *, warp=1.0, share=(0.6, 1.0), origin=(0, 0
         waves, 2 * np.pi * phases, pushes,
     )
     fit, first, last = room(corners, pose.matrix, pushes, np.array(shape))
-    return pose._replace(position=origin + first + (y, x) * (last - first), scale=fit * scale)
+    middle = (np.array(shape) - 1) / 2
+    position = np.clip(middle + spread * (first + (y, x) * (last - first) - middle), first, last)
+    return pose._replace(position=origin + position, scale=fit * scale)
 
 
 def window(geometry, corners, shape):
