@@ -1,13 +1,15 @@
 """Samples: data sets that are read, cropped, flipped and normalised, and the seeded loader that batches them.
 
 A builder's signature is the schema of the `data:` section of a config; it returns (train, validation). dataset.py says
-what a data set is, and a batch; ArrayDataset (arrays.py), WarpedDataset (warped.py) and ImageDataset (image_folder.py)
-are the kinds of it. Archives in the place of folders are unpacked by archives.py; check.py tells what the stored
-pictures are like; labelled.py reads new pictures for a model that is there.
+what a data set is, and a batch; ArrayDataset (arrays.py), WarpedDataset (warped.py), ComposedDataset (composed.py, of
+the parts in composing/) and ImageDataset (image_folder.py) are the kinds of it. Archives in the place of folders are
+unpacked by archives.py; check.py tells what the stored pictures are like; labelled.py reads new pictures for a model
+that is there.
 """
 
 from data.archives import find_archives, unpack
 from data.cifar import cifar10, cifar100
+from data.composed import composed
 from data.dataset import Batch, Dataset, length
 from data.errors import DataError
 from data.idx import fashion_mnist
@@ -23,6 +25,7 @@ from data.warped import warped_fashion_mnist
 DATASETS = {
     "fashion_mnist": fashion_mnist,
     "warped_fashion_mnist": warped_fashion_mnist,
+    "composed": composed,
     "cifar10": cifar10,
     "cifar100": cifar100,
     "image_folder": image_folder,

@@ -1,7 +1,6 @@
 """Fashion-MNIST where geometry matters: every garment turned, scaled, sheared and bent in its own way on a canvas."""
 
 from collections import Counter
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -9,6 +8,7 @@ from PIL import Image
 from data.arrays import ArrayDataset
 from data.dataset import Batch, Dataset, Indices, labelled_bytes
 from data.errors import DataError
+from data.geometry import Geometry, bends, linear, room, sampled, source_points
 from data.idx import fashion_mnist
 from data.normalise import normalise
 from data.preparation import Preparation
@@ -60,23 +60,6 @@ def warped_fashion_mnist(
             raise DataError(f"warped_fashion_mnist: {name} is {value}, wanted {wanted}")
     train, validation = fashion_mnist(root, train_images, validation_images, crop_padding=0, flip=False)
     return WarpedDataset(train, image_size, warp), WarpedDataset(validation, image_size, warp, fixed=True)
-
-
-class Geometry(NamedTuple):
-    """How a garment lies on its canvas. Points are (y, x) in pixels, a pixel's centre at whole numbers.
-
-    The canvas point p shows the garment's point u + sum over w of pushes[w] * sin(waves[w] . u + phases[w]), counted
-    from the garment's centre, where u = matrix^-1 (p - position).
-
-    matrix [2, 2], canvas pixels per garment pixel; position [2], where the garment's centre lies (before it is bent);
-    waves [W, 2], radians per garment pixel; phases [W], radians; pushes [W, 2], garment pixels. All float64.
-    """
-
-    matrix: np.ndarray
-    position: np.ndarray
-    waves: np.ndarray
-    phases: np.ndarray
-    pushes: np.ndarray
 
 
 class WarpedDataset:
@@ -134,24 +117,14 @@ def random_geometry(garment: np.ndarray, image_size: int, warp: float, rng: np.r
     turn, growth, lean, *place = rng.uniform(-1, 1, size=5)
     length, heading, phases, push = rng.uniform(size=(4, WAVES))
 
-    angle = warp * ROTATION * turn  # counter-clockwise
-    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    shear = np.array([[1, 0], [warp * SHEAR * lean, 1]])
-    matrix = np.exp(warp * np.interp(growth, (-1, 1), np.log(SCALE))) * rotation @ shear
+    matrix = linear(
+        np.exp(warp * np.interp(growth, (-1, 1), np.log(SCALE))), warp * ROTATION * turn, warp * SHEAR * lean
+    )
+    waves, pushes = bends(np.interp(length, (0, 1), WAVELENGTH), heading, push, warp * STRAIN)
 
-    radians_per_pixel = 2 * np.pi / np.interp(length, (0, 1), WAVELENGTH)
-    waves = radians_per_pixel[:, None] * _directions(heading)
-    pushes = (warp * STRAIN / radians_per_pixel)[:, None] * _directions(push)
-
-    # What the garment covers around its centre on the canvas: its pixels, half a pixel more, and as far as waves reach.
     shape = np.array(garment.shape)
     points = np.argwhere(garment) - (shape - 1) / 2
-    points = points @ matrix.T if len(points) else np.zeros((1, 2))
-    margin = np.abs(matrix) @ (0.5 + np.abs(pushes).sum(axis=0))
-    low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
-    fit = min(1.0, image_size / (high - low).max())
-    first, last = -0.5 - fit * low, image_size - 0.5 - fit * high  # positions at which it touches the canvas's border
-
+    fit, first, last = room(points if len(points) else np.zeros((1, 2)), matrix, pushes, image_size)
     centre = (image_size - shape) // 2 + (shape - 1) / 2  # whole pixels on whole pixels
     anywhere = (first + last + place * (last - first)) / 2
     position = np.clip(centre + min(1.0, warp) * (anywhere - centre), first, last)
@@ -160,30 +133,5 @@ def random_geometry(garment: np.ndarray, image_size: int, warp: float, rng: np.r
 
 def draw(garment: np.ndarray, geometry: Geometry, image_size: int) -> np.ndarray:
     """The canvas, uint8 [image_size, image_size]: the garment uint8 [H, W] in a geometry, sampled once, bilinearly."""
-    inverse = np.linalg.inv(geometry.matrix)
-    across = np.arange(image_size) - geometry.position[:, None]  # [2, image_size]: y of the rows, x of the columns
-    rows, columns = (np.float32(inverse[:, [axis]] * across[axis]) for axis in (0, 1))
-    points = (rows[:, :, None] + columns[:, None, :]).reshape(2, -1)
-    angles = np.float32(geometry.waves) @ points + np.float32(geometry.phases[:, None])
-    points += np.float32(geometry.pushes.T) @ np.sin(angles)
-
-    height, width = garment.shape
-    padded = np.zeros((height + 3, width + 3), np.float32)  # one black pixel before, two behind: all else is black too
-    padded[1:-2, 1:-2] = garment
-    y = np.clip(points[0] + np.float32((height + 1) / 2), 0, height + 1)
-    x = np.clip(points[1] + np.float32((width + 1) / 2), 0, width + 1)
-    top, left = y.astype(np.int32), x.astype(np.int32)
-    y -= top
-    x -= left
-    at, padded = top * (width + 3) + left, padded.ravel()
-    upper, right = padded.take(at), padded[1:].take(at)
-    upper += x * (right - upper)
-    lower, right = padded[width + 3 :].take(at), padded[width + 4 :].take(at)
-    lower += x * (right - lower)
-    pixels = upper + y * (lower - upper) + np.float32(0.5)
+    pixels = sampled(garment[None], source_points(geometry, *2 * [np.arange(image_size)]))[0] + np.float32(0.5)
     return pixels.astype(np.uint8).reshape(image_size, image_size)
-
-
-def _directions(turns):
-    """Unit vectors [N, 2] at `turns` [N] of a full circle."""
-    return np.stack([np.sin(2 * np.pi * turns), np.cos(2 * np.pi * turns)], axis=1)

@@ -257,11 +257,12 @@ def test_samples_come_from_all_classes():
 
 
 @pytest.mark.filterwarnings("error:Glyph")
-@pytest.mark.parametrize("name", ["synthetic", "warped_fashion_mnist", "image_folder"])
+@pytest.mark.parametrize("name", ["synthetic", "warped_fashion_mnist", "composed", "image_folder"])
 def test_the_sheet_shows_what_the_network_sees(tmp_path, name, monkeypatch):
     settings = {
         "synthetic": {"train_images": 20, "validation_images": 10, "image_size": 12},
         "warped_fashion_mnist": {"train_images": 20, "validation_images": 10, "image_size": 32},
+        "composed": {"train_images": 20, "validation_images": 10, "image_size": 32},
         "image_folder": {"root": str(class_folders(tmp_path, classes=("a$b$ $", "猫"))), "image_size": 16},
     }[name]
     train, _ = DATASETS[name](**settings)

@@ -35,14 +35,16 @@ def write_data_sheet(dataset: Dataset, indices: np.ndarray, seed: int, path: Pat
 
     tall = (WIDTH - LEFT - RIGHT) * mosaic.shape[0] / mosaic.shape[1]
     total = ABOVE + tall + BELOW
-    said = "Left without augmentation, then as training shows them to the network in its first epochs."
+    stored = getattr(dataset, "stored", "unchanged")
+    left = "without augmentation" if stored == "unchanged" else f"{stored} of the class"
+    said = f"Left {left}, then as training shows them to the network in its first epochs."
     with drawing_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the label's number stands beside the name
         figure = Figure(figsize=(WIDTH, total))
         heading(figure, "Training samples", said)
         axis = figure.add_axes([LEFT / WIDTH, BELOW / total, 1 - (LEFT + RIGHT) / WIDTH, tall / total])
         axis.imshow(mosaic, aspect="auto")
-        axis.set_xticks(lefts + width / 2, ["unchanged", *(f"epoch {n + 1}" for n in range(EPOCHS))], fontsize=8)
+        axis.set_xticks(lefts + width / 2, [stored, *(f"epoch {n + 1}" for n in range(EPOCHS))], fontsize=8)
         axis.set_yticks(tops + height / 2, names, fontsize=8, fontfamily=fonts_for_names())
         axis.tick_params(length=0, labelbottom=False, labeltop=True)
         axis.grid(False)

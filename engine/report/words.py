@@ -10,6 +10,7 @@ NOUNS = {TOP1_ERROR.name: "error"}  # shorter than its own words, as in the pape
 NETWORKS = {"resnet": "ResNet"}
 DATASETS = {
     "fashion_mnist": "Fashion-MNIST", "warped_fashion_mnist": "warped Fashion-MNIST", "cifar10": "CIFAR-10",
+    "composed": "composed images",
     "cifar100": "CIFAR-100", "synthetic": "synthetic gratings", "image_folder": "a folder of images",
 }
 EMBEDDED = ({"fashion_mnist"}, {"warped_fashion_mnist"})  # a part of them lies in the repository
