@@ -276,7 +276,7 @@ def test_fixed_sets_are_the_same_in_every_epoch_and_for_every_seed():
 def test_what_stands_for_a_set_without_an_end_is_shown_in_no_epoch():
     (fresh, validation), (fixed, _) = small_sets(), small_sets(fresh=False)
     stored = [fresh.stored_picture(index).tobytes() for index in range(40)]
-    assert stored == [picture.tobytes() for picture in pixels_of(fixed)]
+    assert stored == [picture.transpose(1, 2, 0).tobytes() for picture in pixels_of(fixed)]
     assert set(stored).isdisjoint(picture.tobytes() for picture in pixels_of(fresh, epoch=0, seed=0))
     np.testing.assert_array_equal(np.asarray(validation.stored_picture(3)).transpose(2, 0, 1), pixels_of(validation)[3])
 
