@@ -8,7 +8,7 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
-from data import DATASETS, DataError, Loader, Preparation, find_archives, labelled_pictures, unpack
+from data import DATASETS, DataError, Dataset, Loader, Preparation, find_archives, labelled_pictures, unpack
 from engine.config import Config, arguments
 from engine.config.feasible import check_feasible, check_network
 from engine.environment import on_gpu
@@ -24,7 +24,7 @@ from ops import DeformConv2D, FrozenBatchNorm, SyncBatchNorm
 from ops.native import cache_folder
 
 
-def build_data(config: Config):
+def build_data(config: Config) -> tuple[Dataset, Dataset]:
     """The training and the validation set; archives in the place of `data.root` are unpacked into the user's cache."""
     builder = DATASETS[config.data.name]
     values = arguments(config.data, builder)
@@ -40,7 +40,7 @@ def build_data(config: Config):
         raise InputError(f"data: {error}") from None
 
 
-def build_labelled(config: Config, preparation: Preparation, root: str):
+def build_labelled(config: Config, preparation: Preparation, root: str) -> Dataset:
     """The pictures of a labelled folder, list or archive, whole and as a trained model's `preparation` says.
 
     Nothing of the data that the config names is asked for. Broken pictures: as it says, else they are skipped.
@@ -57,7 +57,9 @@ def _unpacked(config, root):
     return str(unpack(root, cache_folder() / "data", *bounds))
 
 
-def build_loaders(config: Config, train_set, validation_set, rank=0, ranks=1):
+def build_loaders(
+    config: Config, train_set: Dataset, validation_set: Dataset, rank: int = 0, ranks: int = 1
+) -> tuple[Loader, Loader]:
     """The seeded loaders of this device's share of each step, for a training that can learn."""
     check_feasible(config)
     task_of(config.model.name).check(train_set)
@@ -76,7 +78,7 @@ def build_loaders(config: Config, train_set, validation_set, rank=0, ranks=1):
     return train_loader, build_validation_loader(config, validation_set, rank, ranks)
 
 
-def build_validation_loader(config: Config, validation_set, rank=0, ranks=1):
+def build_validation_loader(config: Config, validation_set: Dataset, rank: int = 0, ranks: int = 1) -> Loader:
     """The loader of this device's share of the validation images, in their own order."""
     return Loader(
         validation_set, config.reading.evaluation_images * ranks, train=False, seed=config.seed, rank=rank, ranks=ranks,
@@ -84,7 +86,7 @@ def build_validation_loader(config: Config, validation_set, rank=0, ranks=1):
     )
 
 
-def build_model(config: Config, dataset) -> nn.Layer:
+def build_model(config: Config, dataset: Dataset | Preparation) -> nn.Layer:
     """The network of `config.model` for a data set's image channels and classes, initialised from the seed."""
     paddle.seed(config.seed)
     section = config.model
@@ -102,7 +104,7 @@ def build_model(config: Config, dataset) -> nn.Layer:
         raise InputError(f"model: {error}") from None
 
 
-def load_pretrained(model, path) -> str:
+def load_pretrained(model: nn.Layer, path: str | Path) -> str:
     """Start from the weights of a .pdparams file, Paddle's own ResNets included; say what fitted."""
     state = read_weights(path)
     try:
@@ -124,7 +126,7 @@ def _check_frozen(name, layer, path, report):
         raise InputError(f"{path}: {name}.weight is 0 in all channels; model.norm: frozen_bn would keep it so for ever")
 
 
-def build_optimizer(config: Config, model):
+def build_optimizer(config: Config, model: nn.Layer) -> paddle.optimizer.Optimizer:
     """The optimizer with its parameters in groups that share a rate multiplier and a weight decay."""
     section = config.optimizer
     multiplier = {}
@@ -156,7 +158,7 @@ def build_optimizer(config: Config, model):
     return optimizer(**shared)
 
 
-def build_schedule(config: Config, steps_per_epoch) -> Callable[[int], float]:
+def build_schedule(config: Config, steps_per_epoch: int) -> Callable[[int], float]:
     """step -> learning rate."""
     if config.schedule.warmup_epochs > config.schedule.epochs:
         raise InputError(

@@ -179,13 +179,13 @@ class View:
         self.title, self.runs = title, runs
         self.records, self.shown = None, uuid.uuid4().hex
 
-    def __enter__(self):
+    def __enter__(self) -> "View":
         total = sum(run.images(run.steps) for run in self.runs)
         self.bar = tqdm(total=total, desc=self.title, unit=" images", unit_scale=True, leave=False)
         self.look()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.look()
         self.bar.close()
 

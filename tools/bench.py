@@ -4,6 +4,7 @@ All that is compared is measured in this run, in turns. PyTorch and torchvision 
 OMP_NUM_THREADS=n chooses the threads.
 """
 
+import argparse
 import datetime
 import json
 import os
@@ -22,7 +23,7 @@ from engine.files import write_text
 BENCHES = {"ops": ops, "step": step}
 
 
-def main():
+def main() -> None:
     arguments = parse_arguments()
     bench = BENCHES[arguments.what]
     report = {**environment.describe(), "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds")}
@@ -36,7 +37,7 @@ def main():
         print(f"all figures: {arguments.json}")
 
 
-def parse_arguments():
+def parse_arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("what", choices=BENCHES, help="what is timed")
     parser.add_argument("--json", type=typed_path, metavar="FILE", help="write all figures there")

@@ -4,6 +4,7 @@ Counts per class, broken files, pictures that are there twice, sizes, mean and d
 samples. Works for the data of every config. Ends with status 1 where something should be mended first.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from engine.terminal import json_text, printable
 LONGEST = 30  # lines of a list on the screen
 
 
-def main():
+def main() -> int:
     arguments = parse_arguments()
     if arguments.limit is not None and arguments.limit < 1:
         raise InputError(f"--limit {arguments.limit}: expected 1 or more")
@@ -47,7 +48,7 @@ def main():
     return 1 if has_problems(report) else 0
 
 
-def parse_arguments():
+def parse_arguments() -> argparse.Namespace:
     parser = config_parser(__doc__)
     parser.add_argument(
         "--output", type=typed_path, metavar="DIR", help="where report and sheet go (the run's folder, then data/)"

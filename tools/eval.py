@@ -4,14 +4,17 @@ On the validation images of its config, or on all pictures of another FOLDER/CLA
 `path label`), prepared as in the run; its classes are found by their names. Prints the errors, of all and by class.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
+from data import Dataset, Preparation
 from engine import environment
 from engine.build import build_data, build_labelled, build_validation_loader, load_trained
 from engine.command import command, config_parser, typed_path
+from engine.config import Config
 from engine.drawing import check_target
 from engine.errors import InputError
 from engine.evaluation import evaluate
@@ -22,7 +25,7 @@ from engine.terminal import json_text
 LONGEST = 20  # classes on the screen
 
 
-def main():
+def main() -> None:
     arguments = parse_arguments()
     picture = arguments.confusion and check_target(arguments.confusion)
     config = load_run_config(arguments.config, arguments.override)
@@ -44,7 +47,7 @@ def main():
         scores.draw(picture)
 
 
-def build_dataset(config, preparation, folder):
+def build_dataset(config: Config, preparation: Preparation, folder: str | None) -> Dataset:
     """What to evaluate on: a folder, or where there is none the validation images of the config."""
     if folder is not None:
         return build_labelled(config, preparation, folder)
@@ -57,7 +60,7 @@ def build_dataset(config, preparation, folder):
     return dataset
 
 
-def parse_arguments():
+def parse_arguments() -> argparse.Namespace:
     parser = config_parser(__doc__, weights=True)
     parser.add_argument(
         "--data", type=typed_path, metavar="FOLDER", help="all pictures of these class folders (validation images)"

@@ -4,6 +4,7 @@ Writes a `paddle.jit` model, image float32 [N, C, H, W] -> probabilities [N, cla
 class names and what turns a picture into that image. Load it with paddle.jit.load or paddle.inference.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from engine.tasks.export import export
 from engine.terminal import printable
 
 
-def main():
+def main() -> None:
     arguments = parse_arguments()
     config = load_run_config(arguments.config, arguments.override)
     environment.start(config.device)
@@ -29,7 +30,7 @@ def main():
     print(f"exported to {where}; loaded again, its output differs by at most {difference:.1e}")
 
 
-def parse_arguments():
+def parse_arguments() -> argparse.Namespace:
     parser = config_parser(__doc__, weights=True)
     parser.add_argument("--save-dir", type=typed_path, metavar="DIR", help="where to (the run's folder, export/)")
     return parser.parse_args()

@@ -16,7 +16,7 @@ from data.sources import DOWNLOADS, SOURCES, fetch
 from data.user_path import user_path
 
 
-def main():
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=SOURCES)
     parser.add_argument("--to", type=user_path, help="folder to put the files in (default: data/downloads/NAME)")

@@ -4,6 +4,7 @@ Folders are searched to any depth for files with the endings of pictures, hidden
 read does not stop the others: it is named at the end, and the status is 1.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from engine.tasks import task_of
 from engine.terminal import json_text, one_line
 
 
-def main():
+def main() -> int:
     arguments = parse_arguments()
     if arguments.top < 1:
         raise InputError(f"--top {arguments.top}: expected 1 or more")
@@ -43,7 +44,7 @@ def main():
     return 1 if broken else 0
 
 
-def parse_arguments():
+def parse_arguments() -> argparse.Namespace:
     parser = config_parser(__doc__, weights=True)
     parser.add_argument(
         "pictures", nargs="+", type=typed_path, metavar="PICTURE", help="picture files, or folders of them"

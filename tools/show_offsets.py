@@ -5,6 +5,7 @@
     python tools/show_offsets.py -c output/dcn/config.yaml --effective-dilation
 """
 
+import argparse
 import sys
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from engine.tasks import task_of
 from engine.terminal import printable
 
 
-def main():
+def main() -> None:
     arguments = parse_arguments()
     config = load_run_config(arguments.config, arguments.override)
     environment.start(config.device)
@@ -59,7 +60,7 @@ def main():
         print(*map(printable, write_dilations(found, output)), sep="\n")
 
 
-def parse_arguments():
+def parse_arguments() -> argparse.Namespace:
     parser = config_parser(__doc__, weights=True)
     parser.add_argument("--image", nargs="+", type=typed_path, default=[], metavar="FILE", help="or folders of them")
     parser.add_argument("--sample", nargs="+", type=int, default=[], metavar="N", help="numbers of validation images")

@@ -1,5 +1,6 @@
 """Train what a config describes:  python tools/train.py -c configs/quickstart.yaml [-o key=value ...] [-r auto|PATH]"""
 
+import argparse
 import sys
 from contextlib import closing
 from functools import partial
@@ -31,7 +32,7 @@ from engine.train.loop import train
 from engine.train.validation import evaluate_epoch
 
 
-def main():
+def main() -> None:
     arguments = parse_arguments()
     config = load_run_config(arguments.config, arguments.override)
     rank, ranks = environment.start(config.device, config.deterministic)
@@ -59,17 +60,15 @@ def main():
             evaluate_epoch, learner, task, train_loader, validation_loader, progress, record, look=keeper.look,
             samples=shown.sample_images, precise_images=config.bn_precise_images, draw=shown.offsets and draw,
         )
-        train(
-            learner, train_loader, progress, record, keeper, evaluate, every_epochs=config.evaluate_every_epochs,
-            every_steps=shown.every_steps, histograms=shown.histograms,
-        )
+        train(learner, train_loader, progress, record, keeper, evaluate, every_epochs=config.evaluate_every_epochs,
+              every_steps=shown.every_steps, histograms=shown.histograms)
     if rank == 0:
         result = write_result(config, progress.train_seconds, model, train_set.image_shape, task.measures)
         print(result_text(config, result, task.measures, check=arguments.check))
         sys.exit(1 if arguments.check and not result.get("as_expected", True) else 0)
 
 
-def parse_arguments():
+def parse_arguments() -> argparse.Namespace:
     parser = config_parser(__doc__)
     parser.add_argument("-r", "--resume", type=typed_path, metavar="auto|NAME|PATH", help="where to go on from")
     parser.add_argument("--check", action="store_true", help="fail where the result is not what the config expects")

@@ -6,6 +6,7 @@ The schema lives where the values are used: the `model` section is the signature
 
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -143,7 +144,7 @@ def _section(name, *builders, derived=()):
     return pydantic.create_model(f"{name}_section", __base__=Section, **fields)
 
 
-def arguments(section: Section, builder) -> dict:
+def arguments(section: Section, builder: Callable) -> dict:
     """The values of `section` that `builder` takes."""
     return {name: getattr(section, name) for name in inspect.signature(builder).parameters if hasattr(section, name)}
 

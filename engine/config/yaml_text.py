@@ -3,6 +3,7 @@
 import re
 import stat
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -149,12 +150,12 @@ for _first, _resolvers in _Reader.yaml_implicit_resolvers.items():
         _Writer.add_implicit_resolver(_tag, _regexp, [_first])
 
 
-def write_yaml(values) -> str:
+def write_yaml(values: Any) -> str:
     """Values as a YAML text that `read_yaml` gives back."""
     return yaml.dump(values, Dumper=_Writer, sort_keys=False, allow_unicode=True)
 
 
-def parse_value(text: str):
+def parse_value(text: str) -> Any:
     """One value of YAML, as in `-o key=value`: null, bool, number, text, list or mapping. Raises yaml.YAMLError."""
     try:
         return yaml.load(text, _Reader)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pydantic
 
+from data import Dataset
 from engine.errors import InputError
 from engine.files import write_text
 from engine.run.saved import Strict, first_error
@@ -26,13 +27,13 @@ class DataIdentity(Strict):
     validation: Part | None = None
 
 
-def data_identity(train_set, validation_set) -> DataIdentity:
+def data_identity(train_set: Dataset, validation_set: Dataset) -> DataIdentity:
     """What is to be noted of two data sets. Their listing is read, or what lies in memory, no picture's file."""
     parts = [Part(images=len(part), digest=part.digest()) for part in (train_set, validation_set)]
     return DataIdentity(classes=list(train_set.classes), training=parts[0], validation=parts[1])
 
 
-def in_words(train_set, validation_set) -> str:
+def in_words(train_set: Dataset, validation_set: Dataset) -> str:
     """Such as `800 training and 200 validation images of 10 classes`."""
     classes = f" of {len(train_set.classes)} classes" if train_set.classes else ""
     return f"{len(train_set):,} training and {len(validation_set):,} validation images{classes}"

@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pydantic
 import yaml
@@ -129,7 +129,7 @@ def changes_since(config: Config) -> list[tuple]:
     return list(differences(before, yaml.safe_load(config.to_yaml())))
 
 
-def make_folder(config: Config, preparation, identity: DataIdentity, *, finished: bool) -> None:
+def make_folder(config: Config, preparation: Preparation, identity: DataIdentity, *, finished: bool) -> None:
     """Make the run's folder with config.yaml, env.json, preparation.json and data.json.
 
     Unless the run is finished, a result that lies there is of fewer epochs, or of another course, and goes.
@@ -144,7 +144,7 @@ def make_folder(config: Config, preparation, identity: DataIdentity, *, finished
         write_data_identity(config.folder, identity)
 
 
-def differences(before, now, at=()):
+def differences(before: Any, now: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[str, Any, Any]]:
     """(dotted key, before, now) of every value that differs."""
     if isinstance(now, dict):
         before = before if isinstance(before, dict) else {}
@@ -154,7 +154,7 @@ def differences(before, now, at=()):
         yield ".".join(at), before, now
 
 
-def write_preparation(folder: Path, preparation) -> None:
+def write_preparation(folder: Path, preparation: Preparation) -> None:
     """What inference needs beside the weights."""
     text = json.dumps(dataclasses.asdict(preparation), indent=2, ensure_ascii=False)
     write_text(folder / PREPARATION_FILE, text + "\n")

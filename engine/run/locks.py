@@ -2,7 +2,9 @@
 
 import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from engine.errors import InputError
 
@@ -15,7 +17,7 @@ RUN_LOCK = ".lock"
 _claimed = {}
 
 
-def hold(path: Path):
+def hold(path: Path) -> TextIO | None:
     """Lock a file for as long as this process lives or until what is returned is closed; None if another has it."""
     lock = open(path, "a")  # noqa: SIM115
     if fcntl is None or _taken(lock, fcntl.LOCK_EX):
@@ -50,7 +52,7 @@ def is_claimed(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def alone(path: Path):
+def alone(path: Path) -> Iterator[None]:
     """Within, no other process is within this for the same path; it waits for its turn."""
     with open(path, "a") as lock:
         if fcntl is not None:
@@ -59,7 +61,7 @@ def alone(path: Path):
         yield
 
 
-def share(path: Path, others_allowed=True) -> bool:
+def share(path: Path, others_allowed: bool = True) -> bool:
     """Hold a lock that others may share, while this process lives; False where others hold it and may not."""
     lock = open(path, "a+")  # noqa: SIM115  held until the process ends
     if fcntl is not None:

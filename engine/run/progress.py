@@ -9,13 +9,15 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import paddle
+from paddle import nn
 
 from engine.errors import Diverged
 from engine.run import checkpoint
 from engine.run.finite import not_finite
+from engine.run.record import RunRecord
 
 PREVIOUS = "previous"  # the checkpoint that stands in for latest.* until an evaluation has shown that this is sound
 
@@ -32,9 +34,19 @@ class Progress:
     position: dict | None = None  # where the records end, see RunRecord.position
 
     @property
-    def is_best(self):
+    def is_best(self) -> bool:
         """Whether the newest evaluation is the best, and of the weights as they are now."""
         return self.best is not None and self.best["step"] == self.step
+
+
+class Trained(Protocol):
+    """What of an engine.train.step.Learner is saved; this room knows nothing of that one."""
+
+    model: nn.Layer
+    optimizer: paddle.optimizer.Optimizer
+    scaler: paddle.amp.GradScaler
+    ema: Any  # an engine.train.ema.Ema, or None
+    restored: dict  # the optimizer's state, as a checkpoint had it
 
 
 class Keeping(NamedTuple):
@@ -76,14 +88,14 @@ def _mean_over_devices(numbers):
     return dict(zip(numbers, (values / devices).tolist(), strict=True))
 
 
-def save(folder: Path, learner, progress: Progress, record) -> None:
+def save(folder: Path, learner: Trained, progress: Progress, record: RunRecord) -> None:
     """Write folder/latest.*; on ranks other than 0 nothing. Raises Diverged where there is a number not to be kept."""
     contents = _sound_contents(learner, progress, record)
     if record.active:
         checkpoint.save(folder / "latest", contents)
 
 
-def save_before_evaluation(folder: Path, learner, progress: Progress, record) -> None:
+def save_before_evaluation(folder: Path, learner: Trained, progress: Progress, record: RunRecord) -> None:
     """`save`, but what was there is kept until `accept` or `take_back` says what the evaluation has shown."""
     contents = _sound_contents(learner, progress, record)
     if not record.active:
@@ -117,13 +129,13 @@ def _sound_contents(learner, progress, record):
     return contents
 
 
-def accept(folder: Path, record) -> None:
+def accept(folder: Path, record: RunRecord) -> None:
     """The evaluation of what was saved before it is sound."""
     if record.active:
         checkpoint.remove(folder / PREVIOUS)
 
 
-def take_back(folder: Path, record) -> None:
+def take_back(folder: Path, record: RunRecord) -> None:
     """The evaluation of what was saved before it is not: let folder/latest.* be again what it was."""
     if not record.active:
         return

@@ -13,9 +13,11 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+from paddle import nn
 from tqdm.auto import tqdm
 from visualdl import LogWriter
 
@@ -137,7 +139,7 @@ class RunRecord:
     are cut off, for they will be made again.
     """
 
-    def __init__(self, folder: Path, rank=0, position=None):
+    def __init__(self, folder: Path, rank: int = 0, position: dict[str, int] | None = None):
         self.folder, self.active = folder, rank == 0
         self.bar = None
         if not self.active:
@@ -159,7 +161,7 @@ class RunRecord:
         for handler in self._log.handlers:
             handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
 
-    def log(self, text, *, screen=True):
+    def log(self, text: str, *, screen: bool = True) -> None:
         """A line for train.log and, unless a progress bar says the same, for the screen."""
         if self.active:
             text = printable(text)
@@ -173,13 +175,13 @@ class RunRecord:
         for line in lines:
             self.log(line)
 
-    def progress(self, total, done, text):
+    def progress(self, total: int, done: int, text: str) -> tqdm:
         """A bar where there is a terminal or a notebook; elsewhere the log lines are enough."""
         shown = self.active and is_watched()
         self.bar = tqdm(total=total, initial=done, desc=text, unit="step", leave=False, disable=not shown)
         return self.bar
 
-    def metrics(self, kind, scalars=None, /, **values):
+    def metrics(self, kind: str, scalars: dict[str, float] | None = None, /, **values: float) -> None:
         """One line of metrics.jsonl. Its floats, and `scalars` for the eye only, go to VisualDL as kind/name.
 
         What comes once an epoch stands over epochs there: over steps, runs of different batch sizes would not overlay.
@@ -195,7 +197,7 @@ class RunRecord:
         for name, value in shown.items():
             self.visualdl.add_scalar(f"{kind}/{name}", value, step=values["step" if kind == "train" else "epoch"])
 
-    def position(self):
+    def position(self) -> dict[str, int] | None:
         """Flush, and say where both records end."""
         if not self.active:
             return None
@@ -211,7 +213,7 @@ class RunRecord:
         self.visualdl.add_meta("name", _shown_name(config))  # a tag of its own: of one tag only the first is read
         self.visualdl.add_hparams(_hyper_parameters(config), [f"eval/{headline}", "eval/loss", f"epoch/{headline}"])
 
-    def histograms(self, model, step):
+    def histograms(self, model: nn.Layer, step: int) -> None:
         if self.active:
             for name, parameter in model.named_parameters():
                 # Before the slash stands a group of charts: the dashboard opens one, and is slow with hundreds at once.
@@ -220,20 +222,20 @@ class RunRecord:
                 values = parameter.numpy().astype("float64").ravel()
                 self.visualdl.add_histogram(f"{block}/{'.'.join(rest)}", values, step=step)
 
-    def pictures(self, pictures, step):
+    def pictures(self, pictures: Mapping[str, np.ndarray], step: int) -> None:
         """{tag: uint8 [H, W, 3]} for VisualDL's image view."""
         if self.active:
             for tag, picture in pictures.items():
                 self.visualdl.add_image(tag, picture, step=step)
 
-    def offsets(self, pictures, lengths, step):
+    def offsets(self, pictures: Mapping[str, np.ndarray], lengths: Mapping[str, float], step: int) -> None:
         """What deformable layers look at, as `sample_offsets` gives it: for the eye only, so not in metrics.jsonl."""
         self.pictures(pictures, step)
         if self.active:
             for tag, length in lengths.items():
                 self.visualdl.add_scalar(tag, length, step=step)
 
-    def close(self):
+    def close(self) -> None:
         if self.active:
             _close(self._metrics)
             self.visualdl.close()

@@ -14,7 +14,7 @@ from engine.files import writing
 from engine.run import checkpoint
 from engine.run.data_identity import DataIdentity
 from engine.run.folder import CONFIG_FILE, check_folder, check_source
-from engine.run.progress import PREVIOUS, Keeping, Progress, keep_epoch
+from engine.run.progress import PREVIOUS, Keeping, Progress, Trained, keep_epoch
 from engine.run.result import read_metrics
 from engine.run.saved import check_optimizer, check_scaler, check_states, check_weights
 
@@ -61,7 +61,7 @@ def find_checkpoint(resume: str | None, config: Config) -> Path | None:
     return stem
 
 
-def restore(stem: str | Path | None, config: Config, learner, steps_per_epoch) -> Progress:
+def restore(stem: str | Path | None, config: Config, learner: Trained, steps_per_epoch: int) -> Progress:
     """Bring the learner to where the checkpoint `stem` left it; a fresh Progress where there is none.
 
     Raises InputError, and changes nothing, where the checkpoint does not fit this run.

@@ -1,9 +1,10 @@
 """What a checkpoint must hold for a run to go on from it: checked before anything of the run is changed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import paddle
 import pydantic
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
@@ -91,7 +92,7 @@ def check_weights(state: Mapping, own: Mapping, stem: Path, ending: str = ".pdpa
     _check_finite(state, f"{stem}{ending}")
 
 
-def check_optimizer(state: Mapping, parameters, stem: Path) -> None:
+def check_optimizer(state: Mapping, parameters: Iterable[paddle.Tensor], stem: Path) -> None:
     """Raise InputError unless STEM.pdopt has for every parameter the same accumulators, of fitting shapes, and sound.
 
     Paddle notices what is missing only at the first step, and takes an empty state for a fresh start.

@@ -72,13 +72,13 @@ class View:
         self.at_begin = self._work_done()
         self.shown = {}
 
-    def __enter__(self):
+    def __enter__(self) -> "View":
         if self.live:
             self.live.__enter__()
         self._log = open(self.sweep.folder / "sweep.log", "a", encoding="utf-8")  # noqa: SIM115
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self._log.close()
         if self.live:
             self.live.__exit__(*error)

@@ -1,5 +1,7 @@
 """Which classes are taken for which, and the error of each class."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import paddle
 
@@ -13,7 +15,7 @@ class Confusion:
     are of the whole set. `classes` are the names, in the order of the labels.
     """
 
-    def __init__(self, classes):
+    def __init__(self, classes: Iterable[str]):
         self.classes = tuple(classes)
         self._labels, self._guesses = [], []
 

@@ -3,6 +3,7 @@
 import textwrap
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from engine.drawing import BLACK, BLUE, GREY, VERMILLION, drawing_style, fonts_f
 from engine.errors import InputError
 from engine.tasks.confusion import Confusion
 from engine.terminal import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LARGEST = 100  # classes that are drawn each; of more
 SHOWN = 60  # those with the most mistakes, and the others as one
@@ -33,7 +37,7 @@ def write_confusion_figure(confusion: Confusion, path: Path) -> Path:
     return path
 
 
-def confusion_figure(confusion: Confusion):
+def confusion_figure(confusion: Confusion) -> "Figure":
     """The matplotlib Figure."""
     from matplotlib.figure import Figure
 
@@ -68,7 +72,7 @@ def confusion_figure(confusion: Confusion):
     return figure
 
 
-def condensed(confusion: Confusion):
+def condensed(confusion: Confusion) -> tuple[list[str], np.ndarray, np.ndarray, str]:
     """(names, matrix [M, M], images [M], what is shown in words) with M at most LARGEST: what to draw.
 
     The last class may stand for many: its cell on the diagonal holds their right answers, without the mistakes that

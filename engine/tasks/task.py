@@ -57,19 +57,19 @@ class Task(Protocol):
 
     measures: tuple[Measure, ...]  # the first is the headline, by which the best checkpoint is chosen
 
-    def scores(self, dataset) -> Scores:
+    def scores(self, dataset: Dataset) -> Scores:
         """To be filled over a data set."""
 
     def samples(self, batch: dict, predictions: Any) -> list:
         """For each image of a batch what `pictures` wants of it."""
 
-    def pictures(self, samples: Sequence, dataset) -> dict[str, np.ndarray]:
+    def pictures(self, samples: Sequence, dataset: Dataset) -> dict[str, np.ndarray]:
         """{tag: uint8 [H, W, 3]}: sample images with the answers."""
 
     def find(self, paths: Sequence[str]) -> list[Path]:
         """The files among paths, folders searched, that `answers` can be given. Raises InputError."""
 
-    def answers(self, model: nn.Layer, preparation: Preparation, files: list[Path], **settings) -> Iterator[dict]:
+    def answers(self, model: nn.Layer, preparation: Preparation, files: list[Path], **settings: Any) -> Iterator[dict]:
         """Of each file {"file", ...}, or {"file", "error"} where it cannot be read. settings: top, max_pixels."""
 
     def in_words(self, answer: dict) -> str:
@@ -78,7 +78,7 @@ class Task(Protocol):
     def exported(self, model: nn.Layer) -> nn.Layer:
         """image float32 [N, C, H, W] -> a tensor: what deployment calls, of Paddle's operators only."""
 
-    def check(self, dataset) -> None:
+    def check(self, dataset: Dataset) -> None:
         """Raise InputError where nothing can be learned from a data set."""
 
     def findings(self, datasets: Sequence[Dataset], surveys: Sequence[Survey]) -> Iterator[Finding]:

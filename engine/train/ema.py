@@ -1,19 +1,22 @@
 """An exponential moving average of a model's state (Polyak averaging)."""
 
 import contextlib
+from collections.abc import Iterator, Mapping
 
+import numpy as np
 import paddle
+from paddle import nn
 
 
 class Ema:
     """average = decay * average + (1 - decay) * value, for every floating parameter and buffer, after each step."""
 
-    def __init__(self, model, decay):
+    def __init__(self, model: nn.Layer, decay: float):
         self.decay = decay
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     @paddle.no_grad()
-    def update(self, model):
+    def update(self, model: nn.Layer) -> None:
         for name, value in model.state_dict().items():
             average = self.average[name]
             if average.is_floating_point():
@@ -23,7 +26,7 @@ class Ema:
                 average.set_value(value)
 
     @contextlib.contextmanager
-    def applied(self, model):
+    def applied(self, model: nn.Layer) -> Iterator[None]:
         """Within: the model has the averaged state."""
         own = {name: value.detach().clone() for name, value in model.state_dict().items()}
         _give(model, self.average)
@@ -32,7 +35,7 @@ class Ema:
         finally:
             _give(model, own)
 
-    def restore(self, state):
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over a saved average {name: array}."""
         for name, value in self.average.items():
             value.set_value(state[name])

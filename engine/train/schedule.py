@@ -1,12 +1,13 @@
 """The learning rate as a pure function of the step."""
 
 import math
+from collections.abc import Sequence
 
 
 def learning_rate(
-    step, *, lr, epochs, steps_per_epoch, name="step", milestones=(), factor=0.1, final_lr=0.0, warmup_epochs=0.0,
-    warmup_start=0.0,
-):
+    step: int, *, lr: float, epochs: int, steps_per_epoch: int, name: str = "step", milestones: Sequence[int] = (),
+    factor: float = 0.1, final_lr: float = 0.0, warmup_epochs: float = 0.0, warmup_start: float = 0.0,
+) -> float:
     """The rate of optimizer step `step`, counted from 0 over all epochs.
 
     name "step": `lr`, multiplied by `factor` from each milestone (in epochs) on. "cosine": half a cosine from `lr`

@@ -17,22 +17,22 @@ class StepTimes:
         self.warned = False
         self.at = self.saved_at = time.perf_counter()
 
-    def start(self):
+    def start(self) -> None:
         """An epoch begins: what came before was no training."""
         self.at = time.perf_counter()
 
-    def saved(self):
+    def saved(self) -> None:
         self.at = self.saved_at = time.perf_counter()
 
-    def waiting(self):
+    def waiting(self) -> None:
         """A step begins: the batch is waited for."""
         self._book("batch")
         self.steps += 1
 
-    def working(self):
+    def working(self) -> None:
         self._book("reading")
 
-    def working_done(self):
+    def working_done(self) -> None:
         self._book("batch")
 
     def _book(self, what):
@@ -45,19 +45,19 @@ class StepTimes:
             self.counted = self.steps - self.LEFT_OUT
 
     @property
-    def since_saved(self):
+    def since_saved(self) -> float:
         return time.perf_counter() - self.saved_at
 
     @property
-    def images_per_second(self):
+    def images_per_second(self) -> float:
         return self.images * self.counted / self.batch if self.counted else 0.0
 
-    def reader_is_slow(self):
+    def reader_is_slow(self) -> bool:
         slow = self.counted > 20 and self.reading > 0.3 * self.batch and not self.warned
         self.warned = self.warned or slow
         return slow
 
-    def __str__(self):
+    def __str__(self) -> str:
         if not self.counted:
             return "ips: -, eta: -"
         cost = self.batch / self.counted

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+from collections.abc import Iterator
 
 import paddle
 
@@ -23,7 +24,7 @@ class Stop:
 
 
 @contextlib.contextmanager
-def signals_caught():
+def signals_caught() -> Iterator[Stop]:
     """Within: the first SIGTERM, Ctrl-C or hangup is only noted in the Stop that is yielded.
 
     A second one has its usual effect, but for a hangup: a shell sends another to what a closed terminal hung up. One
