@@ -22,18 +22,20 @@ class Geometry(NamedTuple):
     pushes: np.ndarray
 
 
-def linear(scale, turn, lean):
+def linear(scale: float, turn: float, lean: float) -> np.ndarray:
     """The matrix [2, 2] that leans (columns per row), then turns (radians, counter-clockwise), then scales."""
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     return scale * rotation @ np.array([[1, 0], [lean, 1]])
 
 
-def directions(turns):
+def directions(turns: np.ndarray) -> np.ndarray:
     """Unit vectors [N, 2] at `turns` [N] of a full circle."""
     return np.array([np.sin(2 * np.pi * turns), np.cos(2 * np.pi * turns)]).T
 
 
-def bends(wavelengths, headings, pushes, strain):
+def bends(
+    wavelengths: np.ndarray, headings: np.ndarray, pushes: np.ndarray, strain: float
+) -> tuple[np.ndarray, np.ndarray]:
     """The waves and pushes [W, 2] of a Geometry, each wave with slopes up to `strain`.
 
     wavelengths [W] in garment pixels; headings and pushes [W] are directions as turns of a full circle.
@@ -42,14 +44,16 @@ def bends(wavelengths, headings, pushes, strain):
     return radians_per_pixel[:, None] * directions(headings), (strain / radians_per_pixel)[:, None] * directions(pushes)
 
 
-def extent(points, matrix, pushes):
+def extent(points: np.ndarray, matrix: np.ndarray, pushes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How far a garment that covers points [N, 2], garment pixels, reaches from its position: (low, high), [2] each."""
     points = points @ matrix.T
     margin = np.abs(matrix) @ (0.5 + np.abs(pushes).sum(axis=0))  # half a pixel more, and as far as waves reach
     return points.min(axis=0) - margin, points.max(axis=0) + margin
 
 
-def room(points, matrix, pushes, size):
+def room(
+    points: np.ndarray, matrix: np.ndarray, pushes: np.ndarray, size: float | np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray]:
     """Where a garment (see extent) can lie so that a canvas holds all of it: (fit, first, last).
 
     size is the canvas's, pixels, a number or [2]. The garment has to be scaled by fit, at most 1; then its position may
@@ -60,7 +64,7 @@ def room(points, matrix, pushes, size):
     return fit, -0.5 - fit * low, size - 0.5 - fit * high
 
 
-def source_points(geometry, rows, columns):
+def source_points(geometry: Geometry, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """What each pixel of rows x columns (whole numbers, [R] and [C]) shows: float32 [2, R * C], see Geometry."""
     (a, b), (c, d) = geometry.matrix.tolist()
     inverse = np.array([[d, -b], [-c, a]]) / (a * d - b * c)
@@ -74,7 +78,7 @@ def source_points(geometry, rows, columns):
     return points
 
 
-def sampled(pictures, points):
+def sampled(pictures: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Read pictures [K, H, W] at points [2, P] from their centre, bilinearly, 0 outside: float32 [K, P]."""
     count, height, width = pictures.shape
     padded = np.zeros((count, height + 3, width + 3), np.float32)  # one pixel before, two behind: all else is black too

@@ -1,12 +1,12 @@
 """ResNet (He et al., arXiv:1512.03385) with a choice of norm and of deformable stages."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Literal
 
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from models.norm import Norm, make_norm
@@ -36,7 +36,7 @@ def resnet(
     deformable_groups: int = 1,
     deformable_modulation: Literal["2sigmoid", "sigmoid"] = "2sigmoid",
     dilated_stages: tuple[Stage, ...] = (),
-):
+) -> "ResNet":
     """A ResNet from plain values: this signature is the `model:` section of a config.
 
     depth 18 and 34 are made of basic blocks, 50, 101 and 152 of bottlenecks. `width` is the number of channels of the
@@ -78,7 +78,10 @@ def resnet(
     )
 
 
-def conv2d(in_channels, out_channels, kernel_size, stride=1, bias=False, layer=Conv2D, dilation=1):
+def conv2d(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, bias: bool = False,
+    layer: Callable[..., nn.Layer] = Conv2D, dilation: int = 1,
+) -> nn.Layer:
     """A square convolution padded to keep its size at stride 1, started by He's rule (normal, fan-out)."""
     deviation = math.sqrt(2 / (out_channels * kernel_size**2))
     return layer(
@@ -91,12 +94,15 @@ def conv2d(in_channels, out_channels, kernel_size, stride=1, bias=False, layer=C
 class Shortcut(nn.Layer):
     """Projection where a block changes the shape: 1x1 convolution, then norm."""
 
-    def __init__(self, in_channels, out_channels, stride, conv, norm):
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, conv: Callable[..., nn.Layer],
+        norm: Callable[..., nn.Layer],
+    ):
         super().__init__()
         self.conv = conv(in_channels, out_channels, 1, stride)
         self.norm = norm(out_channels)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x))
 
 
@@ -109,7 +115,10 @@ class Basic(nn.Layer):
 
     expansion = 1
 
-    def __init__(self, in_channels, channels, stride, *, stride_in, last_scale, conv, conv_spatial, norm):
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, *, stride_in: Literal["3x3", "1x1"], last_scale: float,
+        conv: Callable[..., nn.Layer], conv_spatial: Callable[..., nn.Layer], norm: Callable[..., nn.Layer],
+    ):
         super().__init__()
         self.conv1 = conv(in_channels, channels, 3, stride)
         self.norm1 = norm(channels, relu=True)
@@ -118,12 +127,12 @@ class Basic(nn.Layer):
         changes = stride != 1 or in_channels != channels
         self.shortcut = Shortcut(in_channels, channels, stride, conv, norm) if changes else nn.Identity()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.norm1(self.conv1(x))
         y = self.norm2(self.conv2(y))
         return F.relu(y + self.shortcut(x))
 
-    def residual(self):
+    def residual(self) -> ResidualBlock:
         """The layers that forward calls."""
         return ResidualBlock([(self.conv1, self.norm1), (self.conv2, self.norm2)], _layers_of(self.shortcut))
 
@@ -133,7 +142,10 @@ class Bottleneck(nn.Layer):
 
     expansion = 4
 
-    def __init__(self, in_channels, channels, stride, *, stride_in, last_scale, conv, conv_spatial, norm):
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, *, stride_in: Literal["3x3", "1x1"], last_scale: float,
+        conv: Callable[..., nn.Layer], conv_spatial: Callable[..., nn.Layer], norm: Callable[..., nn.Layer],
+    ):
         super().__init__()
         out_channels = channels * self.expansion
         self.conv1 = conv(in_channels, channels, 1, stride if stride_in == "1x1" else 1)
@@ -145,13 +157,13 @@ class Bottleneck(nn.Layer):
         changes = stride != 1 or in_channels != out_channels
         self.shortcut = Shortcut(in_channels, out_channels, stride, conv, norm) if changes else nn.Identity()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.norm1(self.conv1(x))
         y = self.norm2(self.conv2(y))
         y = self.norm3(self.conv3(y))
         return F.relu(y + self.shortcut(x))
 
-    def residual(self):
+    def residual(self) -> ResidualBlock:
         """The layers that forward calls."""
         path = [(self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3)]
         return ResidualBlock(path, _layers_of(self.shortcut))
@@ -160,7 +172,7 @@ class Bottleneck(nn.Layer):
 class Stage(nn.Sequential):
     """Residual blocks, one after another; as one op where no hook looks inside."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         blocks = list(self)
         if any(map(is_watched, blocks)):
             return super().forward(x)
@@ -170,14 +182,17 @@ class Stage(nn.Sequential):
 class Stem(nn.Layer):
     """What stands before c2: to a quarter of the size ("imagenet"), to half ("medium") or to the same ("small")."""
 
-    def __init__(self, in_channels, width, kind, conv, norm):
+    def __init__(
+        self, in_channels: int, width: int, kind: Literal["imagenet", "medium", "small"], conv: Callable[..., nn.Layer],
+        norm: Callable[..., nn.Layer],
+    ):
         super().__init__()
         kernel_size, stride = {"imagenet": (7, 2), "medium": (3, 2), "small": (3, 1)}[kind]
         self.conv = conv(in_channels, width, kernel_size, stride)
         self.norm = norm(width, relu=True)
         self.pool = nn.MaxPool2D(3, 2, padding=1) if kind == "imagenet" else nn.Identity()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.pool(self.norm(self.conv(x)))
 
 
@@ -199,8 +214,10 @@ class ResNet(nn.Layer):
     }
 
     def __init__(
-        self, depth, *, width, in_channels, stem, stride_in, last_scale, norm, conv, deformable_conv, deformable_stages,
-        dilated_stages,
+        self, depth: Literal[18, 34, 50, 101, 152], *, width: int, in_channels: int,
+        stem: Literal["imagenet", "medium", "small"], stride_in: Literal["3x3", "1x1"], last_scale: float,
+        norm: Callable[..., nn.Layer], conv: Callable[..., nn.Layer], deformable_conv: Callable[..., nn.Layer],
+        deformable_stages: Collection[str], dilated_stages: Collection[str],
     ):
         super().__init__()
         block, counts = self.BLOCKS[depth]
@@ -224,7 +241,7 @@ class ResNet(nn.Layer):
             self.add_sublayer(stage, Stage(*blocks))
             self.out_channels[stage] = channels
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
         stages = {}
         x = self.stem(x)
         for stage in self.out_channels:

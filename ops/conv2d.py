@@ -3,10 +3,11 @@
 import functools
 import logging
 import os
+from collections.abc import Sequence
 
 import paddle
 import paddle.nn.functional as F
-from paddle import nn
+from paddle import Tensor, nn
 
 from ops import native
 from ops.implementation import check_name, choose
@@ -21,7 +22,10 @@ WHY_NOT = (  # by what ops/csrc/onednn.h answers
 )
 
 
-def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, implementation="auto"):
+def conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence = 0, dilation: int | Sequence[int] = 1, groups: int = 1, implementation: str = "auto",
+) -> Tensor:
     """Convolution as paddle.nn.functional.conv2d computes it.
 
         y(p) = sum over taps k of w_k * x(stride * p + dilation * k - padding) + bias
@@ -70,14 +74,14 @@ def _serves(x, weight, bias, geometry, groups):
     )
 
 
-def is_float32_on_cpu(x, *parameters):
+def is_float32_on_cpu(x: Tensor, *parameters: Tensor | None) -> bool:
     """Whether all (None is left out) are values, not a graph's, that kernels for float32 on a CPU can take."""
     if not paddle.in_dynamic_mode() or x.ndim != 4 or not x.place.is_cpu_place():
         return False
     return all(value is None or value.dtype == paddle.float32 for value in (x, *parameters))
 
 
-def onednn():
+def onednn() -> str | None:
     """The oneDNN that computes convolutions of tensors on the CPU, as "oneDNN 3.6.2"; None: Paddle's kernels do."""
     return _bound() if native.available() else None
 
@@ -94,7 +98,7 @@ def _bound():
     return None
 
 
-def wanted_gradients(*tensors):
+def wanted_gradients(*tensors: Tensor) -> list[int]:
     """1 or 0 for each tensor: whether its gradient will be asked for."""
     recording = paddle.is_grad_enabled()
     return [int(recording and not tensor.stop_gradient) for tensor in tensors]
@@ -119,22 +123,22 @@ class Conv2D(nn.Conv2D):
     that are not zeros) are computed as Paddle's.
     """
 
-    def __init__(self, *arguments, implementation="auto", **options):
+    def __init__(self, *arguments: object, implementation: str = "auto", **options: object):
         super().__init__(*arguments, **options)
         check_name(IMPLEMENTATIONS, implementation)
         self.implementation = implementation
 
     @property
-    def groups(self):
+    def groups(self) -> int:
         return self._groups
 
     @property
-    def geometry(self):
+    def geometry(self) -> list[int] | None:
         """Stride, padding and dilation, each (vertical, horizontal); None where conv2d has no words for the layer."""
         plain = self._padding_mode == "zeros" and self._padding_algorithm == "EXPLICIT" and self._data_format == "NCHW"
         return _geometry(self._stride, self._updated_padding, self._dilation) if plain else None
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         geometry = self.geometry
         if geometry is None or not paddle.in_dynamic_mode():
             return super().forward(x)

@@ -1,9 +1,11 @@
 """Deformable convolution: v1 (Dai et al., arXiv:1703.06211) and v2 (Zhu et al., arXiv:1811.11168)."""
 
 import contextlib
+from collections.abc import Sequence
+from typing import Literal
 
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 from paddle.vision import ops as vision_ops
 
 from ops import native
@@ -18,9 +20,10 @@ MODULATION = {
 
 
 def deform_conv2d(
-    x, offset, weight, bias=None, mask=None, stride=1, padding=0, dilation=1, groups=1, deformable_groups=1,
-    implementation="auto",
-):
+    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None = None, mask: Tensor | None = None,
+    stride: int | Sequence[int] = 1, padding: int | Sequence[int] = 0, dilation: int | Sequence[int] = 1,
+    groups: int = 1, deformable_groups: int = 1, implementation: str = "auto",
+) -> Tensor:
     """Convolution that samples x at its grid plus learned offsets (arXiv:1703.06211, equations 2 to 4).
 
         y(p) = sum over taps k of w_k * x(p + p_k + offset_k(p)) * mask_k(p)
@@ -45,7 +48,9 @@ def deform_conv2d(
     return run(x, offset, weight, bias, mask, stride, padding, dilation, groups, deformable_groups)
 
 
-def sampling_points(offset, kernel, stride, padding, dilation):
+def sampling_points(
+    offset: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> tuple[Tensor, Tensor]:
     """Where each tap samples: p + p_k + offset_k(p), in input pixels, 0 the centre of the first pixel.
 
     offset [N, D * 2 * kh * kw, H', W'] -> (y, x), each [N, D, kh * kw, H', W'].
@@ -61,7 +66,7 @@ def sampling_points(offset, kernel, stride, padding, dilation):
     return offset[:, :, :, 0] + (out_y + tap_y).astype(dtype), offset[:, :, :, 1] + (out_x + tap_x).astype(dtype)
 
 
-def bilinear_sample(x, point_y, point_x):
+def bilinear_sample(x: Tensor, point_y: Tensor, point_x: Tensor) -> Tensor:
     """x at fractional points, zero beyond the border (arXiv:1703.06211, equations 3 and 4).
 
     x [N, C, H, W]; points [N, D, K, H', W'], D dividing C -> [N, C, K, H', W']. Differentiable in all three.
@@ -162,7 +167,7 @@ def _within_reach(offset, x, weight, stride, padding, dilation):
 IMPLEMENTATIONS = {"native": _native, "paddle": _paddle, "composed": _composed}
 
 
-def pair(value):
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
     """A number twice, or (vertical, horizontal) as it is. ValueError for anything else."""
     both = (value, value) if isinstance(value, int) else tuple(value)
     if len(both) != 2:
@@ -219,8 +224,11 @@ class DeformConv2D(nn.Layer):
     """
 
     def __init__(
-        self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, version=2,
-        deformable_groups=1, modulation="2sigmoid", weight_attr=None, bias_attr=None, implementation="auto",
+        self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int], stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0, dilation: int | Sequence[int] = 1, groups: int = 1,
+        version: Literal[1, 2] = 2, deformable_groups: int = 1, modulation: Literal["2sigmoid", "sigmoid"] = "2sigmoid",
+        weight_attr: paddle.ParamAttr | None = None, bias_attr: paddle.ParamAttr | Literal[False] | None = None,
+        implementation: str = "auto",
     ):
         super().__init__()
         if version not in (1, 2):
@@ -248,19 +256,19 @@ class DeformConv2D(nn.Layer):
             in_channels, (version + 1) * self.taps, (kh, kw), **self.geometry, weight_attr=zero, bias_attr=zero
         )
 
-    def offset_and_mask(self, x):
+    def offset_and_mask(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """x [N, C_in, H, W] -> offset [N, 2 * taps, H', W'] in input pixels, mask [N, taps, H', W'] or None for v1."""
         branch = self.offset(x)
         if self.version == 1:
             return branch, None
         return branch[:, : 2 * self.taps], MODULATION[self.modulation](branch[:, 2 * self.taps :])
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         offset, mask = self.offset_and_mask(x)
         return deform_conv2d(
             x, offset, self.weight, self.bias, mask, **self.geometry, groups=self.groups,
             deformable_groups=self.deformable_groups, implementation=self.implementation,
         )
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"v{self.version}, weight={list(self.weight.shape)}, deformable_groups={self.deformable_groups}"

@@ -40,12 +40,12 @@ class NativeError(RuntimeError):
     """Why there are no kernels, in one line. Leaves this file only where NATIVE_OPS asks for them."""
 
 
-def available():
+def available() -> bool:
     """Whether the kernels serve tensors on the CPU; builds them at the first call."""
     return bool(paddle.in_dynamic_mode() and _loaded())
 
 
-def run(name, *arguments):
+def run(name: str, *arguments: object) -> paddle.Tensor:
     """Call the operator native_`name` on CPU tensors and lists of them; returns its first output."""
     tensors = [value for value in arguments if isinstance(value, paddle.Tensor)]
     if not all(value.place.is_cpu_place() for value in tensors):
@@ -188,7 +188,7 @@ def _build(folder, compiler):
         shutil.rmtree(before, ignore_errors=True)
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """The project's folder in the user's cache: $XDG_CACHE_HOME, else ~/.cache. Raises NativeError without a home."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paddle-gn-dcn"

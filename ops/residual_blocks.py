@@ -1,8 +1,9 @@
 """Residual blocks in a row (He et al., arXiv:1512.03385) as one op on CPUs, which keeps oneDNN's layout inside it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from paddle import nn
+from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from ops import native
@@ -24,7 +25,7 @@ class ResidualBlock(NamedTuple):
     shortcut: list[tuple[nn.Layer, nn.Layer]]
 
 
-def residual_blocks(x, blocks, implementation="auto"):
+def residual_blocks(x: Tensor, blocks: Sequence[ResidualBlock], implementation: str = "auto") -> Tensor:
     """x [N, C, H, W] through one ResidualBlock after another -> [N, C', H', W'].
 
     implementation: "layers" calls the layers and is the definition. "native" (ops/csrc, the "auto" choice where it
@@ -213,7 +214,7 @@ def _layers(x, blocks):
 IMPLEMENTATIONS = {"native": _native, "layers": _layers}
 
 
-def is_watched(layer):
+def is_watched(layer: nn.Layer) -> bool:
     """Whether somebody has put a hook on the layer, or on one inside it."""
     hooks = layer._forward_pre_hooks or layer._forward_post_hooks
     return bool(hooks) or any(map(is_watched, layer._sub_layers.values()))

@@ -5,6 +5,7 @@ import numpy as np
 from data.composing.backgrounds import dulled, random_background
 from data.composing.camera import to_bytes
 from data.composing.clutter import strew
+from data.composing.garments import Garments
 from data.randomness import BACKDROP, generator
 
 COUNT = 256
@@ -20,11 +21,11 @@ class Backdrops:
     key are kept, each since it was first asked for. clutter: how many pieces to find in an image, on average.
     """
 
-    def __init__(self, garments, shape, clutter):
+    def __init__(self, garments: Garments, shape: tuple[int, int], clutter: float):
         self.garments, self.shape, self.clutter = garments, shape, clutter
         self._key, self._drawn = None, {}
 
-    def part(self, rng, key):
+    def part(self, rng: np.random.Generator, key: tuple[int, ...]) -> np.ndarray:
         """float32 [3, H, W], new."""
         number, order, y, x, flip_y, flip_x = rng.random(6).tolist()
         whole = self._whole(key, int(number * COUNT))

@@ -9,7 +9,7 @@ from data.composing.colours import random_colours, times
 SPLIT, BLENDED = 0.35, 0.25  # shares of backgrounds in which two kinds meet at a border, or show through one another
 
 
-def random_background(rng, shape):
+def random_background(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """float32 [3, H, W]: one of KINDS, or two of them together."""
     kinds = list(KINDS.values())
     first, second, together, share = rng.random(4).tolist()
@@ -22,20 +22,20 @@ def random_background(rng, shape):
     return image
 
 
-def dulled(image, share):
+def dulled(image: np.ndarray, share: float) -> np.ndarray:
     """The image with `share` of its contrast, as what is not in focus has less of it."""
     middle = image.mean(axis=(1, 2), keepdims=True)
     return middle + np.float32(share) * (image - middle)
 
 
-def field(rng, shape):
+def field(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """Colours that change smoothly: random ones on a grid of 2 x 2 to 5 x 5 nodes, and smooth steps between them."""
     nodes = int(rng.integers(2, 6))
     grid = random_colours(rng, nodes * nodes).reshape(3, nodes, nodes)
     return smooth_steps(nodes, shape[0]) @ grid @ smooth_steps(nodes, shape[1]).T
 
 
-def grating(rng, shape):
+def grating(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """Stripes in two colours, soft or hard, or checks where two of them cross."""
     crossed, hardness = rng.random(2).tolist()
     wave = _plane_wave(rng, shape)
@@ -47,7 +47,7 @@ def grating(rng, shape):
     return times(other - one, wave) + one[:, None, None]
 
 
-def noise(rng, shape):
+def noise(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """Clouds or sand in shades between two colours: amplitudes fall as 1 / f^a, a from 0.5 to 1.8."""
     amplitude = np.exp(np.float32(-0.5 - 1.3 * rng.random()) * _log_frequencies(*shape))
     amplitude /= np.sqrt(np.vdot(amplitude, amplitude))
@@ -60,7 +60,7 @@ def noise(rng, shape):
     return np.minimum(np.maximum(image, 0), 1)
 
 
-def leaves(rng, shape):
+def leaves(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """Ellipses over one another, small ones and large ones as in the dead-leaves model of natural images."""
     count = int(rng.integers(8, 40))
     size, squeeze, turn, y, x = rng.random((5, count))
@@ -102,7 +102,7 @@ def _ellipses(y, x, radius, squeeze, turn):
 
 
 @cache  # a few thousand small ones at most
-def smooth_steps(nodes, side):
+def smooth_steps(nodes: int, side: int) -> np.ndarray:
     """Weights float32 [side, nodes] that lead smoothly from node to node."""
     away = np.abs(np.linspace(0, nodes - 1, side)[:, None] - np.arange(nodes))
     near = np.maximum(0, 1 - away)

@@ -25,7 +25,7 @@ class Camera(NamedTuple):
     noise: float = 0.0
 
 
-def random_camera(rng, strength=1.0) -> Camera:
+def random_camera(rng: np.random.Generator, strength: float = 1.0) -> Camera:
     """Settings that change nothing at strength 0; at 1 over a stop of exposure and a factor of 2.2 in contrast."""
     gain, contrast, saturation, curve, blur, noise = rng.random(6).tolist()
     contrast = math.exp(strength * (0.2 - 0.8 * contrast))
@@ -39,7 +39,7 @@ def random_camera(rng, strength=1.0) -> Camera:
     )
 
 
-def photograph(canvas, camera, rng):
+def photograph(canvas: np.ndarray, camera: Camera, rng: np.random.Generator | None) -> np.ndarray:
     """float32 [3, H, W] -> uint8, as the camera has it; rng gives the noise."""
     image = _blurred(canvas, camera.blur)
     image = (_colour_matrix(camera) @ image.reshape(3, -1)).reshape(image.shape)
@@ -53,7 +53,7 @@ def photograph(canvas, camera, rng):
     return to_bytes(image)
 
 
-def to_bytes(image):
+def to_bytes(image: np.ndarray) -> np.ndarray:
     """0..1 -> uint8, rounded; what is beyond is clipped."""
     image = image * np.float32(255) + np.float32(0.5)
     return np.minimum(np.maximum(image, 0), 255).astype(np.uint8)

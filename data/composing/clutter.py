@@ -4,13 +4,13 @@ import numpy as np
 
 from data.composing.backgrounds import smooth_steps
 from data.composing.colours import random_colours, times
-from data.composing.garments import SIDE
+from data.composing.garments import SIDE, Garments
 
 SMALLEST, LARGEST = 8, 19  # garment pixels of a side of a piece
 LEAST, MOST = 0.5, 1.5  # sides of a garment's square
 
 
-def strew(rng, canvas, garments, count, side):
+def strew(rng: np.random.Generator, canvas: np.ndarray, garments: Garments, count: int, side: float) -> None:
     """Put `count` rectangles cut from `garments` onto a canvas float32 [3, H, W], anywhere, on their sides too.
 
     A garment's square would have a side of half to one and a half times `side` pixels.

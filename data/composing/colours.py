@@ -6,7 +6,7 @@ DARKEST, BRIGHTEST = 0.08, 0.92
 CHROMA = 0.5  # how far the channels are from one another at most
 
 
-def random_colours(rng, count):
+def random_colours(rng: np.random.Generator, count: int) -> np.ndarray:
     """float32 [3, count], R, G, B from 0 to 1."""
     brightness, *channels = rng.random((4, count), np.float32)
     colours = np.float32(CHROMA) * (channels - np.float32(0.5))
@@ -14,6 +14,6 @@ def random_colours(rng, count):
     return np.minimum(np.maximum(colours, 0), 1)
 
 
-def times(colour, image):
+def times(colour: np.ndarray, image: np.ndarray) -> np.ndarray:
     """float32 [3, H, W]: an image [H, W] in shades of one colour [3]."""
     return colour[:, None, None] * image

@@ -1,6 +1,7 @@
 """Garments to compose with: their tones, their silhouettes, and the colours and patterns they are given."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ class Garments:
     with_label[k]: the indices of the garments of class k.
     """
 
-    def __init__(self, pictures, labels, classes):
+    def __init__(self, pictures: np.ndarray, labels: np.ndarray, classes: Sequence[str]):
         self.labels, self.classes = labels, tuple(classes)
         silhouette = np.where(silhouettes(pictures), np.uint8(255), np.uint8(0))
         self.layers = np.stack([pictures & silhouette, silhouette], axis=1)
@@ -37,7 +38,7 @@ class Garments:
         return content.hexdigest()
 
 
-def silhouettes(pictures):
+def silhouettes(pictures: np.ndarray) -> np.ndarray:
     """bool [N, H, W]: all but the dark that is joined to the border. Dark parts within a garment belong to it."""
     dark = np.pad(pictures < FAINTEST, ((0, 0), (1, 1), (1, 1)), constant_values=True)
     dark = np.ascontiguousarray(dark.transpose(1, 2, 0))  # garments last: each step is about all of them
@@ -75,7 +76,7 @@ class Tint(NamedTuple):
     phase: float = 0.0
 
 
-def random_tint(rng) -> Tint:
+def random_tint(rng: np.random.Generator) -> Tint:
     """Contrast from 0.25 to 0.8 between tones, and stripes 3 to 12 pixels apart on some."""
     patterned, contrast, inverted, period, turn, phase = rng.random(6).tolist()
     middle, stripe, hue = random_colours(rng, 3).T
@@ -87,7 +88,7 @@ def random_tint(rng) -> Tint:
     return Tint(first, span, np.float32(0.4) * (stripe - middle), wave.astype(np.float32), 2 * np.pi * phase)
 
 
-def coloured(tones, points, tint):
+def coloured(tones: np.ndarray, points: np.ndarray, tint: Tint) -> np.ndarray:
     """float32 [3, P]: the colours of tones [P], 0..1, at the garment's points [2, P]."""
     colours = tint.span[:, None] * tones
     colours += tint.first[:, None]

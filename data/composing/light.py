@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.composing.placing import Pose
+
 
 class Light(NamedTuple):
     """Where light comes from and what it does.
@@ -21,7 +23,7 @@ class Light(NamedTuple):
     cast: np.ndarray
 
 
-def random_light(rng, strength=1.0) -> Light:
+def random_light(rng: np.random.Generator, strength: float = 1.0) -> Light:
     """A light that is even, white and without shadow at strength 0."""
     turn, roundness, slope, shadow, reach = rng.random(5).tolist()
     return Light(
@@ -34,12 +36,12 @@ def random_light(rng, strength=1.0) -> Light:
     )
 
 
-def on_garment(light, rows, columns, pose, radius):
+def on_garment(light: Light, rows: np.ndarray, columns: np.ndarray, pose: Pose, radius: float) -> np.ndarray:
     """Factors float32 [R, C] for a garment's own pixels: it is as round as a cushion of `radius` pixels."""
     return _slope(light.direction, light.roundness / radius, rows, columns, pose.position.tolist())
 
 
-def over_image(light, shape):
+def over_image(light: Light, shape: tuple[int, int]) -> np.ndarray:
     """Factors float32 [3, H, W]."""
     height, width = shape
     centre = ((height - 1) / 2, (width - 1) / 2)
@@ -47,7 +49,7 @@ def over_image(light, shape):
     return light.cast[:, None, None] * slope
 
 
-def cast_shadow(canvas, light, cover, rows, columns, side):
+def cast_shadow(canvas: np.ndarray, light: Light, cover: np.ndarray, rows: slice, columns: slice, side: float) -> None:
     """Darken a canvas where a garment keeps the light off it.
 
     cover float32 [R, C], 0..1, of the garment in the slices rows and columns; side is its square's, pixels.

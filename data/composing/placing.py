@@ -33,7 +33,7 @@ class Pose(NamedTuple):
     pushes: np.ndarray = np.zeros((0, 2))
 
     @property
-    def matrix(self):
+    def matrix(self) -> np.ndarray:
         """float64 [2, 2], canvas pixels per garment pixel."""
         matrix = linear(self.scale, self.turn, self.lean)
         if self.mirrored:
@@ -44,7 +44,10 @@ class Pose(NamedTuple):
         return Geometry(self.matrix, self.position, self.waves, self.phases, self.pushes)
 
 
-def random_pose(rng, corners, shape, *, warp=1.0, share=(0.6, 1.0), spread=1.0, origin=(0, 0)) -> Pose:
+def random_pose(
+    rng: np.random.Generator, corners: np.ndarray, shape: tuple[float, float], *, warp: float = 1.0,
+    share: tuple[float, float] = (0.6, 1.0), spread: float = 1.0, origin: tuple[float, float] = (0, 0),
+) -> Pose:
     """A pose in which a garment with these corners (see Garments) lies wholly in a part of the canvas.
 
     The part begins at origin and has shape (height, width), pixels. The garment's square takes `share` of the shorter
@@ -66,7 +69,7 @@ def random_pose(rng, corners, shape, *, warp=1.0, share=(0.6, 1.0), spread=1.0, 
     return pose._replace(position=origin + position, scale=fit * scale)
 
 
-def window(geometry, corners, shape):
+def window(geometry: Geometry, corners: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:
     """(rows, columns), slices: the part of a canvas [H, W] that a garment can cover, empty where there is none."""
     low, high = extent(corners, geometry.matrix, geometry.pushes)
     return tuple(

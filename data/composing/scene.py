@@ -35,12 +35,12 @@ class Composition(NamedTuple):
     classes: np.ndarray
 
     @property
-    def masks(self):
+    def masks(self) -> np.ndarray:
         """bool [N, H, W], what can be seen of each piece: no pixel shows two of them, and of a hidden one none does."""
         return self.owner == np.arange(len(self.classes))[:, None, None]
 
     @property
-    def boxes(self):
+    def boxes(self) -> np.ndarray:
         """float32 [N, 4], x1 y1 x2 y2 in pixels, close around each mask: x2 - x1 is its width. Zeros if hidden."""
         boxes = np.zeros((len(self.classes), 4), np.float32)
         for box, mask in zip(boxes, self.masks, strict=True):
@@ -51,7 +51,8 @@ class Composition(NamedTuple):
 
 
 def compose(
-    background, pieces: list[Piece], light: Light | None = None, camera: Camera | None = None, rng=None
+    background: np.ndarray, pieces: list[Piece], light: Light | None = None, camera: Camera | None = None,
+    rng: np.random.Generator | None = None,
 ) -> Composition:
     """Put pieces on a background float32 [3, H, W], the first one hindmost; rng gives the camera's noise.
 

@@ -1,9 +1,11 @@
 """What the contenders compute on: the same numbers for all of them, as NumPy arrays."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
-def norm_arrays(shape):
+def norm_arrays(shape: Sequence[int]) -> dict[str, np.ndarray]:
     """x and the output's gradient dy [N, C, H, W], gamma and beta [C]."""
     draw = np.random.default_rng(0)
     x, dy = (draw.standard_normal(shape, dtype=np.float32) for _ in range(2))
@@ -11,7 +13,7 @@ def norm_arrays(shape):
     return {"x": x, "gamma": gamma, "beta": draw.standard_normal(shape[1], dtype=np.float32), "dy": dy}
 
 
-def plain_convolution_arrays(shape):
+def plain_convolution_arrays(shape: Sequence[int]) -> dict[str, np.ndarray]:
     """A square convolution of an odd kernel padded by half of it; shape [N, C, H, W, C_out, kernel, stride]."""
     draw = np.random.default_rng(0)
     images, channels, height, width, out_channels, kernel, stride = shape
@@ -21,7 +23,7 @@ def plain_convolution_arrays(shape):
     return {"x": x, "weight": weight / np.float32(kernel * channels**0.5), "dy": dy}
 
 
-def convolution_arrays(shape):
+def convolution_arrays(shape: Sequence[int]) -> dict[str, np.ndarray]:
     """A 3x3 convolution from C to C channels that keeps the size, with DCNv2's offsets (about a pixel) and mask."""
     draw = np.random.default_rng(0)
     images, channels, height, width = shape
@@ -32,7 +34,7 @@ def convolution_arrays(shape):
     return {"x": x, "weight": weight, "offset": offset, "mask": mask, "dy": dy}
 
 
-def image_arrays(images, size, classes):
+def image_arrays(images: int, size: int, classes: int) -> dict[str, np.ndarray]:
     """A batch of a training step."""
     draw = np.random.default_rng(0)
     image = draw.standard_normal((images, 3, size, size), dtype=np.float32)

@@ -14,9 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class ChildError(Exception):
 class Child:
     """A process that serves the jobs of engine/bench/`backend`_jobs.py; `settings` are the project's or bare."""
 
-    def __init__(self, backend, *, settings="project", **environment):
+    def __init__(self, backend: str, *, settings: Literal["project", "bare"] = "project", **environment: str):
         kept = {name: value for name, value in os.environ.items() if settings == "project" or name not in SETTINGS}
         self._words = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         self._process = subprocess.Popen(
@@ -64,7 +64,7 @@ class Child:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words,
         )
 
-    def ask(self, request, **arguments):
+    def ask(self, request: str, **arguments: object) -> Any:
         """The child's answer. Raises ChildError where the request fails or the child has ended."""
         try:
             self._process.stdin.write(json.dumps([request, arguments]) + "\n")
@@ -80,7 +80,7 @@ class Child:
             raise ChildError(answer["error"])
         return answer["answer"]
 
-    def close(self):
+    def close(self) -> None:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         self._process.stdout.close()
@@ -91,14 +91,14 @@ class Child:
             self._process.wait()
         self._words.close()
 
-    def __enter__(self):
+    def __enter__(self) -> "Child":
         return self
 
-    def __exit__(self, *failure):
+    def __exit__(self, *failure: object) -> None:
         self.close()
 
 
-def race(racers, rounds, seconds):
+def race(racers: Sequence[tuple[Child, str]], rounds: int, seconds: float) -> list[list[dict]]:
     """Time (child, job's name) pairs in turn, so that a machine's drift meets all alike.
 
     Returns the blocks of each; a block is as many calls as fit into `seconds`.
@@ -113,7 +113,7 @@ def race(racers, rounds, seconds):
     return blocks
 
 
-def summary(blocks):
+def summary(blocks: Sequence[Mapping]) -> dict[str, Any]:
     """Median ms forward and forward + backward, the quartiles of the latter, and how disturbed they were."""
     samples = 1000 * np.array([sample for block in blocks for sample in block["samples"]])
     forward, both = np.median(samples, axis=0).tolist()
@@ -122,14 +122,14 @@ def summary(blocks):
     return {**medians, "quartiles_ms": quartiles, "samples": len(samples), "others_cores": others(blocks)}
 
 
-def others(blocks):
+def others(blocks: Sequence[Mapping]) -> float | None:
     """How many cores other programs used during the blocks; None where that cannot be told."""
     seconds = sum(block["seconds"] for block in blocks)
     known = seconds > 0.5 and all(block["others"] is not None for block in blocks)  # the system counts in hundredths
     return max(0.0, sum(block["others"] for block in blocks) / seconds) if known else None
 
 
-def serve(backend):
+def serve(backend: str) -> None:
     """The child: read requests until there are no more."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print must not come between the answers

@@ -1,6 +1,7 @@
 """The floor under a norm: how fast this machine copies tensors. Runs in a child, see engine/bench/child.py."""
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,15 +12,15 @@ THREADS = int(os.environ["OMP_NUM_THREADS"])
 POOL = ThreadPoolExecutor(THREADS)
 
 
-def describe():
+def describe() -> dict[str, str]:
     return {}
 
 
-def numbers(output, gradients):
+def numbers(output: Sequence, gradients: Sequence) -> list[float]:
     return []
 
 
-def copy(shape):
+def copy(shape: Sequence[int]) -> Job:
     """One call reads two tensors and writes two, as x, y, dy and dx of a norm: caches help as little or as much.
 
     Each thread keeps to its part, many calls long, so that starting threads costs next to nothing.

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -66,13 +67,13 @@ FLOOR = Contender("copy", "copy", "copy", {}, same=False)
 class Session:
     """The children that are compared, all with the same number of threads; `quick` makes everything tiny."""
 
-    def __init__(self, quick=False):
+    def __init__(self, quick: bool = False):
         self.quick = quick
         self.threads = int(os.environ["OMP_NUM_THREADS"].partition(",")[0])
         self.rounds, self.seconds = (1, 0.01) if quick else (5, 0.15)
         self.children, self.facts, self.left_out = {}, {}, {}
 
-    def __enter__(self):
+    def __enter__(self) -> "Session":
         with contextlib.ExitStack() as stack:
             for backend in ("paddle", "torch", "copy"):
                 child = stack.enter_context(start_child(backend, self.threads))
@@ -88,17 +89,17 @@ class Session:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *failure):
+    def __exit__(self, *failure: object) -> None:
         self._stack.close()
 
-    def section(self, kind, title, contenders, **more):
+    def section(self, kind: str, title: str, contenders: Sequence[Contender], **more: object) -> dict:
         """The head of a section."""
         left_out = {one.name: self.left_out[one.name] for one in contenders if one.name in self.left_out}
         head = {"kind": kind, "title": title, "dtype": DTYPE, "threads": self.threads}
         return {**head, "versions": self.facts, "left_out": left_out, **more}
 
 
-def start_child(backend, threads, **environment):
+def start_child(backend: str, threads: int, **environment: str) -> Child:
     """A child with the project's settings: threads, allocator. Only Paddle's needs engine.environment for them."""
     if backend == "paddle":
         return Child(backend, OMP_NUM_THREADS=str(threads), **environment)
@@ -258,12 +259,12 @@ def _over_threads(session, contenders, points):
     return milliseconds, others(sum(blocks, []))
 
 
-def exponent(points, values):
+def exponent(points: Sequence[float], values: Sequence[float]) -> float:
     """p of values = constant * points^p, by least squares of the logarithms."""
     return float(np.polyfit(np.log(points), np.log(values), 1)[0])
 
 
-def measure(only, quick):
+def measure(only: Sequence[str], quick: bool) -> Iterator[dict]:
     """The sections `only`, one after another."""
     with Session(quick) as session:
         for name in only:

@@ -1,8 +1,11 @@
 """What tools/bench.py times in Paddle: our ops and Paddle's own. Runs in a child, see engine/bench/child.py."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 from paddle.autograd import PyLayer
 from paddle.nn import functional as F
 from paddle.vision.ops import deform_conv2d as paddle_deform_conv2d
@@ -17,7 +20,7 @@ from ops.conv2d import onednn
 paddle.set_device("cpu")
 
 
-def describe():
+def describe() -> dict[str, str]:
     return {"paddle": paddle.__version__, "ours": _ours()}
 
 
@@ -27,11 +30,11 @@ def _ours():
     return f"C++ kernels, convolutions by {onednn() or 'Paddle'}"
 
 
-def numbers(output, gradients):
+def numbers(output: Tensor, gradients: Sequence[Tensor]) -> list[float]:
     return [float(np.abs(tensor.numpy()).mean()) for tensor in (output, *gradients)]
 
 
-def group_norm(by, shape, groups, relu=False):
+def group_norm(by: Literal["ours", "Paddle"], shape: Sequence[int], groups: int, relu: bool = False) -> Job:
     """`by` us or Paddle's layer, then a ReLU where asked."""
     x, gamma, beta, dy = _tensors(norm_arrays(shape))
     layer = nn.GroupNorm(groups, shape[1])
@@ -43,7 +46,7 @@ def group_norm(by, shape, groups, relu=False):
     return _job(forward, [x, layer.weight, layer.bias], dy)
 
 
-def batch_norm(by, shape, images_per_worker=None):
+def batch_norm(by: Literal["ours", "Paddle"], shape: Sequence[int], images_per_worker: int | None = None) -> Job:
     """`by` us over workers, or Paddle's plain layer over all images."""
     x, gamma, beta, dy = _tensors(norm_arrays(shape))
     layer = nn.BatchNorm2D(shape[1])
@@ -58,7 +61,7 @@ def batch_norm(by, shape, images_per_worker=None):
     return _job(forward, [x, layer.weight, layer.bias], dy)
 
 
-def convolution(by, shape):
+def convolution(by: Literal["ours", "Paddle", "convolution"], shape: Sequence[int]) -> Job:
     """DCNv2 3x3 `by` our op or Paddle's, or Paddle's plain convolution of the same shape."""
     x, weight, offset, mask, dy = _tensors(convolution_arrays(shape))
     forward = {
@@ -69,7 +72,7 @@ def convolution(by, shape):
     return _job(forward, [x, weight] if by == "convolution" else [x, weight, offset, mask], dy)
 
 
-def plain_convolution(by, shape):
+def plain_convolution(by: Literal["ours", "Paddle"], shape: Sequence[int]) -> Job:
     """A convolution `by` us or Paddle; three channels are pictures, which want no gradient."""
     x, weight, dy = _tensors(plain_convolution_arrays(shape))
     *_, kernel, stride = shape
@@ -81,7 +84,10 @@ def plain_convolution(by, shape):
     return _job(forward, [weight] if x.stop_gradient else [x, weight], dy)
 
 
-def step(norm, images, size, width, classes, deformable_stages=(), convolutions="ours"):
+def step(
+    norm: Literal["ours", "Paddle", "none"], images: int, size: int, width: int, classes: int,
+    deformable_stages: Sequence[str] = (), convolutions: Literal["ours", "Paddle"] = "ours",
+) -> Job:
     """A training step of a ResNet-50; `norm` "Paddle" is the same network with Paddle's GroupNorm, "none" has none.
 
     Offsets are drawn, about a pixel: those of a network that starts are zero.

@@ -1,6 +1,7 @@
 """tools/bench.py step: a training step of a GN ResNet-50 with this project's kernels and settings, and without."""
 
 import os
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +56,7 @@ THIN_TARGETS = [Target("convolutions", "ours", 1.8, at_least=True)]
 NAMES = list(STEPPERS)
 
 
-def measure(only, quick):
+def measure(only: Sequence[str], quick: bool) -> Iterator[dict]:
     """A section a network: the steppers `only`, each in fresh processes, that take turns."""
     networks = [("a ResNet-50", FULL, TARGETS), ("the sweeps' ResNet-50 of width 16", THIN, THIN_TARGETS)]
     if quick:

@@ -1,6 +1,7 @@
 """What tools/bench.py is judged by: a ratio of two measured values and its bound, and what holds a missed one back."""
 
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 
@@ -16,7 +17,7 @@ class Target:
     large_only: bool = False  # rows of tensors above LARGE bytes
     of: str = "values"  # which of a row's dictionaries; "peaks" are bytes
 
-    def __str__(self):
+    def __str__(self) -> str:
         words = f"{self.over} / {self.under} {'≥' if self.at_least else '≤'} {self.bound:g}"
         return f"peak memory of {words}" if self.of == "peaks" else words
 
@@ -24,7 +25,7 @@ class Target:
 LARGE = 8e6
 
 
-def judge(target, rows):
+def judge(target: Target, rows: Sequence[Mapping]) -> dict:
     """The target with each row's ratio, their worst or median, and by which fraction that misses the bound (0: met).
 
     None for the ratio where one of the two was not measured, or the target is not meant for the row.
@@ -43,7 +44,7 @@ def judge(target, rows):
     return result
 
 
-def ratio_of(target, row):
+def ratio_of(target: Target, row: Mapping) -> float | None:
     over, under = (row.get(target.of, {}).get(name) for name in (target.over, target.under))
     return over / under if over and under else None
 
@@ -54,7 +55,7 @@ def _missed_by(target, ratio):
     return max(0.0, 1 - ratio / target.bound if target.at_least else ratio / target.bound - 1)
 
 
-def what_bounds(row, tiny):
+def what_bounds(row: Mapping, tiny: Mapping) -> str:
     """What our time on a row is made of, in words, by what was measured in the same run."""
     ours = row["values"]["ours"]
     shares = {"calls": tiny["values"]["ours"] / ours}

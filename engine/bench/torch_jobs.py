@@ -1,10 +1,11 @@
 """What tools/bench.py times in PyTorch, where it can be imported. Runs in a child, see engine/bench/child.py."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.bench.arrays import convolution_arrays, image_arrays, norm_arrays, plain_convolution_arrays
@@ -13,7 +14,7 @@ from engine.bench.child import Job
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
-def describe():
+def describe() -> dict[str, str | None]:
     """torchvision counts only where its deformable convolution can be called: it often does not fit the torch."""
     try:
         import torchvision
@@ -25,11 +26,11 @@ def describe():
     return {"torch": torch.__version__, "torchvision": version, "torchvision_left_out": why_not}
 
 
-def numbers(output, gradients):
+def numbers(output: Tensor, gradients: Sequence[Tensor]) -> list[float]:
     return [float(np.abs(tensor.detach().numpy()).mean()) for tensor in (output, *gradients)]
 
 
-def group_norm(shape, groups, relu=False):
+def group_norm(shape: Sequence[int], groups: int, relu: bool = False) -> Job:
     x, gamma, beta, dy = _tensors(norm_arrays(shape))
 
     def forward():
@@ -39,20 +40,20 @@ def group_norm(shape, groups, relu=False):
     return _job(forward, [x, gamma, beta], dy)
 
 
-def batch_norm(shape):
+def batch_norm(shape: Sequence[int]) -> Job:
     x, gamma, beta, dy = _tensors(norm_arrays(shape))
     mean, variance = torch.zeros(shape[1]), torch.ones(shape[1])
     return _job(lambda: F.batch_norm(x, mean, variance, gamma, beta, training=True), [x, gamma, beta], dy)
 
 
-def convolution(shape):
+def convolution(shape: Sequence[int]) -> Job:
     from torchvision.ops import deform_conv2d
 
     x, weight, offset, mask, dy = _tensors(convolution_arrays(shape))
     return _job(lambda: deform_conv2d(x, offset, weight, padding=1, mask=mask), [x, weight, offset, mask], dy)
 
 
-def plain_convolution(shape):
+def plain_convolution(shape: Sequence[int]) -> Job:
     x, weight, dy = _tensors(plain_convolution_arrays(shape))
     *_, kernel, stride = shape
     x.requires_grad_(shape[1] != 3)
@@ -60,7 +61,7 @@ def plain_convolution(shape):
     return _job(lambda: F.conv2d(x, weight, stride=stride, padding=kernel // 2), inputs, dy)
 
 
-def step(images, size, width, classes):
+def step(images: int, size: int, width: int, classes: int) -> Job:
     torch.manual_seed(0)
     model = ResNet50(width, min(32, width), classes)
     arrays = image_arrays(images, size, classes)
@@ -83,7 +84,7 @@ JOBS = {
 
 
 class Bottleneck(nn.Module):
-    def __init__(self, in_channels, channels, stride, groups):
+    def __init__(self, in_channels: int, channels: int, stride: int, groups: int):
         super().__init__()
         out_channels = 4 * channels
         self.conv1, self.norm1 = nn.Conv2d(in_channels, channels, 1, bias=False), nn.GroupNorm(groups, channels)
@@ -95,7 +96,7 @@ class Bottleneck(nn.Module):
             projection = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
             self.shortcut = nn.Sequential(projection, nn.GroupNorm(groups, out_channels))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)
         y = F.relu(self.norm2(self.conv2(y)), inplace=True)
         return F.relu(self.norm3(self.conv3(y)) + self.shortcut(x), inplace=True)
@@ -104,7 +105,7 @@ class Bottleneck(nn.Module):
 class ResNet50(nn.Sequential):
     """The network of models/resnet.py, and torchvision's with GroupNorm; its names and initial values do not matter."""
 
-    def __init__(self, width, groups, classes):
+    def __init__(self, width: int, groups: int, classes: int):
         layers = [nn.Conv2d(3, width, 7, 2, padding=3, bias=False), nn.GroupNorm(groups, width), nn.ReLU(inplace=True)]
         layers.append(nn.MaxPool2d(3, 2, padding=1))
         channels = width

@@ -1,9 +1,11 @@
 """The tables of tools/bench.py."""
 
+from collections.abc import Mapping
+
 from engine.bench.targets import LARGE
 
 
-def section_text(section):
+def section_text(section: Mapping) -> str:
     """A measured section as text, with what its targets say."""
     threads = f"{section['threads']} thread{'s' * (section['threads'] > 1)}"
     lines = [f"{section['title']} · {section['dtype']}, {threads} · {_versions(section)}"]
