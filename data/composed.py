@@ -33,7 +33,7 @@ def composed(
     train_images: int = 16000,
     validation_images: int = 2000,
     image_size: int = 48,
-    warp: float = 1.0,
+    warp: float = 0.3,
     clutter: float = 2.0,
     camera: float = 1.0,
     fresh: bool = True,
