@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from paddle import nn
@@ -10,22 +10,7 @@ from paddle import nn
 from data import Dataset, Preparation
 from data.check import Survey
 from engine.check_data.findings import Finding
-
-
-class Measure(NamedTuple):
-    """A number that tells how good a network is."""
-
-    name: str  # in metrics.jsonl, result.json and results.csv, such as top1_error
-    words: str  # on paper, such as top-1 error
-    percent: bool = True  # a fraction in code, shown in percent
-    lower_is_better: bool = True
-
-    def better(self, value: float, other: float) -> bool:
-        return value < other if self.lower_is_better else value > other
-
-    def text(self, value: float) -> str:
-        """Such as `12.35 %` or `0.8712`."""
-        return f"{100 * value:.2f} %" if self.percent else f"{value:.4f}"
+from engine.run.measure import Measure
 
 
 class Scores(Protocol):
