@@ -15,6 +15,7 @@ from engine.environment import on_gpu
 from engine.errors import InputError
 from engine.run.checkpoint import read_weights, stem_of
 from engine.run.folder import read_preparation
+from engine.run.result import check_expected
 from engine.tasks import task_of
 from engine.train.ema import Ema
 from engine.train.schedule import learning_rate
@@ -62,7 +63,9 @@ def build_loaders(
 ) -> tuple[Loader, Loader]:
     """The seeded loaders of this device's share of each step, for a training that can learn."""
     check_feasible(config)
-    task_of(config.model.name).check(train_set)
+    task = task_of(config.model.name)
+    task.check(train_set)
+    check_expected(config.expect, task.measures)
     batch = config.batch
     if batch.workers % ranks:
         raise InputError(f"batch.workers: {batch.workers} workers do not divide among {ranks} devices")

@@ -55,10 +55,10 @@ def main() -> None:
         record.log_lines([f"continuing at step {progress.step}, epoch {progress.epoch + 1}", *changes])
     keeping = Keeping(config.schedule.epochs, **config.checkpoint.model_dump())
     with closing(record), Keeper(config.folder, learner, progress, record, keeping, train_loader.images) as keeper:
-        draw = partial(sample_offsets, model, validation_loader, shown.offsets, keeper.asked)
         evaluate = partial(
             evaluate_epoch, learner, task, train_loader, validation_loader, progress, record, look=keeper.look,
-            samples=shown.sample_images, precise_images=config.bn_precise_images, draw=shown.offsets and draw,
+            samples=shown.sample_images, precise_images=config.bn_precise_images, expect=config.expect,
+            draw=shown.offsets and partial(sample_offsets, model, validation_loader, shown.offsets, keeper.asked),
         )
         train(learner, train_loader, progress, record, keeper, evaluate, every_epochs=config.evaluate_every_epochs,
               every_steps=shown.every_steps, histograms=shown.histograms)

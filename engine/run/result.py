@@ -14,7 +14,7 @@ from engine.config import Config
 from engine.errors import InputError
 from engine.files import read_text, write_text
 from engine.run.folder import RESULT_FILE
-from engine.run.measure import TOP1_ERROR, Measure, columns, value_type
+from engine.run.measure import Measure, columns, value_type
 from engine.run.schema import Count, Number, Seconds, Text, checked, parse_json, read_records
 from engine.terminal import printable
 from models.cost import multiply_adds
@@ -94,7 +94,7 @@ def read_result(folder: Path, measures: Sequence[Measure]) -> dict[str, Any]:
 
 def write_result(
     config: Config, train_seconds: float, model: nn.Layer, image_shape: Sequence[int],
-    measures: Sequence[Measure] = (TOP1_ERROR,),
+    measures: Sequence[Measure],
 ) -> dict[str, Any]:
     """Write result.json of a finished run and return it. lr is where the schedule starts.
 
@@ -167,7 +167,7 @@ def as_expected(expect: Mapping[str, float], numbers: Mapping[str, float]) -> bo
 
 
 def result_text(
-    config: Config, result: Mapping[str, Any], measures: Sequence[Measure] = (TOP1_ERROR,), *, check: bool = False
+    config: Config, result: Mapping[str, Any], measures: Sequence[Measure], *, check: bool = False
 ) -> str:
     """The lines that a command ends with; with `check` also what was expected."""
     seconds = int(result["train_seconds"])

@@ -17,10 +17,10 @@ from data.walk import unused_text
 from engine.check_data.findings import Finding
 from engine.drawing import check_target, fonts_for_names
 from engine.errors import InputError
+from engine.run.measure import Measure
 from engine.tasks.class_findings import class_counts, class_findings
 from engine.tasks.confusion import Confusion, by_class_text
 from engine.tasks.confusion_figure import write_confusion_figure
-from engine.tasks.task import Measure
 from engine.terminal import printable
 
 SIDE = 160  # pixels of a sample image, caption apart

@@ -1,12 +1,13 @@
 """The evaluation at the end of an epoch: scores, sample images, and whether it is the best."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from data import Loader
 from engine.evaluation import evaluate
 from engine.run.progress import Progress
 from engine.run.record import RunRecord
+from engine.run.result import as_expected
 from engine.tasks import Task
 from engine.train.running_statistics import make_precise
 from engine.train.step import Learner
@@ -16,12 +17,14 @@ from models.norm import batch_norms
 def evaluate_epoch(
     learner: Learner, task: Task, train_loader: Loader, loader: Loader, progress: Progress, record: RunRecord, *,
     samples: int, precise_images: int, look: Callable[[], None], draw: Callable[[], tuple] | None = None,
+    expect: Mapping[str, float] | None = None,
 ) -> None:
     """Evaluate the weights as they are, averaged where they are, over `loader`'s images, and record it all.
 
     samples: how many images the dashboard gets with their answers. precise_images: training images behind precise
     running statistics, where the model has them. `draw`, where there is one, gives what `record.offsets` takes. `look`
     is called at each batch and may end it all: then, and where Diverged is raised, nothing is recorded.
+    Raises InputError where `expect`, as a config says it, names no number of this evaluation.
     """
     headline = task.measures[0]
     with learner.ema.applied(learner.model) if learner.ema else contextlib.nullcontext():
@@ -35,6 +38,7 @@ def evaluate_epoch(
         offsets = draw() if draw and record.active else None
         look()
     numbers, epoch = scores.numbers(), progress.epoch + 1
+    as_expected(expect or {}, numbers)
     if offsets:
         record.offsets(*offsets, progress.step)
     record.metrics("eval", epoch=epoch, step=progress.step, **numbers)
