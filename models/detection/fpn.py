@@ -1,4 +1,4 @@
-"""Feature pyramid network (Lin et al., arXiv:1612.03144)."""
+"""Feature pyramid network (Lin et al., arXiv:1612.03144), and what a detector without it has in its place."""
 
 from paddle import nn
 from paddle.nn import functional as F
@@ -37,3 +37,14 @@ class FPN(nn.Layer):
             levels.insert(0, getattr(self, f"output_{stage}")(inner))
             above = inner
         return [*levels, F.max_pool2d(levels[-1], 1, stride=2)]
+
+
+class OneStage(nn.Layer):
+    """In the place of a pyramid: one of the backbone's stages as it is, in a list."""
+
+    def __init__(self, stage):
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, stages):
+        return [stages[self.stage]]

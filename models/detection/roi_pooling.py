@@ -1,0 +1,80 @@
+"""From boxes to features of one size, out of the pyramid level that fits each box."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from ops import DeformRoIPool, box_area, roi_align
+
+Pooling = Literal["align", "deformable", "modulated"]
+
+
+class RoIs(NamedTuple):
+    """boxes [R, 4] in pixels of the input image, those of the first image first, and how many each image has."""
+
+    boxes: paddle.Tensor
+    counts: list
+
+
+def concatenate(boxes_of_images) -> RoIs:
+    return RoIs(paddle.concat(boxes_of_images), [boxes.shape[0] for boxes in boxes_of_images])
+
+
+def level_of(boxes, levels, canonical_size, canonical_level):
+    """The level from 0 to levels - 1 that each box is pooled from: boxes [R, 4] -> int64 NumPy [R].
+
+    A square of `canonical_size` pixels belongs to `canonical_level`, one of twice that side to the level above
+    (arXiv:1612.03144, equation 1; the 1e-8 is Detectron's).
+    """
+    level = paddle.floor(canonical_level + paddle.log2(box_area(boxes).clip(min=0).sqrt() / canonical_size + 1e-8))
+    return level.clip(0, levels - 1).numpy().astype("int64")
+
+
+class RoIPooling(nn.Layer):
+    """forward(maps, rois): maps a list of [N, channels, H, W], RoIs -> [R, channels, output_size, output_size].
+
+    `pooling`: RoIAlign of `sampling_ratio`, or deformable RoI pooling of DCN v1 ("deformable") or v2 ("modulated"),
+    which has its own offset branch for each level, with the samples a bin of the published ones: 4 x 4 and 2 x 2.
+    """
+
+    def __init__(
+        self, channels, output_size, strides, *, pooling: Pooling = "align", sampling_ratio=0, canonical_size=224.0,
+        canonical_level=2, modulation="2sigmoid",
+    ):
+        super().__init__()
+        self.output_size, self.strides, self.sampling_ratio = output_size, strides, sampling_ratio
+        self.canonical = canonical_size, canonical_level
+        versions = {"align": None, "deformable": 1, "modulated": 2}
+        if pooling not in versions:
+            raise ValueError(f"roi_pooling {pooling!r}: expected one of {', '.join(versions)}")
+        version = versions[pooling]
+        self.levels = nn.LayerList(
+            DeformRoIPool(
+                channels, output_size, 1 / stride, sampling_ratio=4 if version == 1 else 2, version=version,
+                modulation=modulation,
+            )
+            for stride in (strides if version else ())
+        )
+
+    def _pool(self, level, features, boxes, counts):
+        if self.levels:
+            return self.levels[level](features, boxes, paddle.to_tensor(counts, dtype="int32"))
+        return roi_align(features, boxes, counts, self.output_size, 1 / self.strides[level], self.sampling_ratio)
+
+    def forward(self, maps, rois):
+        levels = len(self.strides)
+        if levels == 1:
+            return self._pool(0, maps[0], *rois)
+        level, image = level_of(rois.boxes, levels, *self.canonical), np.repeat(np.arange(len(rois.counts)), rois.counts)
+        pooled, order = [], []
+        for number, features in enumerate(maps[:levels]):
+            own = np.flatnonzero(level == number)
+            if len(own) or self.levels:  # an idle offset branch gets its gradient of zeros
+                counts = np.bincount(image[own], minlength=len(rois.counts)).tolist()
+                boxes = paddle.gather(rois.boxes, paddle.to_tensor(own)) if len(own) else paddle.zeros([0, 4])
+                pooled.append(self._pool(number, features, boxes, counts))
+                order.append(own)
+        back = np.argsort(np.concatenate(order))
+        return paddle.gather(paddle.concat(pooled), paddle.to_tensor(back))
