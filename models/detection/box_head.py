@@ -2,12 +2,13 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
 from models.detection.layers import Convolutions, Normal, linear, xavier
-from models.detection.matching import match, sample
+from models.detection.matching import joined, match, sample
 from models.detection.roi_pooling import RoIs
 from ops import box_iou, clip_boxes, decode_boxes, encode_boxes, nms
 
@@ -30,7 +31,7 @@ def draw_rois(proposals, objects, seeds, num_classes, *, count, positive_fractio
     some object is at least `positive_from`. All lists are of images; `seeds` decide which are drawn."""
     parts = []
     for boxes, found, seed in zip(proposals, objects, seeds, strict=True):
-        boxes = paddle.concat([boxes, found.boxes])
+        boxes = joined([boxes, found.boxes])
         total, known = boxes.shape[0], found.boxes.shape[0]
         if total == 0 or known == 0:
             label, owner = paddle.zeros([total], "int32"), paddle.zeros([total], "int64")
@@ -39,12 +40,12 @@ def draw_rois(proposals, objects, seeds, num_classes, *, count, positive_fractio
             owner, label = match(box_iou(found.boxes, boxes), positive_from, positive_from)
             known_as = (paddle.gather(of_objects, owner) for of_objects in (found.classes, found.places, found.boxes))
         positive, negative = sample(label.numpy(), count, positive_fraction, seed, 1)
-        chosen = paddle.concat([paddle.to_tensor(drawn, dtype="int64") for drawn in (positive, negative)])
+        chosen = paddle.to_tensor(np.concatenate([positive, negative]), dtype="int64")
         boxes, classes, places, owner_boxes = (paddle.gather(values, chosen) for values in (boxes, *known_as))
         background = paddle.full([len(negative)], num_classes, "int64")
-        parts.append((boxes, paddle.concat([classes[: len(positive)], background]), places, owner_boxes))
+        parts.append((boxes, joined([classes[: len(positive)], background]), places, owner_boxes))
     counts = [part[0].shape[0] for part in parts]
-    boxes, classes, places, owner_boxes = (paddle.concat(values) for values in zip(*parts, strict=True))
+    boxes, classes, places, owner_boxes = (joined(values) for values in zip(*parts, strict=True))
     return Drawn(RoIs(boxes, counts), classes, places, owner_boxes)
 
 

@@ -64,9 +64,9 @@ def mask_rcnn(
         C4                     neck c4; norm frozen_bn or gn
 
     `freeze_at` is how many of stem, c2 … c5 learn nothing, gamma and beta included: 2 for a trained backbone, 0 from
-    scratch. `norm` words stand for the norm after the pyramid's convolutions, the box head's (2fc has none) and the mask
-    head's; there is none in the RPN or after c5. The norm_* and bn_* values are the backbone's, for all. Live batch
-    norm ("bn") in heads sees a worker's RoIs as its batch, which are few images' and much alike: the baseline that fails.
+    scratch. fpn_norm, box_head_norm and mask_head_norm stand after the convolutions of these parts; the RPN has none.
+    The norm_* and bn_* values are the backbone's, for all. Live batch norm ("bn") in heads, c5 of "c4" included, sees
+    a worker's RoIs as its batch: they are of few images and much alike, and it fails, as it does in the papers.
 
     anchor_sizes are roots of areas in pixels of the resized image, for fpn one a level (p2 … p6), for c4 all at c4's;
     for pictures of 128 pixels 8 to 128 fit. `proposals_*` are counts (in training, in evaluation): before NMS of each

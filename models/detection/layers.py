@@ -56,4 +56,5 @@ class Convolutions(nn.Sequential):
 def idle(*layers):
     """0, through which the parameters of `layers` get a gradient of 0: for a step in which there is nothing to run them
     on. Paddle 2.6 cannot run them on nothing, and several devices wait for everyone's gradients."""
-    return sum(0 * parameter.sum() for layer in layers for parameter in layer.parameters() if not parameter.stop_gradient)
+    parameters = [parameter for layer in layers for parameter in layer.parameters() if not parameter.stop_gradient]
+    return sum(0 * parameter.sum() for parameter in parameters)

@@ -27,8 +27,8 @@ class MaskHead(nn.Layer):
 
 
 def pack_masks(masks: np.ndarray) -> np.ndarray:
-    """bool [..., H, W] -> uint8 [..., H, ceil(W / 8)], the form in which a batch has its masks: eight pixels a byte, the
-    left one the highest bit."""
+    """bool [..., H, W] -> uint8 [..., H, ceil(W / 8)], the form in which a batch has its masks: eight pixels a byte,
+    the left one the highest bit."""
     return np.packbits(masks, axis=-1)
 
 

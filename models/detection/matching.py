@@ -40,6 +40,11 @@ def real_objects(batch) -> list:
     return found
 
 
+def joined(tensors):
+    """Tensors [A, ...], [B, ...], … as one; Paddle 2.6 cannot do that where all of them are empty."""
+    return paddle.concat(tensors) if any(0 not in tensor.shape for tensor in tensors) else tensors[0]
+
+
 def match(overlaps, negative_below, positive_from, best_of_each=False):
     """overlaps [G, B], the IoU of G objects, G above 0, with B boxes -> object int64 [B], label int32 [B].
 

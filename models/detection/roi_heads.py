@@ -7,8 +7,8 @@ from paddle import nn
 from models.detection.box_head import BoxPredictor, box_losses, detect, draw_rois, no_answer
 from models.detection.layers import idle
 from models.detection.mask_head import mask_loss, mask_probabilities, mask_targets
-from models.detection.matching import shares_of_workers
-from models.detection.roi_pooling import RoIs, concatenate
+from models.detection.matching import joined, shares_of_workers
+from models.detection.roi_pooling import RoIs, concatenate, image_of
 
 
 class LastStage:
@@ -64,10 +64,9 @@ class RoIHeads(nn.Layer):
 
     def _mask_loss(self, maps, drawn, features, batch):
         positive = np.flatnonzero(drawn.classes.numpy() < self.num_classes)
-        image = np.repeat(np.arange(len(drawn.rois.counts)), drawn.rois.counts)
         if len(positive) == 0:
             return idle(*(layer for layer in (self.mask_pool, self.mask_head) if layer is not None))
-        counts = np.bincount(image[positive], minlength=len(drawn.rois.counts)).tolist()
+        counts = np.bincount(image_of(drawn.rois.counts)[positive], minlength=len(drawn.rois.counts)).tolist()
         positive = paddle.to_tensor(positive)
         boxes, classes, owners = (
             paddle.gather(values, positive) for values in (drawn.rois.boxes, drawn.classes, drawn.owners)
@@ -113,7 +112,7 @@ class RoIHeads(nn.Layer):
         if sum(rois.counts) == 0:
             masks = paddle.zeros([0, self.mask_size, self.mask_size])
         else:
-            classes = paddle.concat([classes for _, _, classes in found])
+            classes = joined([classes for _, _, classes in found])
             masks = mask_probabilities(self._mask_logits(maps, rois), classes)
         starts = [sum(rois.counts[:image]) for image in range(len(sizes))]
         return [

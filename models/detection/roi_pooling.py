@@ -6,9 +6,11 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from models.detection.matching import joined
 from ops import DeformRoIPool, box_area, roi_align
 
 Pooling = Literal["align", "deformable", "modulated"]
+AT_ONCE = 64  # boxes that evaluation pools together with offsets, which takes up to 800 MB
 
 
 class RoIs(NamedTuple):
@@ -19,7 +21,12 @@ class RoIs(NamedTuple):
 
 
 def concatenate(boxes_of_images) -> RoIs:
-    return RoIs(paddle.concat(boxes_of_images), [boxes.shape[0] for boxes in boxes_of_images])
+    return RoIs(joined(boxes_of_images), [boxes.shape[0] for boxes in boxes_of_images])
+
+
+def image_of(counts):
+    """The image of each RoI: NumPy [sum(counts)]."""
+    return np.repeat(np.arange(len(counts)), counts)
 
 
 def level_of(boxes, levels, canonical_size, canonical_level):
@@ -59,15 +66,22 @@ class RoIPooling(nn.Layer):
         )
 
     def _pool(self, level, features, boxes, counts):
-        if self.levels:
-            return self.levels[level](features, boxes, paddle.to_tensor(counts, dtype="int32"))
-        return roi_align(features, boxes, counts, self.output_size, 1 / self.strides[level], self.sampling_ratio)
+        if not self.levels:
+            return roi_align(features, boxes, counts, self.output_size, 1 / self.strides[level], self.sampling_ratio)
+        total, image = boxes.shape[0], image_of(counts)
+        at_once = max(total, 1) if self.training else AT_ONCE
+        pooled = []
+        for start in range(0, max(total, 1), at_once):
+            some = slice(start, start + at_once)
+            own = paddle.to_tensor(np.bincount(image[some], minlength=len(counts)), dtype="int32")
+            pooled.append(self.levels[level](features, boxes[some], own))
+        return joined(pooled)
 
     def forward(self, maps, rois):
         levels = len(self.strides)
         if levels == 1:
             return self._pool(0, maps[0], *rois)
-        level, image = level_of(rois.boxes, levels, *self.canonical), np.repeat(np.arange(len(rois.counts)), rois.counts)
+        level, image = level_of(rois.boxes, levels, *self.canonical), image_of(rois.counts)
         pooled, order = [], []
         for number, features in enumerate(maps[:levels]):
             own = np.flatnonzero(level == number)

@@ -1,5 +1,6 @@
 """Region proposal network (Ren et al., arXiv:1506.01497): where objects might be, whatever their class."""
 
+import numpy as np
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
@@ -69,7 +70,7 @@ class RPN(nn.Layer):
         return proposals
 
     def losses(self, logits, deltas, anchors, objects, seeds):
-        """{"loss_rpn_cls", "loss_rpn_loc"}: both are sums over the drawn anchors, over the number that ought to be drawn.
+        """{"loss_rpn_cls", "loss_rpn_loc"}: sums over the drawn anchors, divided by the number that ought to be drawn.
 
         `objects` are those of each image; `seeds` decide which anchors are drawn.
         """
@@ -80,14 +81,16 @@ class RPN(nn.Layer):
             positive, negative, boxes = self._draw(anchors, found, seed)
             for drawn, target in ((positive, 1.0), (negative, 0.0)):
                 chosen.append(drawn + image * count)
-                targets.append(paddle.full([len(drawn)], target))
+                targets.append(np.full(len(drawn), target, "float32"))
             if len(positive):
                 drawn = paddle.to_tensor(positive)
                 places.append(drawn + image * count)
                 goals.append(encode_boxes(boxes, paddle.gather(anchors, drawn)))
-        chosen = paddle.concat([paddle.to_tensor(drawn, dtype="int64") for drawn in chosen])
+        chosen = paddle.to_tensor(np.concatenate(chosen), dtype="int64")
         nominal = self.anchors_per_image * images
-        classified = BCE(paddle.gather(logits.flatten(), chosen), paddle.concat(targets), reduction="sum")
+        classified = BCE(
+            paddle.gather(logits.flatten(), chosen), paddle.to_tensor(np.concatenate(targets)), reduction="sum"
+        )
         located = 0 * deltas.sum()  # without positives the graph stays whole; and one nan anywhere is seen
         if places:
             found = paddle.gather(deltas.reshape([-1, 4]), paddle.concat(places))
