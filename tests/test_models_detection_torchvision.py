@@ -45,6 +45,9 @@ with torch.no_grad():  # as they start, all answers are alike
     image = torch.randn(2, 3, 192, 224, generator=random)
     for layer in model.backbone.modules():
         layer.momentum = None
+    for name, value in model.state_dict().items():
+        if name.endswith("bn3.weight"):
+            value.fill_(0.2)  # 53 random layers would amplify what rounding changes
     model.backbone.train()(image)  # so that features neither vanish nor explode
     model.backbone.eval()
     for name, times in {"rpn.head.cls_logits.weight": 10, "rpn.head.bbox_pred.weight": 5}.items():
@@ -78,6 +81,7 @@ PREFIXES = {
     "roi_heads.mask_predictor.conv5_mask": "heads.mask_head.enlarge",
     "roi_heads.mask_predictor.mask_fcn_logits": "heads.mask_head.logits",
 }
+PIXELS = 1e-3 * 224  # a thousandth of the picture
 ENDS = {"running_mean": "_mean", "running_var": "_variance"}
 
 
@@ -99,6 +103,13 @@ def our_value(name, value):
     if "mask_fcn_logits" in name:
         value = value[1:]
     return value.T if value.ndim == 2 else value
+
+
+def assert_same_boxes(boxes, expected):
+    """In any order: equal scores but for rounding may change places."""
+    assert boxes.shape == expected.shape
+    away = np.abs(boxes[:, None] - expected).max(axis=2)
+    assert away.min(axis=0).max() < PIXELS and away.min(axis=1).max() < PIXELS
 
 
 @pytest.mark.skipif(PYTHON is None, reason="no torchvision: name a Python that has it in TORCHVISION_PYTHON")
@@ -132,12 +143,12 @@ def test_proposals_boxes_and_masks_are_torchvisions(tmp_path):
         scale = np.abs(saved[f"map{level}"]).max()
         np.testing.assert_allclose(features.numpy() / scale, saved[f"map{level}"] / scale, atol=1e-3)
     for number in range(2):
-        np.testing.assert_allclose(proposals[number].numpy(), saved[f"proposals{number}"], atol=1e-3 * 224)
+        assert_same_boxes(proposals[number].numpy(), saved[f"proposals{number}"])
         found = int(answers["objects"][number])
         assert found == len(saved[f"scores{number}"]) > 10
         np.testing.assert_array_equal(answers["classes"][number, :found].numpy(), saved[f"labels{number}"] - 1)
         np.testing.assert_allclose(answers["scores"][number, :found].numpy(), saved[f"scores{number}"], atol=1e-3)
-        np.testing.assert_allclose(answers["boxes"][number, :found].numpy(), saved[f"boxes{number}"], atol=1e-3 * 224)
+        np.testing.assert_allclose(answers["boxes"][number, :found].numpy(), saved[f"boxes{number}"], atol=PIXELS)
         np.testing.assert_allclose(
             answers["masks"][number, :found].numpy(), saved[f"masks{number}"][:, 0], atol=1e-3
         )

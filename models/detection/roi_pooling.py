@@ -33,10 +33,11 @@ def level_of(boxes, levels, canonical_size, canonical_level):
     """The level from 0 to levels - 1 that each box is pooled from: boxes [R, 4] -> int64 NumPy [R].
 
     A square of `canonical_size` pixels belongs to `canonical_level`, one of twice that side to the level above
-    (arXiv:1612.03144, equation 1; the 1e-8 is Detectron's).
+    (arXiv:1612.03144, equation 1; the 1e-8 is Detectron's). In float64: Paddle's logarithm of a half is below -1 in 32.
     """
-    level = paddle.floor(canonical_level + paddle.log2(box_area(boxes).clip(min=0).sqrt() / canonical_size + 1e-8))
-    return level.clip(0, levels - 1).numpy().astype("int64")
+    sides = np.sqrt(box_area(boxes).clip(min=0).numpy().astype("float64"))
+    level = np.floor(canonical_level + np.log2(sides / canonical_size + 1e-8))
+    return level.clip(0, levels - 1).astype("int64")
 
 
 class RoIPooling(nn.Layer):
