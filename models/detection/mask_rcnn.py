@@ -66,10 +66,11 @@ class MaskRCNN(nn.Layer):
         originals = sizes if original_sizes is None else original_sizes.tolist()
         most = self.heads.answering["most"]
         images = []
-        for (boxes, *rest), (height, width), (tall, wide) in zip(answers, sizes, originals, strict=True):
+        for answer, (height, width), (tall, wide) in zip(answers, sizes, originals, strict=True):
             vertical, horizontal = tall / height, wide / width  # rounding made them differ
+            boxes, *rest = (_pad(values, most) for values in answer)
             boxes = boxes * paddle.to_tensor([horizontal, vertical, horizontal, vertical], dtype=boxes.dtype)
-            images.append([_pad(values, most) for values in (boxes, *rest)])
+            images.append([boxes, *rest])
         names = ("boxes", "scores", "classes", "masks")
         padded = {name: paddle.stack(values) for name, values in zip(names, zip(*images, strict=True), strict=False)}
         return {"objects": paddle.to_tensor([len(answer[0]) for answer in answers], dtype="int64"), **padded}

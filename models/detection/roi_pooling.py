@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from models.detection.layers import idle
 from models.detection.matching import joined
 from ops import DeformRoIPool, box_area, roi_align
 
@@ -41,7 +42,7 @@ def level_of(boxes, levels, canonical_size, canonical_level):
 
 
 class RoIPooling(nn.Layer):
-    """forward(maps, rois): maps a list of [N, channels, H, W], RoIs -> [R, channels, output_size, output_size].
+    """forward(maps, rois): maps [N, channels, H, W], R RoIs, above 0 -> [R, channels, output_size, output_size].
 
     `pooling`: RoIAlign of `sampling_ratio`, or deformable RoI pooling of DCN v1 ("deformable") or v2 ("modulated"),
     which has its own offset branch for each level, with the samples a bin of the published ones: 4 x 4 and 2 x 2.
@@ -70,26 +71,28 @@ class RoIPooling(nn.Layer):
         if not self.levels:
             return roi_align(features, boxes, counts, self.output_size, 1 / self.strides[level], self.sampling_ratio)
         total, image = boxes.shape[0], image_of(counts)
-        at_once = max(total, 1) if self.training else AT_ONCE
+        at_once = total if self.training else AT_ONCE
         pooled = []
-        for start in range(0, max(total, 1), at_once):
+        for start in range(0, total, at_once):
             some = slice(start, start + at_once)
             own = paddle.to_tensor(np.bincount(image[some], minlength=len(counts)), dtype="int32")
             pooled.append(self.levels[level](features, boxes[some], own))
-        return joined(pooled)
+        return paddle.concat(pooled)
 
     def forward(self, maps, rois):
         levels = len(self.strides)
         if levels == 1:
             return self._pool(0, maps[0], *rois)
         level, image = level_of(rois.boxes, levels, *self.canonical), image_of(rois.counts)
-        pooled, order = [], []
+        pooled, order, unused = [], [], []
         for number, features in enumerate(maps[:levels]):
             own = np.flatnonzero(level == number)
-            if len(own) or self.levels:  # an idle offset branch gets its gradient of zeros
+            if len(own):
                 counts = np.bincount(image[own], minlength=len(rois.counts)).tolist()
-                boxes = paddle.gather(rois.boxes, paddle.to_tensor(own)) if len(own) else paddle.zeros([0, 4])
-                pooled.append(self._pool(number, features, boxes, counts))
+                pooled.append(self._pool(number, features, paddle.gather(rois.boxes, paddle.to_tensor(own)), counts))
                 order.append(own)
+            elif self.levels:
+                unused.append(self.levels[number])
         back = np.argsort(np.concatenate(order))
-        return paddle.gather(paddle.concat(pooled), paddle.to_tensor(back))
+        pooled = paddle.gather(paddle.concat(pooled), paddle.to_tensor(back))
+        return pooled + idle(*unused) if unused and self.training else pooled
