@@ -5,7 +5,7 @@ import paddle
 import pytest
 
 from models import mask_rcnn, pack_masks, resnet
-from ops import FrozenBatchNorm, GroupNorm
+from ops import BatchNorm, FrozenBatchNorm, GroupNorm
 
 LOSSES = ["loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"]
 ROWS = {  # of the GN paper's tables 4 to 7: the backbone's norm, the rest
@@ -174,6 +174,16 @@ def test_frozen_batch_norm_has_nothing_to_learn_and_live_one_in_frozen_stages_st
         if "_mean" in name:
             moved = not np.array_equal(value.numpy(), before[name])
             assert moved == (not name.startswith(("stem", "c2"))), name
+
+
+def test_in_c5_of_c4_a_worker_is_what_it_is_given():
+    """Its batch is RoIs: groups of images_per_worker of them would be no worker."""
+    backbone = detector(ROWS["C4, BN live"], images_per_worker=2).backbone
+
+    def sees(stage):
+        return {layer.images_per_worker for layer in stage.sublayers() if isinstance(layer, BatchNorm)}
+
+    assert sees(backbone.c4) == {2} and sees(backbone.c5) == {None}
 
 
 def test_norms_stand_where_their_words_say():

@@ -217,6 +217,15 @@ def test_answers_by_hand():
     assert [values.shape[0] for values in nothing] == [0, 0, 0]
 
 
+def test_classes_do_not_suppress_each_other():
+    likely = np.log([[0.5, 0.4, 0.1], [0.45, 0.02, 0.53]])
+    (answer,) = detect(
+        tensor(likely), paddle.zeros([2, 2, 4]), RoIs(boxes_of([[0, 0, 10, 10], [0, 0, 10, 9]]), [2]), [(25, 50)],
+        score_threshold=0.05, nms_threshold=0.5, most=9,
+    )
+    assert answer[2].tolist() == [0, 1] and answer[0].tolist() == [[0, 0, 10, 10]] * 2
+
+
 def test_predictor_shapes():
     predictor = BoxPredictor(6, 3)
     for features in (paddle.rand([2, 6]), paddle.rand([2, 6, 7, 7])):

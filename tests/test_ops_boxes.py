@@ -68,8 +68,9 @@ def test_sides_grow_by_no_more_than_1000_over_16():
 
 
 def test_every_class_decodes_from_the_same_box():
-    boxes, deltas = tensor([[0, 0, 4, 4], [10, 10, 20, 30]]), paddle.rand([2, 3, 4])
+    boxes = tensor([[0, 0, 4, 4], [10, 10, 20, 30]])
+    deltas = paddle.to_tensor(np.random.default_rng(0).random([2, 3, 4]).astype("float32"))
     decoded = decode_boxes(deltas, boxes.unsqueeze(1))
     for number in range(3):
         own = decode_boxes(deltas[:, number], boxes)
-        np.testing.assert_allclose(decoded[:, number].numpy(), own.numpy(), rtol=1e-6)
+        np.testing.assert_allclose(decoded[:, number].numpy(), own.numpy(), atol=1e-4)

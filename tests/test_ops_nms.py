@@ -50,8 +50,9 @@ def test_categories_far_apart_do_not_cost_precision():
 
 
 def test_equal_scores_stay_in_order():
-    boxes = paddle.to_tensor([[10.0 * place, 0, 10.0 * place + 5, 5] for place in range(40)])
-    assert nms(boxes, paddle.ones([40]), 0.5).tolist() == list(range(40))
+    boxes = paddle.to_tensor([[10.0 * place, 0, 10.0 * place + 5, 5] for place in range(600)])
+    scores = paddle.to_tensor([float(place % 2) for place in range(600)])
+    assert nms(boxes, scores, 0.5).tolist() == [*range(1, 600, 2), *range(0, 600, 2)]
 
 
 def test_what_is_no_box_is_not_kept():
