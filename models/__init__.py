@@ -6,6 +6,7 @@ schema of the `model:` section, less what the program derives: a backbone is giv
 """
 
 from models.classifier import Classifier
+from models.detection import MaskRCNN, mask_rcnn, pack_masks, paste_mask
 from models.resnet import ResNet, from_paddle_names, resnet
 from models.weights import WeightsReport, load_weights
 
@@ -13,4 +14,16 @@ MODELS = {
     "resnet": (resnet, Classifier),
 }
 
-__all__ = ["MODELS", "Classifier", "ResNet", "WeightsReport", "from_paddle_names", "load_weights", "resnet"]
+__all__ = [
+    "MODELS",
+    "Classifier",
+    "MaskRCNN",
+    "ResNet",
+    "WeightsReport",
+    "from_paddle_names",
+    "load_weights",
+    "mask_rcnn",
+    "pack_masks",
+    "paste_mask",
+    "resnet",
+]

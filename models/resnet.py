@@ -201,7 +201,8 @@ class ResNet(nn.Layer):
 
     With the ImageNet stem the stages stand at strides 4, 8, 16 and 32, with the medium one at 2, 4, 8 and 16, with the
     small one at 1, 2, 4 and 8.
-    `out_channels` gives C for each stage. Blocks get their `conv`, `conv_spatial` and `norm` as constructors:
+    `out_channels` gives C for each stage, `strides` how many pixels of x lie between two of its values. Blocks get
+    their `conv`, `conv_spatial` and `norm` as constructors:
     conv(in_channels, out_channels, kernel_size, stride=1) and norm(channels, initial_scale=1.0, relu=False).
     """
 
@@ -222,8 +223,8 @@ class ResNet(nn.Layer):
         super().__init__()
         block, counts = self.BLOCKS[depth]
         self.stem = Stem(in_channels, width, stem, conv, norm)
-        self.out_channels = {}
-        channels = width
+        self.out_channels, self.strides = {}, {}
+        channels, stem_stride = width, {"imagenet": 4, "medium": 2, "small": 1}[stem]
         for index, (stage, count) in enumerate(zip(("c2", "c3", "c4", "c5"), counts, strict=True)):
             conv_spatial = deformable_conv if stage in deformable_stages else conv
             if stage in dilated_stages:
@@ -239,14 +240,17 @@ class ResNet(nn.Layer):
                 )
                 channels = width * 2**index * block.expansion
             self.add_sublayer(stage, Stage(*blocks))
-            self.out_channels[stage] = channels
+            self.out_channels[stage], self.strides[stage] = channels, stem_stride * 2**index
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, last: str = "c5") -> dict[str, Tensor]:
+        """x -> the stages up to `last`; no later one is computed."""
         stages = {}
         x = self.stem(x)
         for stage in self.out_channels:
             x = getattr(self, stage)(x)
             stages[stage] = x
+            if stage == last:
+                break
         return stages
 
 

@@ -1,13 +1,16 @@
 """Mathematics: tensors in, tensors out. One op a file, the function first, the layer under it."""
 
 from ops.batch_norm import BatchNorm, SyncBatchNorm, batch_norm
+from ops.boxes import box_area, box_iou, clip_boxes, decode_boxes, encode_boxes, has_area
 from ops.conv2d import Conv2D, conv2d
 from ops.deform_conv import DeformConv2D, deform_conv2d
 from ops.deform_ps_roi_pool import DeformPSRoIPool, deform_ps_roi_pool
 from ops.deform_roi_pool import DeformRoIPool, deform_roi_pool
 from ops.frozen_batch_norm import FrozenBatchNorm, frozen_batch_norm
 from ops.group_norm import GroupNorm, group_norm
+from ops.nms import nms
 from ops.residual_blocks import ResidualBlock, residual_blocks
+from ops.roi_align import roi_align
 
 __all__ = [
     "BatchNorm",
@@ -20,11 +23,19 @@ __all__ = [
     "ResidualBlock",
     "SyncBatchNorm",
     "batch_norm",
+    "box_area",
+    "box_iou",
+    "clip_boxes",
     "conv2d",
+    "decode_boxes",
     "deform_conv2d",
     "deform_ps_roi_pool",
     "deform_roi_pool",
+    "encode_boxes",
     "frozen_batch_norm",
     "group_norm",
+    "has_area",
+    "nms",
     "residual_blocks",
+    "roi_align",
 ]

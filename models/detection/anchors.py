@@ -1,0 +1,58 @@
+"""Anchors: the boxes that a region proposal network starts from (arXiv:1506.01497)."""
+
+import paddle
+from paddle import nn
+
+from ops import box_iou
+
+
+def cell_anchors(sizes, ratios) -> list:
+    """The anchors of one place, around 0: sides whose product is size^2, height over width is ratio; sizes outermost.
+
+    -> [x1, y1, x2, y2] for each size and ratio. Nothing is rounded.
+    """
+    anchors = []
+    for size in sizes:
+        for ratio in ratios:
+            width, height = size / ratio**0.5, size * ratio**0.5
+            anchors.append([-width / 2, -height / 2, width / 2, height / 2])
+    return anchors
+
+
+def grid_anchors(cell, height, width, stride):
+    """`cell` around every place (column * stride, row * stride) of a map -> [height * width * A, 4], rows outermost."""
+    row = paddle.arange(height, dtype="float32").unsqueeze(1).expand([height, width]) * stride
+    column = paddle.arange(width, dtype="float32").unsqueeze(0).expand([height, width]) * stride
+    places = paddle.stack([column, row, column, row], axis=-1).reshape([-1, 1, 4])
+    return (places + paddle.to_tensor(cell, dtype="float32")).reshape([-1, 4])
+
+
+class Anchors(nn.Layer):
+    """All anchors of a picture: `sizes_of_levels` holds for each level its sizes in pixels of the input image.
+
+    forward(shapes), (height, width) of each level's map -> for each level [height * width * A, 4].
+    """
+
+    def __init__(self, sizes_of_levels, ratios, strides):
+        super().__init__()
+        if len(sizes_of_levels) != len(strides):
+            raise ValueError(f"anchor_sizes: {len(sizes_of_levels)} for {len(strides)} levels, expected one a level")
+        if min(*ratios, *(size for sizes in sizes_of_levels for size in sizes)) <= 0:
+            raise ValueError("anchor_sizes and anchor_ratios: expected numbers above 0")
+        self.cells = [cell_anchors(sizes, ratios) for sizes in sizes_of_levels]
+        self.strides = strides
+
+    def forward(self, shapes):
+        return [
+            grid_anchors(cell, *shape, stride)
+            for cell, shape, stride in zip(self.cells, shapes, self.strides, strict=True)
+        ]
+
+    def best_overlap(self, boxes, height, width):
+        """How well the anchors of a height x width picture fit: boxes [G, 4], G above 0 -> the best IoU of each, [G].
+
+        Objects below the 0.7 of a positive anchor are learned from their best anchors alone, those far below hardly
+        at all: anchors of 32 to 512 pixels fit nothing in pictures of 128.
+        """
+        shapes = [(-(-height // stride), -(-width // stride)) for stride in self.strides]
+        return paddle.stack([box_iou(boxes, anchors).max(axis=1) for anchors in self(shapes)]).max(axis=0)
