@@ -1,13 +1,14 @@
 """Non-maximum suppression, on Paddle's kernel, for boxes of any kind and number."""
 
 import paddle
+from paddle import Tensor
 from paddle.vision.ops import nms as paddle_nms
 
 from ops.boxes import has_area
 
 
 @paddle.no_grad()
-def nms(boxes, scores, iou_threshold, categories=None):
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, categories: Tensor | None = None) -> Tensor:
     """The boxes that no better one of the same category overlaps by more than `iou_threshold`.
 
     boxes [B, 4] as x1, y1, x2, y2, scores [B], categories int [B] or None -> int64 [kept], by falling score, and among

@@ -1,15 +1,21 @@
 """RoIAlign (He et al., arXiv:1703.06870), on Paddle's kernel, for boxes of any kind and number."""
 
+from collections.abc import Sequence
+
 import paddle
+from paddle import Tensor
 from paddle.vision.ops import roi_align as paddle_roi_align
 
-from ops.deform_roi_pool import no_boxes, one_box, pair
+from ops.deform_roi_pool import Size, no_boxes, one_box, pair
 from ops.implementation import at_least_float32, check_floats
 
 FURTHEST = 16  # sizes of the map that a box may reach beyond it: the kernel samples every pixel of a box
 
 
-def roi_align(x, boxes, boxes_num, output_size, spatial_scale=1.0, sampling_ratio=0):
+def roi_align(
+    x: Tensor, boxes: Tensor, boxes_num: Sequence[int] | Tensor, output_size: Size, spatial_scale: float = 1.0,
+    sampling_ratio: int = 0,
+) -> Tensor:
     """Average of x over kh x kw bins of every box, sampled bilinearly with coordinates aligned by half a pixel.
 
     x [N, C, H, W]; boxes [R, 4] as x1, y1, x2, y2 in pixels of the input image, those of the first image first;

@@ -1,12 +1,14 @@
 """Anchors: the boxes that a region proposal network starts from (arXiv:1506.01497)."""
 
+from collections.abc import Sequence
+
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 
 from ops import box_iou
 
 
-def cell_anchors(sizes, ratios) -> list:
+def cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> list[list[float]]:
     """The anchors of one place, around 0: sides whose product is size^2, height over width is ratio; sizes outermost.
 
     -> [x1, y1, x2, y2] for each size and ratio. Nothing is rounded.
@@ -19,7 +21,7 @@ def cell_anchors(sizes, ratios) -> list:
     return anchors
 
 
-def grid_anchors(cell, height, width, stride):
+def grid_anchors(cell: Sequence[Sequence[float]], height: int, width: int, stride: int) -> Tensor:
     """`cell` around every place (column * stride, row * stride) of a map -> [height * width * A, 4], rows outermost."""
     row = paddle.arange(height, dtype="float32").unsqueeze(1).expand([height, width]) * stride
     column = paddle.arange(width, dtype="float32").unsqueeze(0).expand([height, width]) * stride
@@ -33,7 +35,9 @@ class Anchors(nn.Layer):
     forward(shapes), (height, width) of each level's map -> for each level [height * width * A, 4].
     """
 
-    def __init__(self, sizes_of_levels, ratios, strides):
+    def __init__(
+        self, sizes_of_levels: Sequence[Sequence[float]], ratios: Sequence[float], strides: Sequence[int]
+    ):
         super().__init__()
         if len(sizes_of_levels) != len(strides):
             raise ValueError(f"anchor_sizes: {len(sizes_of_levels)} for {len(strides)} levels, expected one a level")
@@ -42,13 +46,13 @@ class Anchors(nn.Layer):
         self.cells = [cell_anchors(sizes, ratios) for sizes in sizes_of_levels]
         self.strides = strides
 
-    def forward(self, shapes):
+    def forward(self, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
         return [
             grid_anchors(cell, *shape, stride)
             for cell, shape, stride in zip(self.cells, shapes, self.strides, strict=True)
         ]
 
-    def best_overlap(self, boxes, height, width):
+    def best_overlap(self, boxes: Tensor, height: int, width: int) -> Tensor:
         """How well the anchors of a height x width picture fit: boxes [G, 4], G above 0 -> the best IoU of each, [G].
 
         Objects below the 0.7 of a positive anchor are learned from their best anchors alone, those far below hardly

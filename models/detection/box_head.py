@@ -1,5 +1,6 @@
 """What a box shows and where its object really ends: the second stage of Faster R-CNN (arXiv:1506.01497)."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from models.detection.layers import Convolutions, Normal, linear, xavier
-from models.detection.matching import joined, match, sample
+from models.detection.matching import Objects, joined, match, sample
 from models.detection.roi_pooling import RoIs
 from ops import box_iou, clip_boxes, decode_boxes, encode_boxes, nms
 
@@ -26,7 +27,10 @@ class Drawn(NamedTuple):
 
 
 @paddle.no_grad()
-def draw_rois(proposals, objects, seeds, num_classes, *, count, positive_fraction, positive_from=0.5) -> Drawn:
+def draw_rois(
+    proposals: Sequence[paddle.Tensor], objects: Sequence[Objects], seeds: Sequence[int], num_classes: int, *,
+    count: int, positive_fraction: float, positive_from: float = 0.5,
+) -> Drawn:
     """At most `count` of each image's proposals and objects, at most that fraction of them positive: whose IoU with
     some object is at least `positive_from`. All lists are of images; `seeds` decide which are drawn."""
     parts = []
@@ -52,25 +56,28 @@ def draw_rois(proposals, objects, seeds, num_classes, *, count, positive_fractio
 class TwoLinear(nn.Layer):
     """"2fc": pooled features [R, C, k, k] -> [R, features] by two fully connected layers with ReLU."""
 
-    def __init__(self, channels, pool_size, features):
+    def __init__(self, channels: int, pool_size: int, features: int):
         super().__init__()
         entering = channels * pool_size**2
         self.fc1, self.fc2 = linear(entering, features, xavier(entering)), linear(features, features, xavier(features))
 
-    def forward(self, pooled):
+    def forward(self, pooled: paddle.Tensor) -> paddle.Tensor:
         return F.relu(self.fc2(F.relu(self.fc1(pooled.flatten(1)))))
 
 
 class FourConvolutionsOneLinear(nn.Layer):
     """"4conv1fc": four 3x3 convolutions with norm and ReLU, one fully connected layer with ReLU (arXiv:1803.08494)."""
 
-    def __init__(self, channels, pool_size, features, *, conv_channels, norm, bias):
+    def __init__(
+        self, channels: int, pool_size: int, features: int, *, conv_channels: int, norm: Callable[..., nn.Layer],
+        bias: bool,
+    ):
         super().__init__()
         self.convs = Convolutions(4, channels, conv_channels, norm, bias)
         entering = conv_channels * pool_size**2
         self.fc1 = linear(entering, features, xavier(entering))
 
-    def forward(self, pooled):
+    def forward(self, pooled: paddle.Tensor) -> paddle.Tensor:
         return F.relu(self.fc1(self.convs(pooled).flatten(1)))
 
 
@@ -78,19 +85,21 @@ class BoxPredictor(nn.Layer):
     """features [R, C], or [R, C, k, k] whose mean is taken -> logits [R, classes + 1], background last, and deltas
     [R, classes, 4]."""
 
-    def __init__(self, channels, num_classes):
+    def __init__(self, channels: int, num_classes: int):
         super().__init__()
         self.logits = linear(channels, num_classes + 1, Normal(0.0, 0.01))
         self.deltas = linear(channels, 4 * num_classes, Normal(0.0, 0.001))
 
-    def forward(self, features):
+    def forward(self, features: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         if features.ndim == 4:
             features = features.mean(axis=[2, 3])
         deltas = self.deltas(features).astype("float32")
         return self.logits(features).astype("float32"), deltas.reshape([features.shape[0], -1, 4])
 
 
-def box_losses(logits, deltas, drawn: Drawn, shares):
+def box_losses(
+    logits: paddle.Tensor, deltas: paddle.Tensor, drawn: Drawn, shares: paddle.Tensor
+) -> dict[str, paddle.Tensor]:
     """{"loss_cls", "loss_box_reg"}, each RoI with its weight in `shares` [R]: the boxes' loss, too, is over all RoIs,
     not over the positive ones alone."""
     crossed = F.cross_entropy(logits, drawn.classes, reduction="none").flatten()
@@ -108,7 +117,10 @@ def box_losses(logits, deltas, drawn: Drawn, shares):
 
 
 @paddle.no_grad()
-def detect(logits, deltas, rois: RoIs, sizes, *, score_threshold, nms_threshold, most):
+def detect(
+    logits: paddle.Tensor, deltas: paddle.Tensor, rois: RoIs, sizes: Sequence[Sequence[float]], *,
+    score_threshold: float, nms_threshold: float, most: int,
+) -> list[tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]]:
     """-> for each image (boxes [D, 4], scores [D], classes int64 [D]), the best first, at most `most`.
 
     A box may be several classes' answer, each above the threshold and not suppressed by better ones of its class.
@@ -136,5 +148,5 @@ def _best(scores, boxes, size, score_threshold, nms_threshold, most):
     return tuple(paddle.gather(values, kept) for values in (boxes, scores, classes))
 
 
-def no_answer():
+def no_answer() -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
     return paddle.zeros([0, 4]), paddle.zeros([0]), paddle.zeros([0], "int64")

@@ -12,13 +12,14 @@ from models.detection.roi_heads import LastStage, RoIHeads
 from models.detection.roi_pooling import Pooling, RoIPooling
 from models.detection.rpn import RPN
 from models.norm import Norm, make_norm
+from models.resnet import ResNet
 from ops import BatchNorm
 
 BOX_BINS, MASK_BINS, C4_BINS = 7, 14, 14
 
 
 def mask_rcnn(
-    backbone,
+    backbone: ResNet,
     num_classes: int,
     *,
     neck: Literal["fpn", "c4"] = "fpn",

@@ -1,6 +1,8 @@
 """Feature pyramid network (Lin et al., arXiv:1612.03144), and what a detector without it has in its place."""
 
-from paddle import nn
+from collections.abc import Callable, Mapping
+
+from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from models.detection.layers import xavier_convolution
@@ -16,7 +18,7 @@ class FPN(nn.Layer):
 
     stages = ("c2", "c3", "c4", "c5")
 
-    def __init__(self, in_channels, channels, norm, bias):
+    def __init__(self, in_channels: Mapping[str, int], channels: int, norm: Callable[..., nn.Layer], bias: bool):
         super().__init__()
         for stage in self.stages:
             lateral, output = (
@@ -28,7 +30,7 @@ class FPN(nn.Layer):
             self.add_sublayer(f"lateral_{stage}", lateral)
             self.add_sublayer(f"output_{stage}", output)
 
-    def forward(self, stages):
+    def forward(self, stages: Mapping[str, Tensor]) -> list[Tensor]:
         levels, above = [], None
         for stage in reversed(self.stages):
             inner = getattr(self, f"lateral_{stage}")(stages[stage])
@@ -42,9 +44,9 @@ class FPN(nn.Layer):
 class OneStage(nn.Layer):
     """In the place of a pyramid: one of the backbone's stages as it is, in a list."""
 
-    def __init__(self, stage):
+    def __init__(self, stage: str):
         super().__init__()
         self.stage = stage
 
-    def forward(self, stages):
+    def forward(self, stages: Mapping[str, Tensor]) -> list[Tensor]:
         return [stages[self.stage]]

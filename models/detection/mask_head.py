@@ -1,8 +1,10 @@
 """The silhouette of what a box shows (He et al., arXiv:1703.06870)."""
 
+from collections.abc import Callable
+
 import numpy as np
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from models.detection.layers import Convolutions, Normal, convolution, upsampling
@@ -16,13 +18,16 @@ class MaskHead(nn.Layer):
     """Pooled features [F, C, k, k] -> logits [F, classes, 2k, 2k]: 3x3 convolutions with norm and ReLU (four after a
     pyramid, none after c5), a transposed convolution of stride 2 with ReLU and no norm, and one of 1x1."""
 
-    def __init__(self, in_channels, channels, num_classes, *, convolutions, norm, bias):
+    def __init__(
+        self, in_channels: int, channels: int, num_classes: int, *, convolutions: int, norm: Callable[..., nn.Layer],
+        bias: bool,
+    ):
         super().__init__()
         self.convs = Convolutions(convolutions, in_channels, channels, norm, bias)
         self.enlarge = upsampling(channels if convolutions else in_channels, channels)
         self.logits = convolution(channels, num_classes, 1, Normal(0.0, 0.001))
 
-    def forward(self, pooled):
+    def forward(self, pooled: Tensor) -> Tensor:
         return self.logits(F.relu(self.enlarge(self.convs(pooled)))).astype("float32")
 
 
@@ -32,14 +37,14 @@ def pack_masks(masks: np.ndarray) -> np.ndarray:
     return np.packbits(masks, axis=-1)
 
 
-def unpack_masks(packed, width):
+def unpack_masks(packed: Tensor, width: int) -> Tensor:
     """The inverse of `pack_masks` for tensors: uint8 [G, H, ceil(width / 8)] -> float32 [G, 1, H, width] of 0 and 1."""
     bits = paddle.bitwise_and(packed.unsqueeze(-1), paddle.to_tensor(BITS, dtype="uint8")) > 0
     return bits.astype("float32").reshape([packed.shape[0], 1, packed.shape[1], -1])[..., :width]
 
 
 @paddle.no_grad()
-def mask_targets(packed, owners, boxes, width, size):
+def mask_targets(packed: Tensor, owners: Tensor, boxes: Tensor, width: int, size: int) -> Tensor:
     """What the mask of each box should be: 1 where its object covers at least half of a bin.
 
     packed uint8 [M, H, ceil(width / 8)] and the boxes are of one image; owners int64 [F], F above 0, say which of the
@@ -59,7 +64,7 @@ def mask_targets(packed, owners, boxes, width, size):
     return (targets >= 0.5).astype("float32")
 
 
-def mask_loss(logits, classes, targets, shares):
+def mask_loss(logits: Tensor, classes: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
     """Cross entropy of each pixel of the object's own class: logits [F, classes, S, S], targets [F, S, S]; the mean of
     each RoI has its weight in `shares` [F]."""
     own = paddle.arange(logits.shape[0]) * logits.shape[1] + classes
@@ -69,7 +74,7 @@ def mask_loss(logits, classes, targets, shares):
 
 
 @paddle.no_grad()
-def mask_probabilities(logits, classes):
+def mask_probabilities(logits: Tensor, classes: Tensor) -> Tensor:
     """logits [D, classes, S, S] -> [D, S, S] of the class that each box was given."""
     own = paddle.arange(logits.shape[0]) * logits.shape[1] + classes
     return F.sigmoid(paddle.gather(logits.reshape([-1, *logits.shape[2:]]), own))

@@ -1,9 +1,14 @@
 """Mask R-CNN (He et al., arXiv:1703.06870), and without masks Faster R-CNN (arXiv:1506.01497)."""
 
+from collections.abc import Mapping
+
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 
 from models.detection.matching import real_objects
+from models.detection.roi_heads import RoIHeads
+from models.detection.rpn import RPN
+from models.resnet import ResNet
 
 STAGES = ("stem", "c2", "c3", "c4", "c5")
 
@@ -37,7 +42,9 @@ class MaskRCNN(nn.Layer):
     nothing, and batch norm there keeps its running statistics.
     """
 
-    def __init__(self, backbone, neck, rpn, heads, *, last_stage, freeze_at):
+    def __init__(
+        self, backbone: ResNet, neck: nn.Layer, rpn: RPN, heads: RoIHeads, *, last_stage: str, freeze_at: int
+    ):
         super().__init__()
         self.backbone, self.neck, self.rpn, self.heads = backbone, neck, rpn, heads
         self.last_stage, self.frozen_stages = last_stage, STAGES[:freeze_at]
@@ -45,7 +52,7 @@ class MaskRCNN(nn.Layer):
             for parameter in getattr(backbone, stage).parameters():
                 parameter.stop_gradient = True
 
-    def forward(self, batch):
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self.training:
             for stage in self.frozen_stages:  # here, not in train(): a wrapper for several devices does not call that
                 getattr(self.backbone, stage).eval()

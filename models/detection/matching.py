@@ -1,5 +1,6 @@
 """Which anchors or proposals show which object, and which of them a step learns from."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ class Objects(NamedTuple):
     places: paddle.Tensor
 
 
-def real_objects(batch) -> list:
+def real_objects(batch: Mapping[str, paddle.Tensor]) -> list[Objects]:
     """The objects of each image of a batch, without padding, crowds and boxes that have no area or are not finite."""
     boxes = batch["boxes"].astype("float32")
     images, most = boxes.shape[:2]
@@ -40,12 +41,14 @@ def real_objects(batch) -> list:
     return found
 
 
-def joined(tensors):
+def joined(tensors: Sequence[paddle.Tensor]) -> paddle.Tensor:
     """Tensors [A, ...], [B, ...], … as one; Paddle 2.6 cannot do that where all of them are empty."""
     return paddle.concat(tensors) if any(0 not in tensor.shape for tensor in tensors) else tensors[0]
 
 
-def match(overlaps, negative_below, positive_from, best_of_each=False):
+def match(
+    overlaps: paddle.Tensor, negative_below: float, positive_from: float, best_of_each: bool = False
+) -> tuple[paddle.Tensor, paddle.Tensor]:
     """overlaps [G, B], the IoU of G objects, G above 0, with B boxes -> object int64 [B], label int32 [B].
 
     Each box belongs to the object that it overlaps most. Its label is 1 from an IoU of `positive_from`, 0 below
@@ -64,7 +67,7 @@ def match(overlaps, negative_below, positive_from, best_of_each=False):
     return overlaps.argmax(axis=0), label.astype("int32")
 
 
-def sample(label, count, positive_fraction, *seed):
+def sample(label: np.ndarray, count: int, positive_fraction: float, *seed: int) -> tuple[np.ndarray, np.ndarray]:
     """At most `count` places of label [B] (NumPy) by chance, at most that fraction of them positive.
 
     -> places of label 1, places of label 0, each rising. Where one kind is short, fewer than `count` come back only if
@@ -78,7 +81,7 @@ def sample(label, count, positive_fraction, *seed):
     return tuple(np.sort(places) for places in chosen)
 
 
-def shares_of_workers(counts, images_per_worker=None):
+def shares_of_workers(counts: Sequence[int], images_per_worker: int | None = None) -> np.ndarray:
     """The weight of each RoI in a loss: NumPy float32 [sum(counts)], for counts of the images.
 
     Each worker takes the mean over the RoIs of its own images, and the workers' losses are averaged, as those of as

@@ -1,9 +1,13 @@
 """From a box's small mask to the picture's."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
-def paste_mask(mask: np.ndarray, box, height: int, width: int, threshold: float = 0.5) -> np.ndarray:
+def paste_mask(
+    mask: np.ndarray, box: Sequence[float] | np.ndarray, height: int, width: int, threshold: float = 0.5
+) -> np.ndarray:
     """The pixels of a height x width picture that show the object: bool [height, width].
 
     mask [S, S] holds probabilities for the S x S parts of box x1, y1, x2, y2, which is in pixels of the picture. It is

@@ -1,14 +1,16 @@
 """The second stage put together: pooling, what a box shows, its mask."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 
 from models.detection.box_head import BoxPredictor, box_losses, detect, draw_rois, no_answer
 from models.detection.layers import idle
-from models.detection.mask_head import mask_loss, mask_probabilities, mask_targets
-from models.detection.matching import joined, shares_of_workers
-from models.detection.roi_pooling import RoIs, concatenate, image_of
+from models.detection.mask_head import MaskHead, mask_loss, mask_probabilities, mask_targets
+from models.detection.matching import Objects, joined, shares_of_workers
+from models.detection.roi_pooling import RoIPooling, RoIs, concatenate, image_of
 
 
 class LastStage:
@@ -17,13 +19,13 @@ class LastStage:
     No layer itself: the stage's parameters are the backbone's, to be counted and saved once.
     """
 
-    def __init__(self, stage):
+    def __init__(self, stage: nn.Layer):
         self.stage = stage
 
-    def __call__(self, pooled):
+    def __call__(self, pooled: Tensor) -> Tensor:
         return self.stage(pooled)
 
-    def parameters(self):
+    def parameters(self) -> list[Tensor]:
         return self.stage.parameters()
 
 
@@ -35,8 +37,10 @@ class RoIHeads(nn.Layer):
     """
 
     def __init__(
-        self, num_classes, *, box_pool, box_head, box_features, mask_pool, mask_head, mask_size, rois_per_image, most,
-        positive_fraction=0.25, score_threshold=0.05, nms_threshold=0.5, images_per_worker=None,
+        self, num_classes: int, *, box_pool: RoIPooling, box_head: nn.Layer | LastStage, box_features: int,
+        mask_pool: RoIPooling | None, mask_head: MaskHead | None, mask_size: int, rois_per_image: int, most: int,
+        positive_fraction: float = 0.25, score_threshold: float = 0.05, nms_threshold: float = 0.5,
+        images_per_worker: int | None = None,
     ):
         super().__init__()
         self.num_classes, self.mask_size, self.images_per_worker = num_classes, mask_size, images_per_worker
@@ -48,7 +52,10 @@ class RoIHeads(nn.Layer):
     def _features(self, maps, rois):
         return self._by_worker(self.box_head, self.box_pool(maps, rois), rois.counts)
 
-    def losses(self, maps, proposals, objects, batch):
+    def losses(
+        self, maps: Sequence[Tensor], proposals: Sequence[Tensor], objects: Sequence[Objects],
+        batch: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
         """{"loss_cls", "loss_box_reg", "loss_mask"}, the last one where there is a mask branch."""
         drawn = draw_rois(proposals, objects, batch["sampling_seed"].tolist(), self.num_classes, **self.drawing)
         if sum(drawn.rois.counts) == 0:
@@ -99,7 +106,9 @@ class RoIHeads(nn.Layer):
         parts = [(start, end) for start, end in zip([0, *ends], ends, strict=False) if end > start]
         return paddle.concat([head(features[start:end]) for start, end in parts])
 
-    def answers(self, maps, proposals, sizes):
+    def answers(
+        self, maps: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Sequence[float]]
+    ) -> list[tuple[Tensor, ...]]:
         """For each image (boxes [D, 4], scores [D], classes [D]), then masks [D, S, S] where there is a mask branch."""
         rois = concatenate(proposals)
         if sum(rois.counts) == 0:

@@ -1,5 +1,6 @@
 """From boxes to features of one size, out of the pyramid level that fits each box."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,19 +19,19 @@ class RoIs(NamedTuple):
     """boxes [R, 4] in pixels of the input image, those of the first image first, and how many each image has."""
 
     boxes: paddle.Tensor
-    counts: list
+    counts: list[int]
 
 
-def concatenate(boxes_of_images) -> RoIs:
+def concatenate(boxes_of_images: Sequence[paddle.Tensor]) -> RoIs:
     return RoIs(joined(boxes_of_images), [boxes.shape[0] for boxes in boxes_of_images])
 
 
-def image_of(counts):
+def image_of(counts: Sequence[int]) -> np.ndarray:
     """The image of each RoI: NumPy [sum(counts)]."""
     return np.repeat(np.arange(len(counts)), counts)
 
 
-def level_of(boxes, levels, canonical_size, canonical_level):
+def level_of(boxes: paddle.Tensor, levels: int, canonical_size: float, canonical_level: int) -> np.ndarray:
     """The level from 0 to levels - 1 that each box is pooled from: boxes [R, 4] -> int64 NumPy [R].
 
     A square of `canonical_size` pixels belongs to `canonical_level`, one of twice that side to the level above
@@ -49,8 +50,9 @@ class RoIPooling(nn.Layer):
     """
 
     def __init__(
-        self, channels, output_size, strides, *, pooling: Pooling = "align", sampling_ratio=0, canonical_size=224.0,
-        canonical_level=2, modulation="2sigmoid",
+        self, channels: int, output_size: int, strides: Sequence[int], *, pooling: Pooling = "align",
+        sampling_ratio: int = 0, canonical_size: float = 224.0, canonical_level: int = 2,
+        modulation: Literal["2sigmoid", "sigmoid"] = "2sigmoid",
     ):
         super().__init__()
         self.output_size, self.strides, self.sampling_ratio = output_size, strides, sampling_ratio
@@ -79,7 +81,7 @@ class RoIPooling(nn.Layer):
             pooled.append(self.levels[level](features, boxes[some], own))
         return paddle.concat(pooled)
 
-    def forward(self, maps, rois):
+    def forward(self, maps: Sequence[paddle.Tensor], rois: RoIs) -> paddle.Tensor:
         levels = len(self.strides)
         if levels == 1:
             return self._pool(0, maps[0], *rois)

@@ -1,12 +1,15 @@
 """Region proposal network (Ren et al., arXiv:1506.01497): where objects might be, whatever their class."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 from paddle.nn import functional as F
 
+from models.detection.anchors import Anchors
 from models.detection.layers import Normal, convolution
-from models.detection.matching import match, sample
+from models.detection.matching import Objects, match, sample
 from ops import box_iou, clip_boxes, decode_boxes, encode_boxes, nms
 
 BCE = F.binary_cross_entropy_with_logits
@@ -21,8 +24,9 @@ class RPN(nn.Layer):
     """
 
     def __init__(
-        self, channels, anchors, *, before_nms, after_nms, nms_threshold=0.7, negative_below=0.3, positive_from=0.7,
-        anchors_per_image=256, positive_fraction=0.5,
+        self, channels: int, anchors: Anchors, *, before_nms: tuple[int, int], after_nms: tuple[int, int],
+        nms_threshold: float = 0.7, negative_below: float = 0.3, positive_from: float = 0.7,
+        anchors_per_image: int = 256, positive_fraction: float = 0.5,
     ):
         super().__init__()
         self.anchors, self.before_nms, self.after_nms = anchors, before_nms, after_nms
@@ -33,7 +37,7 @@ class RPN(nn.Layer):
         self.logits = convolution(channels, places, 1, start)
         self.deltas = convolution(channels, 4 * places, 1, start)
 
-    def forward(self, maps):
+    def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         logits, deltas = [], []
         for level in maps:
             hidden = F.relu(self.conv(level))
@@ -43,7 +47,10 @@ class RPN(nn.Layer):
         return logits, deltas
 
     @paddle.no_grad()
-    def propose(self, logits, deltas, anchors, sizes):
+    def propose(
+        self, logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor],
+        sizes: Sequence[Sequence[float]],
+    ) -> list[Tensor]:
         """-> for each image the best boxes [P, 4] by falling score, inside its (height, width) of `sizes`.
 
         Boxes without area or that are not finite are none of them, so that P may be 0.
@@ -69,7 +76,10 @@ class RPN(nn.Layer):
             proposals.append(boxes)
         return proposals
 
-    def losses(self, logits, deltas, anchors, objects, seeds):
+    def losses(
+        self, logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor],
+        objects: Sequence[Objects], seeds: Sequence[int],
+    ) -> dict[str, Tensor]:
         """{"loss_rpn_cls", "loss_rpn_loc"}: sums over the drawn anchors, divided by the number that ought to be drawn.
 
         `objects` are those of each image; `seeds` decide which anchors are drawn.
