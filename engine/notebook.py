@@ -99,7 +99,7 @@ def run(tool: str, *arguments: str | Path) -> None:
 def _watch(tool, arguments, title, runs):
     """Run a command that trains, and show how its runs come along."""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
-        with View(title, runs) as view, _process(tool, arguments, printed) as process:
+        with LiveCurves(title, runs) as view, _process(tool, arguments, printed) as process:
             while process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(SECONDS_BETWEEN_LOOKS)
@@ -172,14 +172,14 @@ class WatchedRun(NamedTuple):
         return min(steps, self.steps) * self.config.batch.images_per_step
 
 
-class View:
+class LiveCurves:
     """Shows how runs come along. Use it as a context; `look` may be called as often as one likes."""
 
     def __init__(self, title: str, runs: list[WatchedRun]):
         self.title, self.runs = title, runs
         self.records, self.shown = None, uuid.uuid4().hex
 
-    def __enter__(self) -> "View":
+    def __enter__(self) -> "LiveCurves":
         total = sum(run.images(run.steps) for run in self.runs)
         self.bar = tqdm(total=total, desc=self.title, unit=" images", unit_scale=True, leave=False)
         self.look()

@@ -34,15 +34,15 @@ def evaluations(folder):
 
 
 def test_an_interrupted_cell_saves_and_the_same_cell_goes_on(tiny, shown, monkeypatch, capsys):
-    look = notebook.View.look
+    look = notebook.LiveCurves.look
 
     def interrupted(view):
         look(view)
         if view.bar.n:
-            monkeypatch.setattr(notebook.View, "look", look)
+            monkeypatch.setattr(notebook.LiveCurves, "look", look)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(notebook.View, "look", interrupted)
+    monkeypatch.setattr(notebook.LiveCurves, "look", interrupted)
     with pytest.raises(Failed, match="^interrupted; run the cell again to go on$"):
         notebook.train(tiny, "schedule.epochs=5000")  # it cannot be over before it is interrupted
     folder = tiny.parent / "output" / "tiny"

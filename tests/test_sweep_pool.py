@@ -20,7 +20,7 @@ from engine.errors import InputError, Stopped
 from engine.run.locks import claim, is_claimed
 from engine.sweep import pool
 from engine.sweep.definition import load_sweep
-from engine.sweep.folder import _matters, material_changes, progress, state
+from engine.sweep.folder import _matters, how_far, material_changes, state
 
 TIMES = ("train_seconds",)
 
@@ -224,11 +224,11 @@ def test_killed_again_and_again_it_ends_with_the_same_results(swept, tmp_path):
     random.seed(5)
     kills_in_training = 0
     for number in range(10):
-        process, before = start_tool("sweep.py", "-c", path, "--jobs", "2"), sum(progress(run)["step"] for run in runs)
+        process, before = start_tool("sweep.py", "-c", path, "--jobs", "2"), sum(how_far(run)["step"] for run in runs)
         in_training, wanted = not number % 2, random.randint(1, 4)
         until = time.monotonic() + (60 if in_training else random.uniform(0.5, 4))
         while time.monotonic() < until and process.poll() is None:
-            if sum(progress(run)["step"] for run in runs) >= before + (wanted if in_training else 1):
+            if sum(how_far(run)["step"] for run in runs) >= before + (wanted if in_training else 1):
                 kills_in_training += 1
                 break
             time.sleep(0.02)
@@ -258,7 +258,7 @@ def test_sigterm_saves_and_says_so(tmp_path):
     assert stderr.splitlines()[-1] == "stopped by SIGTERM with its runs; the same command continues"
     assert not is_claimed(folder)
     (run, *_) = load_sweep(path, ["schedule.epochs=2000"]).runs
-    assert state(run) == "stopped" and progress(run)["step"] > 0
+    assert state(run) == "stopped" and how_far(run)["step"] > 0
     assert [row["state"] for row in results(folder.parent)] == ["stopped", "waiting", "waiting"]
 
 

@@ -17,10 +17,10 @@ from engine.report.records import _axis_value
 from engine.run.measure import TOP1_ERROR, Measure
 from engine.sweep import definition
 from engine.sweep.definition import load_sweep
-from engine.sweep.folder import _cell, description, open_sweep_folder, progress, write_results
+from engine.sweep.folder import _cell, description, how_far, open_sweep_folder, write_results
 from engine.sweep.folder import row as row_of
 from engine.sweep.pool import Job
-from engine.sweep.view import View, show_plan
+from engine.sweep.view import SweepView, show_plan
 
 SESSION = {"started": "2026-01-01T00:00:00", "seconds": 1.0, "processes": 1}
 RECORD = '{"kind": "eval", "epoch": 2, "step": 12, "top1_error": 0.25}\n'
@@ -98,11 +98,11 @@ def test_the_last_line_that_a_kill_cut_off_is_no_damage(begun):
     run = begun.runs[0]
     path = run.config.folder / "metrics.jsonl"
     path.write_text(RECORD + '{"kind": "train", "epo')
-    assert progress(run) == {"epoch": 2, "step": 12, "top1_error": 0.25}
+    assert how_far(run) == {"epoch": 2, "step": 12, "top1_error": 0.25}
     for damaged in ('{"kind": "eval", "epoch": "x", "step": 12, "top1_error": 0.25}\n', '{"kind" 5}\n'):
         path.write_text(damaged)
         with pytest.raises(InputError, match="metrics.jsonl: "):
-            progress(run)
+            how_far(run)
 
 
 def test_a_sweep_from_before_there_were_measures_is_not_changed(begun):
@@ -128,7 +128,7 @@ def test_what_another_task_measures_is_in_results_csv_and_on_the_screen(begun, m
     at = [key for key, _ in row].index("r2_median_last_5")
     assert row[at:at + 6] == [(f"{name}_{statistic}", 0.5) for name in ("r2", "seconds_off")
                               for statistic in ("median_last_5", "last", "best")]
-    with View(begun, [Job(run, "finished")], {run.name: SimpleNamespace(steps=12, work=48)}) as view:
+    with SweepView(begun, [Job(run, "finished")], {run.name: SimpleNamespace(steps=12, work=48)}) as view:
         view.done(view.jobs[0])
         view.console.print(view._draw())
     shown = capsys.readouterr().out
@@ -170,6 +170,6 @@ def test_a_runs_name_is_no_markup(begun, capsys, monkeypatch):
     plans = {"[red]x[/nothing]": SimpleNamespace(steps=12, work=48, seconds=1.0)}
     show_plan(begun, runs, plans, {"[red]x[/nothing]": "waiting"}, 1)
     assert "[red]x[/nothing]" in capsys.readouterr().out
-    with View(begun, [Job(runs[0], "waiting")], plans) as view:
+    with SweepView(begun, [Job(runs[0], "waiting")], plans) as view:
         view.console.print(view._draw())
     assert "[red]x[/nothing]" in capsys.readouterr().out

@@ -16,8 +16,8 @@ from engine.build import build_data, build_model, make_learner
 from engine.config import load_config
 from engine.errors import InputError
 from engine.run import checkpoint
-from engine.run.progress import save
 from engine.run.resume import restore
+from engine.run.saving import save
 
 # Everything that carries state: momentum, running statistics of workers, averaged weights, clipping, passes,
 # augmentation, a window and an evaluation that the kills fall between; and a checkpoint after almost every step.

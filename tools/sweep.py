@@ -18,7 +18,7 @@ from engine.sweep.definition import load_sweep
 from engine.sweep.folder import check_sweep_folder, material_changes, open_sweep_folder, state, write_results
 from engine.sweep.plan import identities_of, make_plans
 from engine.sweep.pool import Job, Pool, make_slots
-from engine.sweep.view import View, show_plan
+from engine.sweep.view import SweepView, show_plan
 from engine.terminal import printable
 
 
@@ -42,7 +42,7 @@ def main() -> None:
         view.done(job)
         write_results(sweep, pool.session())
 
-    with View(sweep, pool.jobs, plans) as view:
+    with SweepView(sweep, pool.jobs, plans) as view:
         for line in found:
             view.line(line)
         write_results(sweep, pool.session())

@@ -21,10 +21,10 @@ from engine.build import (
 from engine.command import command, config_parser, typed_path
 from engine.run.data_identity import data_identity, in_words
 from engine.run.folder import load_run_config, make_folder
-from engine.run.progress import Keeping
 from engine.run.record import RunRecord
 from engine.run.result import result_text, write_result
 from engine.run.resume import find_source, restore
+from engine.run.saving import Keeping
 from engine.show_offsets.figures import sample_offsets
 from engine.tasks import task_of
 from engine.train.keeper import Keeper

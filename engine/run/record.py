@@ -175,7 +175,7 @@ class RunRecord:
         for line in lines:
             self.log(line)
 
-    def progress(self, total: int, done: int, text: str) -> tqdm:
+    def progress_bar(self, total: int, done: int, text: str) -> tqdm:
         """A bar where there is a terminal or a notebook; elsewhere the log lines are enough."""
         shown = self.active and is_watched()
         self.bar = tqdm(total=total, initial=done, desc=text, unit="step", leave=False, disable=not shown)

@@ -14,9 +14,10 @@ from engine.files import writing
 from engine.run import checkpoint
 from engine.run.data_identity import DataIdentity
 from engine.run.folder import CONFIG_FILE, check_folder, check_source
-from engine.run.progress import PREVIOUS, Keeping, Progress, Trained, keep_epoch
+from engine.run.progress import Progress
 from engine.run.result import read_metrics
 from engine.run.saved import check_optimizer, check_scaler, check_states, check_weights
+from engine.run.saving import PREVIOUS, Keeping, Trained, keep_epoch
 
 OWN_NAME = re.compile(r"(latest|best|epoch_\d+)(\.pd\w+)?")
 

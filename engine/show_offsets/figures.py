@@ -16,7 +16,7 @@ from paddle import nn
 from data import Loader, Preparation
 from engine.drawing import BLACK, BLUE, GREY, VERMILLION, drawing_style, heading, save_figure
 from engine.files import writing_into
-from engine.show_offsets.sampling import Positions, View, choose_layers, collect, look, object_pixels, short
+from engine.show_offsets.sampling import Positions, StackView, choose_layers, collect, look, object_pixels, short
 from engine.terminal import printable
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ COLUMNS = (
 )
 
 
-def offset_figure(view: View, preparation: Preparation, title: str) -> "Figure":
-    """Sampling points and effective receptive fields on the picture, a row for each position -> a matplotlib Figure.
+def offset_figure(view: StackView, preparation: Preparation, title: str) -> "Figure":
+    """StackView points and effective receptive fields on the picture, a row for each position -> a matplotlib Figure.
 
     Left the paper's figure (arXiv:1703.06211, figures 5 and 6) beside the grid without offsets; a dot's area is its
     modulation. Right the receptive fields (arXiv:1811.11168, figure 2), on one scale in each row.

@@ -207,7 +207,7 @@ class Position(NamedTuple):
 
 
 @dataclass(frozen=True)
-class View:
+class StackView:
     """A picture, a stack of layers, and what some positions of its last layer look at through them."""
 
     image: np.ndarray  # [C, H, W], as the network sees it
@@ -215,7 +215,7 @@ class View:
     positions: list[Position]
 
 
-def look(model: nn.Layer, image: np.ndarray, names: list[str], positions: Positions = ()) -> View:
+def look(model: nn.Layer, image: np.ndarray, names: list[str], positions: Positions = ()) -> StackView:
     """See through the layers `names`, lowest first, of a model in evaluation mode on one prepared image [C, H, W].
 
     positions: (y, x) of the last layer's output; none: the object's centre, its border and the background, as
@@ -237,7 +237,7 @@ def look(model: nn.Layer, image: np.ndarray, names: list[str], positions: Positi
     fields = receptive_fields(model, image, top, at)
     with offsets_of_zero(model):
         plain_fields = receptive_fields(model, image, top, at)
-    return View(image, stack, [
+    return StackView(image, stack, [
         Position(
             label, *place,
             plain=Looked(*stacked_points(plain, place), plain_field),

@@ -188,7 +188,7 @@ def write_results(sweep: Sweep, session: dict) -> None:
         write_text(path, "\n".join([*others, json.dumps(session)]) + "\n")
 
 
-def progress(run: Run) -> dict[str, Any]:
+def how_far(run: Run) -> dict[str, Any]:
     """How far a run has come, by the end of its metrics.jsonl: epoch, step, and the headline of its last evaluation."""
     headline = run.measures[0]
     path, found = run.config.folder / METRICS_FILE, {"epoch": 0, "step": 0, headline.name: None}

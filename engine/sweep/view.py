@@ -11,7 +11,7 @@ from rich.table import Table
 
 from engine.report.words import duration, heading, number_of
 from engine.sweep.definition import Run, Sweep
-from engine.sweep.folder import progress
+from engine.sweep.folder import how_far
 from engine.sweep.plan import Plan
 from engine.sweep.pool import Job
 from engine.terminal import printable
@@ -40,7 +40,7 @@ def show_plan(
             duration(plan.seconds),
         )
     left = sum(
-        plans[run.name].seconds * (1 - progress(run)["step"] / plans[run.name].steps * (states[run.name] == "stopped"))
+        plans[run.name].seconds * (1 - how_far(run)["step"] / plans[run.name].steps * (states[run.name] == "stopped"))
         for run in runs if states[run.name] != "finished"
     )
     screen = console()
@@ -59,7 +59,7 @@ def _table(first, *others):
     return table
 
 
-class View:
+class SweepView:
     """Shows jobs as they go on. Use it as a context; `look` may be called as often as one likes."""
 
     EVERY_SECONDS = 1.0
@@ -68,11 +68,11 @@ class View:
         self.sweep, self.jobs, self.plans = sweep, jobs, plans
         self.console, self.began, self.looked = console(), time.monotonic(), 0.0
         self.live = Live(console=self.console, auto_refresh=False, transient=True) if sys.stdout.isatty() else None
-        self.progress = {job.run.name: progress(job.run) for job in jobs}
+        self.reached = {job.run.name: how_far(job.run) for job in jobs}
         self.at_begin = self._work_done()
         self.shown = {}
 
-    def __enter__(self) -> "View":
+    def __enter__(self) -> "SweepView":
         if self.live:
             self.live.__enter__()
         self._log = open(self.sweep.folder / "sweep.log", "a", encoding="utf-8")  # noqa: SIM115
@@ -110,13 +110,13 @@ class View:
         """Say that a run has come to its end."""
         self._look_at(job)
         headline = job.run.measures[0]
-        value = self.progress[job.run.name][headline.name]
+        value = self.reached[job.run.name][headline.name]
         shown = f", {headline.words} {headline.text(value)}" if job.state == "finished" and value is not None else ""
         self.line(f"{job.state:<9} {job.run.name}{shown} ({self.summary()})")
 
     def _look_at(self, job):
-        known = {key: value for key, value in progress(job.run).items() if value is not None}
-        self.progress[job.run.name].update(known)  # the last evaluation may be too far up in the file by now
+        known = {key: value for key, value in how_far(job.run).items() if value is not None}
+        self.reached[job.run.name].update(known)  # the last evaluation may be too far up in the file by now
 
     def summary(self) -> str:
         """How many runs are done, and how long the rest takes."""
@@ -136,7 +136,7 @@ class View:
         return sum(self._share(job) * self.plans[job.run.name].work for job in self.jobs if job.state != "failed")
 
     def _share(self, job):
-        return 1.0 if job.state == "finished" else self.progress[job.run.name]["step"] / self.plans[job.run.name].steps
+        return 1.0 if job.state == "finished" else self.reached[job.run.name]["step"] / self.plans[job.run.name].steps
 
     def _draw(self):
         headline = self.sweep.measures[0]
@@ -144,7 +144,7 @@ class View:
         room = max(3, self.console.height - 6)
         jobs = sorted(self.jobs, key=lambda job: ORDER.index(job.state))
         for job in jobs[:room]:
-            at = self.progress[job.run.name]
+            at = self.reached[job.run.name]
             table.add_row(
                 escape(job.run.name), job.state, f"{at['epoch'] or '-'}/{job.run.config.schedule.epochs}",
                 "-" if at[headline.name] is None else number_of(headline, at[headline.name]),

@@ -8,9 +8,10 @@ from pathlib import Path
 import paddle
 
 from engine.errors import Diverged, Stopped
-from engine.run import progress as saving
-from engine.run.progress import Keeping, Progress, settle
+from engine.run import saving
+from engine.run.progress import Progress, settle
 from engine.run.record import RunRecord
+from engine.run.saving import Keeping
 from engine.train.running_statistics import share_running_statistics
 from engine.train.step import Learner
 from engine.train.step_times import StepTimes

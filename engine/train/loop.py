@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from data import DataError, Loader
 from engine.errors import Diverged
-from engine.run.progress import Progress, last_checkpoint, settle
+from engine.run.progress import Progress, settle
 from engine.run.record import RunRecord
+from engine.run.saving import last_checkpoint
 from engine.train.keeper import Keeper
 from engine.train.step import Learner, train_step
 
@@ -42,7 +43,7 @@ def _train_epoch(learner, loader, progress, record, keeper, every_steps, before_
     epoch, steps, times = progress.epoch, loader.steps_per_epoch, keeper.times
     start = progress.step - epoch * steps
     times.start()
-    bar = record.progress(steps, start, f"epoch {epoch + 1}/{keeper.keeping.epochs}")
+    bar = record.progress_bar(steps, start, f"epoch {epoch + 1}/{keeper.keeping.epochs}")
     learner.model.train()
     with contextlib.closing(loader.epoch(epoch, start)) as batches, bar:
         for index in range(start + 1, steps + 1):
