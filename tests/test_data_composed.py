@@ -6,7 +6,7 @@ from conftest import ROOT
 
 from data import DATASETS, DataError, Loader
 from data.composing.backdrops import Backdrops
-from data.composing.backgrounds import KINDS, random_background
+from data.composing.backgrounds import KINDS, dulled, random_background
 from data.composing.camera import Camera, photograph, random_camera, to_bytes
 from data.composing.clutter import strew
 from data.composing.garments import Garments, Tint, coloured, random_tint, silhouettes
@@ -176,6 +176,13 @@ def test_backgrounds_fill_any_shape_and_differ(kind):
         assert image.min() >= -1e-5 and image.max() <= 1 + 1e-5
     assert sum(image.std(axis=(1, 2)).max() > 0.02 for image in images) >= 6
     assert len({image.tobytes() for image in images}) == 8
+
+
+def test_a_dull_background_has_less_contrast_and_the_same_colour():
+    image = random_background(rng(5), (20, 30))
+    dull = dulled(image, 0.25)
+    np.testing.assert_allclose(dull.mean(axis=(1, 2)), image.mean(axis=(1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(dull.std(axis=(1, 2)), image.std(axis=(1, 2)) / 4, rtol=1e-4)
 
 
 def test_noise_falls_with_frequency():
