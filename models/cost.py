@@ -3,15 +3,14 @@
 import math
 from collections.abc import Sequence
 
-import paddle
 from paddle import nn
 
+from models.passing import see_layers
 from ops import DeformConv2D
 
 SAMPLE = 4  # multiply-adds of a bilinear sample: one for each of the pixels around it
 
 
-@paddle.no_grad()
 def multiply_adds(model: nn.Layer, image_shape: Sequence[int]) -> int:
     """Multiply-adds of the convolutions and linear layers of one forward pass of one image [C, H, W].
 
@@ -20,24 +19,14 @@ def multiply_adds(model: nn.Layer, image_shape: Sequence[int]) -> int:
     """
     counted = []
 
-    def count(layer, inputs, output):
+    def count(_, layer, x, output):
         if isinstance(layer, nn.Linear):
             counted.append(layer.weight.size)
             return
         positions = math.prod(output.shape[2:])
         counted.append(layer.weight.size * positions)
         if isinstance(layer, DeformConv2D):
-            counted.append(SAMPLE * inputs[0].shape[1] * math.prod(layer.weight.shape[2:]) * positions)
+            counted.append(SAMPLE * x.shape[1] * math.prod(layer.weight.shape[2:]) * positions)
 
-    kinds = (nn.Conv2D, DeformConv2D, nn.Linear)
-    hooks = [layer.register_forward_post_hook(count) for layer in model.sublayers() if isinstance(layer, kinds)]
-    training = model.training
-    model.eval()
-    try:
-        model({"image": paddle.zeros([1, *image_shape])})
-    finally:
-        for hook in hooks:
-            hook.remove()
-        if training:
-            model.train()
+    see_layers(model, (nn.Conv2D, DeformConv2D, nn.Linear), count, image_shape)
     return sum(counted)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-import paddle
 from paddle import nn
 
+from models.passing import see_layers
 from ops import BatchNorm, FrozenBatchNorm, GroupNorm, SyncBatchNorm
 
 Norm = Literal["bn", "gn", "ln", "in", "frozen_bn", "sync_bn", "none"]
@@ -62,16 +62,14 @@ def share_statistics(model: nn.Layer, images: int | None) -> None:
         layer.images_per_worker = images
 
 
-@paddle.no_grad()
 def norms_of_one_value(model: nn.Layer, image_shape: tuple[int, ...], images_per_step: int) -> list[str]:
     """The norms that would take each statistic over a single value, and so give their beta whatever comes, by name.
 
-    image_shape [C, H, W]. One image of zeros is sent through the network, in evaluation.
+    image_shape [C, H, W].
     """
     found = []
 
-    def look(name, layer, inputs, _):
-        (x, *_) = inputs
+    def look(name, layer, x, _):
         positions = math.prod(x.shape[2:])
         if isinstance(layer, BatchNorm):
             values = positions * (layer.images_per_worker or images_per_step)
@@ -82,18 +80,7 @@ def norms_of_one_value(model: nn.Layer, image_shape: tuple[int, ...], images_per
         if values == 1:
             found.append(name)
 
-    kinds = (BatchNorm, SyncBatchNorm, GroupNorm)
-    layers = [(name, layer) for name, layer in model.named_sublayers() if isinstance(layer, kinds)]
-    hooks = [layer.register_forward_post_hook(partial(look, name)) for name, layer in layers]
-    training = model.training
-    model.eval()
-    try:
-        model({"image": paddle.zeros([1, *image_shape])})
-    finally:
-        for hook in hooks:
-            hook.remove()
-        if training:
-            model.train()
+    see_layers(model, (BatchNorm, SyncBatchNorm, GroupNorm), look, image_shape)
     return found
 
 

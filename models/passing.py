@@ -1,0 +1,29 @@
+"""One image of zeros sent through a network, to see what its layers are given."""
+
+from collections.abc import Callable, Sequence
+
+import paddle
+from paddle import nn
+
+
+@paddle.no_grad()
+def see_layers(model: nn.Layer, kinds: tuple[type, ...], look: Callable, image_shape: Sequence[int]) -> None:
+    """Call look(name, layer, input, output) for each layer of these kinds as one image [C, H, W] passes, in evaluation.
+
+    The network is afterwards as it was.
+    """
+
+    def hook(name):
+        return lambda layer, inputs, output: look(name, layer, inputs[0], output)
+
+    layers = [(name, layer) for name, layer in model.named_sublayers() if isinstance(layer, kinds)]
+    hooks = [layer.register_forward_post_hook(hook(name)) for name, layer in layers]
+    training = model.training
+    model.eval()
+    try:
+        model({"image": paddle.zeros([1, *image_shape])})
+    finally:
+        for handle in hooks:
+            handle.remove()
+        if training:
+            model.train()
