@@ -175,7 +175,7 @@ class Stage(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         blocks = list(self)
         if any(map(is_watched, blocks)):
-            return super().forward(x)
+            return nn.Sequential.forward(self, x)  # super() is lost in Paddle 2.6 where a graph is made
         return residual_blocks(x, [block.residual() for block in blocks])
 
 
@@ -244,13 +244,11 @@ class ResNet(nn.Layer):
 
     def forward(self, x: Tensor, last: str = "c5") -> dict[str, Tensor]:
         """x -> the stages up to `last`; no later one is computed."""
-        stages = {}
+        stages, names = {}, list(self.out_channels)
         x = self.stem(x)
-        for stage in self.out_channels:
+        for stage in names[: names.index(last) + 1]:
             x = getattr(self, stage)(x)
             stages[stage] = x
-            if stage == last:
-                break
         return stages
 
 
