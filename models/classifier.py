@@ -17,6 +17,8 @@ class Classifier(nn.Layer):
 
     def __init__(self, backbone: nn.Layer, num_classes: int, *, label_smoothing: float = 0.0):
         super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"{num_classes} classes, expected 1 or more")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing: {label_smoothing}, expected a value from 0 to below 1")
         self.backbone = backbone

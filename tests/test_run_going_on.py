@@ -325,7 +325,7 @@ def test_a_damaged_checkpoint_is_one_line_and_leaves_all_as_it_is(two, ending, c
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"classes": "abc"}, "classes: "), ({"classes": []}, "classes: "), ({"classes": [1, 2]}, "classes.0: "),
+        ({"classes": "abc"}, "classes: "), ({"classes": None}, "classes: "), ({"classes": [1, 2]}, "classes.0: "),
         ({"image_shape": [3, 12]}, "image_shape"), ({"image_shape": [2, 12, 12]}, "image_shape.0: "),
         ({"mean": [0.5]}, "mean and std: expected 3 numbers each"), ({"std": [0, 1, 1]}, "std.0: "),
         ({"mean": [None, 0.5, 0.5]}, "mean.0: "), ({"resize_short": "all"}, "resize_short: "),
