@@ -18,7 +18,7 @@ Stage = Literal["c2", "c3", "c4", "c5"]
 
 def resnet(
     *,
-    depth: Literal[18, 34, 50, 101, 152] = 50,
+    depth: Literal[18, 26, 34, 50, 101, 152] = 50,
     width: int = 64,
     in_channels: int = 3,
     stem: Literal["imagenet", "medium", "small"] = "imagenet",
@@ -39,14 +39,14 @@ def resnet(
 ) -> "ResNet":
     """A ResNet from plain values: this signature is the `model:` section of a config.
 
-    depth 18 and 34 are made of basic blocks, 50, 101 and 152 of bottlenecks. `width` is the number of channels of the
-    stem and of c2's 3x3 convolutions (64 in the paper). stem "imagenet" is 7x7 of stride 2 and a max pool, "medium"
-    3x3 of stride 2 for pictures of some 64 pixels, "small" 3x3 of stride 1 for pictures of some 32. `stride_in` says
-    which convolution of a bottleneck strides (the GN paper's and Paddle's: 3x3; the first ResNet paper's: 1x1).
-    `zero_init_last_norm` starts each residual block as the identity. All 3x3 convolutions of bottlenecks, and the
-    second of basic blocks, become deformable in `deformable_stages` (the deformable_* values are those of
-    `ops.DeformConv2D`), and have dilation 2 in `dilated_stages`, which is what the DCN paper compares with. For the
-    norm_* and bn_* values see `models.norm.make_norm`. Raises ValueError for values that do not fit together.
+    depth 18 and 34 are made of basic blocks, 26 (timm's), 50, 101 and 152 of bottlenecks. `width` is the number of
+    channels of the stem and of c2's 3x3 convolutions (64 in the paper). stem "imagenet" is 7x7 of stride 2 and a max
+    pool, "medium" 3x3 of stride 2 for pictures of some 64 pixels, "small" 3x3 of stride 1 for pictures of some 32.
+    `stride_in` says which convolution of a bottleneck strides (the GN paper's and Paddle's: 3x3; the first ResNet
+    paper's: 1x1). `zero_init_last_norm` starts each residual block as the identity. All 3x3 convolutions of
+    bottlenecks, and the second of basic blocks, become deformable in `deformable_stages` (the deformable_* values are
+    those of `ops.DeformConv2D`), and have dilation 2 in `dilated_stages`, which is what the DCN paper compares with.
+    For the norm_* and bn_* values see `models.norm.make_norm`. Raises ValueError for values that do not fit together.
     """
     for name, value in (("width", width), ("norm_groups", norm_groups), ("deformable_groups", deformable_groups)):
         if value < 1:
@@ -208,6 +208,7 @@ class ResNet(nn.Layer):
 
     BLOCKS = {
         18: (Basic, (2, 2, 2, 2)),
+        26: (Bottleneck, (2, 2, 2, 2)),
         34: (Basic, (3, 4, 6, 3)),
         50: (Bottleneck, (3, 4, 6, 3)),
         101: (Bottleneck, (3, 4, 23, 3)),
@@ -215,7 +216,7 @@ class ResNet(nn.Layer):
     }
 
     def __init__(
-        self, depth: Literal[18, 34, 50, 101, 152], *, width: int, in_channels: int,
+        self, depth: Literal[18, 26, 34, 50, 101, 152], *, width: int, in_channels: int,
         stem: Literal["imagenet", "medium", "small"], stride_in: Literal["3x3", "1x1"], last_scale: float,
         norm: Callable[..., nn.Layer], conv: Callable[..., nn.Layer], deformable_conv: Callable[..., nn.Layer],
         deformable_stages: Collection[str], dilated_stages: Collection[str],
