@@ -1,4 +1,4 @@
-"""A model for deployment, which needs nothing of this project."""
+"""A model as a `paddle.jit` one, which needs nothing of this project."""
 
 import sys
 from pathlib import Path
@@ -7,10 +7,9 @@ import paddle
 from paddle import nn
 
 from data import Preparation
-from engine.errors import InputError
 from engine.files import writing_into
-from engine.run.finite import not_finite
 from engine.run.folder import write_preparation
+from engine.tasks.export.contents import check_finite
 from engine.tasks.task import Task
 
 
@@ -20,8 +19,7 @@ def export(model: nn.Layer, task: Task, preparation: Preparation, folder: Path) 
     Returns the largest difference of a number between the model and the loaded one, for batches of one and three.
     Raises InputError, and writes nothing, where a weight or statistic of the model is not finite.
     """
-    if name := not_finite(model.state_dict()):
-        raise InputError(f"{name} holds numbers that are not finite: there is nothing to export")
+    check_finite(model)
     model.eval()
     wrapped = task.exported(model)
     wrapped.eval()
