@@ -49,6 +49,7 @@ def names_here(names: Names) -> dict[str, str]:
             for j in (1, 2, 3):
                 at.update(j=j, i=j - 1, letter="abc"[j - 1])
                 put(names.conv.format(**at), f"{block}.conv{j}", names.entries)
+                put(f"{names.conv.format(**at)}.offset", f"{block}.conv{j}.offset", names.entries)  # where deformable
                 put(names.norm.format(**at), f"{block}.norm{j}", names.norm_entries)
             put(names.shortcut_conv.format(**at), f"{block}.shortcut.conv", names.entries)
             put(names.shortcut_norm.format(**at), f"{block}.shortcut.norm", names.norm_entries)
@@ -88,7 +89,8 @@ def to_torch_names(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """A classifier's state dict as torchvision (and timm) names it: the inverse of `from_torch_names`.
 
     state: the arrays by their names here, with `backbone.` and `fc`; a bare ResNet's names will do. Raises ValueError
-    for an entry that torchvision's networks have no place for, such as the offsets of a deformable convolution.
+    for an entry that is none of a ResNet's. A deformable convolution's offset branch, which theirs have not, is called
+    as here below its convolution.
     """
     renamed, there = {}, names_there(TORCH)
     for name, value in state.items():

@@ -6,7 +6,7 @@ from pathlib import Path
 from paddle import nn
 
 from data import Preparation
-from engine.files import written_whole, writing_into
+from engine.files import writing_into, written_whole
 from engine.run.folder import write_preparation
 from engine.tasks.export.contents import check_finite, notes
 from engine.tasks.export.onnx_check import compared

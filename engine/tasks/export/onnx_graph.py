@@ -1,4 +1,4 @@
-"""A network as an ONNX graph: its layers are walked in the order in which it computes, and each writes its operators."""
+"""A network as an ONNX graph: its layers are walked in the order of computing, and each writes its operators."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -37,7 +37,7 @@ class Graph:
         self.opset = LOWEST_OPSET
 
     def run(self, layer: nn.Layer, *inputs: Any) -> Any:
-        """Let the layer's emitter write it -> its output. Raises InputError for a layer that there is no emitter for."""
+        """Let the layer's emitter write it -> its output. Raises InputError for one that there is none for."""
         if type(layer) not in self.emitters:
             known = ", ".join(sorted(kind.__name__ for kind in self.emitters))
             raise self.refusal(layer, f"cannot be written: there are emitters for {known}")

@@ -1,6 +1,7 @@
 """A model as a `paddle.jit` one, which needs nothing of this project."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import paddle
@@ -40,3 +41,8 @@ def export(model: nn.Layer, task: Task, preparation: Preparation, folder: Path) 
     if not max(differences) < 1e-4:  # nan is not below either
         raise RuntimeError(f"what the exported model gives differs by {max(differences)} from the model's")
     return max(differences)
+
+
+def export_paddle(model: nn.Layer, task: Task, preparation: Preparation, folder: Path, section: Mapping) -> str:
+    """`export`, and what came of the comparison in words."""
+    return f"loaded again, its output differs by at most {export(model, task, preparation, folder):.1e}"
