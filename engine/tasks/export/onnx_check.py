@@ -36,7 +36,10 @@ def compared(written: Any, graph: Graph, network: nn.Layer) -> str:
 
 def _differences(runtime: ModuleType, written: Any, graph: Graph, network: nn.Layer) -> Iterator[float]:
     """Of each layer's output, as a part of its largest value."""
-    layers = {tensor: layer for layer, tensor in graph.computed if isinstance(tensor, str)}
+    layers = {}
+    for layer, tensor in graph.computed:
+        if isinstance(tensor, str):
+            layers.setdefault(tensor, layer)  # the innermost that gives it
     inside = layers.keys() - graph.outputs.keys()
     watched = type(written)()
     watched.CopyFrom(written)
