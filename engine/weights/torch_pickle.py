@@ -21,17 +21,17 @@ STORAGES = {
     "FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", "BFloat16Storage": "u2", "LongStorage": "i8",
     "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "b1",
 }
-# Settings, places and counters that lie beside weights: they become None.
-IGNORED = (
-    *(("torch", name) for name in (
-        "Size", "device", "Tensor", "float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8", "bool",
-        "strided", "contiguous_format", "channels_last", "preserve_format",
-    )),
-    ("argparse", "Namespace"), ("collections", "Counter"),
-    ("pathlib", "Path"), ("pathlib", "PosixPath"), ("pathlib", "WindowsPath"),
+# Settings, places and counters that lie beside weights: as values, and as what is called to make values.
+CONSTANTS = [("torch", name) for name in (
+    "float16", "bfloat16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool", "strided",
+    "contiguous_format", "channels_last", "preserve_format",
+)]
+MAKERS = [
+    ("torch", "Size"), ("torch", "Tensor"), ("torch", "device"), ("argparse", "Namespace"), ("collections", "Counter"),
     ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar"),
+    *(("pathlib", name) for name in ("Path", "PosixPath", "WindowsPath")),
     *((module, name) for module in ("builtins", "__builtin__") for name in ("dict", "list", "int", "float", "set")),
-)
+]
 
 
 class TorchMachine(Machine):
@@ -106,7 +106,8 @@ class TorchMachine(Machine):
 
     ADMITTED = {
         **Machine.ADMITTED,
-        **dict.fromkeys(IGNORED, Function(_ignored)),
+        **dict.fromkeys(CONSTANTS),
+        **dict.fromkeys(MAKERS, Function(_ignored)),
         ("torch._utils", "_rebuild_tensor"): Function(_tensor_of),
         ("torch._utils", "_rebuild_tensor_v2"): Function(_tensor_of),
         ("torch._utils", "_rebuild_parameter"): Function(_parameter),

@@ -70,7 +70,8 @@ def _content(archive, member):
 
 def _torch(archive, members, root, size, path):
     """What torch.save has written: ROOT/data.pkl, and each storage, not packed, as ROOT/data/KEY."""
-    used = {name: member for name, member in members.items() if name.startswith(root)}
+    wanted = (f"{root}data.pkl", f"{root}byteorder", f"{root}data/")
+    used = {name: member for name, member in members.items() if name.startswith(wanted)}
     for name, member in used.items():
         if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
             raise ValueError(f"{quoted(name)} is packed, which torch.save never does")

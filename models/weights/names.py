@@ -108,6 +108,11 @@ TENSORPACK_GN = replace(
 )
 
 
+def is_entry(name: str) -> bool:
+    """Whether a plain classifier here may have an entry of this name."""
+    return name in names_there(OURS)
+
+
 def from_torch_names(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The state dict of a torchvision, timm or GN authors' ResNet as a classifier's here.
 
