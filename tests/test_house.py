@@ -64,7 +64,8 @@ def engine_rooms():
 
 def test_engine_has_few_rooms_and_no_circle():
     arrows = engine_rooms()
-    assert len({path.stem for path in ENGINE.iterdir()} - {"__init__", "__pycache__"}) <= 18
+    # Files of others, weights, are read in a room of their own: no run leaves them, and models know of no files.
+    assert len({path.stem for path in ENGINE.iterdir()} - {"__init__", "__pycache__"}) <= 19
     left = set(arrows)
     while left:
         last = {room for room in left if not arrows[room] & left}

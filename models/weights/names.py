@@ -28,7 +28,7 @@ class Names:
     norm: str
     shortcut_conv: str
     shortcut_norm: str
-    fc: str
+    fc: tuple[str, ...]  # all that are met
     entries: tuple[tuple[str, str], ...]  # of convolutions and the linear layer
     norm_entries: tuple[tuple[str, str], ...]
 
@@ -53,25 +53,65 @@ def names_here(names: Names) -> dict[str, str]:
                 put(names.norm.format(**at), f"{block}.norm{j}", names.norm_entries)
             put(names.shortcut_conv.format(**at), f"{block}.shortcut.conv", names.entries)
             put(names.shortcut_norm.format(**at), f"{block}.shortcut.norm", names.norm_entries)
-    put(names.fc, "fc", names.entries)
+    for fc in names.fc:
+        put(fc, "fc", names.entries)
     return table
 
 
 @cache
 def names_there(names: Names) -> dict[str, str]:
-    """The name here -> theirs."""
-    return {ours: theirs for theirs, ours in names_here(names).items()}
+    """The name here -> theirs; the first where there are several."""
+    return {ours: theirs for theirs, ours in reversed(names_here(names).items())}
 
 
+STATISTICS = (("_mean", "._mean"), ("_variance", "._variance"))
+OURS = Names(
+    stem_conv="stem.conv", stem_norm="stem.norm", conv="c{k}.{n}.conv{j}", norm="c{k}.{n}.norm{j}",
+    shortcut_conv="c{k}.{n}.shortcut.conv", shortcut_norm="c{k}.{n}.shortcut.norm", fc=("fc",),
+    entries=DOTTED, norm_entries=(*DOTTED, *STATISTICS),
+)
 # torchvision and timm, which calls group norm bn too; the GN authors' PyTorch code (ppwwyyxx/GroupNorm-reproduce)
 # calls it gn, but for the shortcut's.
 TORCH = Names(
     stem_conv="conv1", stem_norm="bn1", conv="layer{s}.{n}.conv{j}", norm="layer{s}.{n}.bn{j}",
-    shortcut_conv="layer{s}.{n}.downsample.0", shortcut_norm="layer{s}.{n}.downsample.1", fc="fc",
+    shortcut_conv="layer{s}.{n}.downsample.0", shortcut_norm="layer{s}.{n}.downsample.1", fc=("fc",),
     entries=DOTTED, norm_entries=(*DOTTED, ("_mean", ".running_mean"), ("_variance", ".running_var")),
 )
-TORCH_GN = replace(TORCH, stem_norm="gn1", norm="layer{s}.{n}.gn{j}")
-PADDLE_VISION = replace(TORCH, norm_entries=(*DOTTED, ("_mean", "._mean"), ("_variance", "._variance")))
+TORCH_GN = replace(TORCH, stem_norm="gn1", norm="layer{s}.{n}.gn{j}", norm_entries=DOTTED)
+PADDLE_VISION = replace(TORCH, norm_entries=(*DOTTED, *STATISTICS))
+# Its blocks are counted through all stages; by here network.py has counted them by stages.
+PADDLE_CLAS = Names(
+    stem_conv="stem.0.conv", stem_norm="stem.0.bn",
+    conv="blocks.{k}.{n}.conv{i}.conv", norm="blocks.{k}.{n}.conv{i}.bn",
+    shortcut_conv="blocks.{k}.{n}.short.conv", shortcut_norm="blocks.{k}.{n}.short.bn", fc=("fc",),
+    entries=DOTTED, norm_entries=(*DOTTED, *STATISTICS),
+)
+# With batch norm folded into scale and shift. fc1000 is MSRA's.
+DETECTRON = Names(
+    stem_conv="conv1", stem_norm="res_conv1_bn",
+    conv="res{k}_{n}_branch2{letter}", norm="res{k}_{n}_branch2{letter}_bn",
+    shortcut_conv="res{k}_{n}_branch1", shortcut_norm="res{k}_{n}_branch1_bn", fc=("pred", "fc1000"),
+    entries=(("weight", "_w"), ("bias", "_b")), norm_entries=(("weight", "_s"), ("bias", "_b")),
+)
+DETECTRON_BN = replace(DETECTRON, norm_entries=(*DETECTRON.norm_entries, ("_mean", "_rm"), ("_variance", "_riv")))
+DETECTRON_GN = replace(
+    DETECTRON, stem_norm="conv1_gn", norm="res{k}_{n}_branch2{letter}_gn", shortcut_norm="res{k}_{n}_branch1_gn",
+)
+TENSORPACK = Names(
+    stem_conv="conv0", stem_norm="conv0/bn", conv="group{g}/block{n}/conv{j}", norm="group{g}/block{n}/conv{j}/bn",
+    shortcut_conv="group{g}/block{n}/convshortcut", shortcut_norm="group{g}/block{n}/convshortcut/bn", fc=("linear",),
+    entries=(("weight", "/W"), ("bias", "/b")),
+    norm_entries=(("weight", "/gamma"), ("bias", "/beta"), ("_mean", "/mean/EMA"), ("_variance", "/variance/EMA")),
+)
+TENSORPACK_GN = replace(
+    TENSORPACK, stem_norm="conv0/gn", norm="group{g}/block{n}/conv{j}/gn",
+    shortcut_norm="group{g}/block{n}/convshortcut/gn", norm_entries=TENSORPACK.norm_entries[:2],
+)
+
+
+def is_entry(name: str) -> bool:
+    """Whether a plain classifier here may have an entry of this name."""
+    return name in names_there(OURS)
 
 
 def from_torch_names(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
