@@ -19,7 +19,7 @@ from engine.config import load_config
 from engine.errors import InputError
 from engine.tasks import task_of
 from engine.tasks.export import export_torch
-from models import from_torch_names
+from engine.weights.pretrained import read_network
 
 safetensors = pytest.importorskip(
     "safetensors.numpy", reason="safetensors, of requirements-export.txt, is not installed"
@@ -68,11 +68,11 @@ def test_the_entries_are_those_of_torchvision_and_timm(tmp_path, arguments, thei
     {"norm": "bn", "stem": "medium"}, {"norm": "gn", "norm_groups": 2, "deformable_stages": "[c3, c5]"}
 ], ids=str)
 def test_out_and_in_again_is_the_same_bit_for_bit(tmp_path, arguments):
-    model, said, state = exported(tmp_path, channels=1, depth=26, width=4, **arguments)
-    ours = from_torch_names(state)
+    model, said, _ = exported(tmp_path, channels=1, depth=26, width=4, **arguments)
+    network, stride_in = read_network(tmp_path / "export" / "model.safetensors")
     wanted = {name: value.numpy() for name, value in model.state_dict().items()}
-    assert ours.keys() == wanted.keys()
-    assert all(np.array_equal(ours[name], wanted[name]) for name in wanted)
+    assert network.state.keys() == wanted.keys() and stride_in == "3x3"
+    assert all(np.array_equal(network.state[name], wanted[name]) for name in wanted)
     assert said.startswith("torchvision has no such network (width: 4; ") and "input channels: 1" in said
 
 
