@@ -1,23 +1,19 @@
 """Pickles read as data: the CIFAR archives and what paddle.save writes are pickles, and a pickle can run code.
 
 Python's own unpickler is not asked: it hands out whatever a file names, and even NumPy's part of it trusts the file. A
-pickle is a list of instructions for a machine with a stack; `_Machine` knows the few that dicts, lists, text, numbers
-and plain arrays are written with, checks every size before it does the work, and refuses all others.
+pickle is a list of instructions for a machine with a stack; ours (pickle_machine.py) knows the few that dicts, lists,
+text, numbers and plain arrays are written with, checks every size before it does the work, and refuses all others.
 """
 
-import math
-import pickletools
+import contextlib
+import io
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from data.errors import DataError
+from data.pickle_machine import Machine, Pending
 
-MOST_INSTRUCTIONS = 2_000_000  # of a pickle; the largest file of CIFAR has some 250,000
 DEPTH = 20  # of what lies in what
-DIMENSIONS = 9  # of an array: as many as Paddle's tensors have at most
-DTYPES = ("b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8")  # what Paddle's tensors become
-PLAIN_DTYPE = (None, None, None, -1, -1, 0)  # a dtype's state behind version and byte order: no parts, no fields
 
 
 def read_pickle(content: bytes, name: str, encoding: str = "bytes") -> Any:
@@ -27,8 +23,15 @@ def read_pickle(content: bytes, name: str, encoding: str = "bytes") -> Any:
     bytes. Tensors that paddle.save wrote come back as arrays. `encoding` is what strings of Python 2 are read with;
     `name` is for errors. Raises DataError for anything else.
     """
+    with pickle_errors(name):
+        return plain(Machine(io.BytesIO(content), len(content), encoding).run())
+
+
+@contextlib.contextmanager
+def pickle_errors(name: str) -> Iterator[None]:
+    """Within, what a Machine and `plain` refuse is a DataError of one line."""
     try:
-        return _plain(_Machine(content, encoding).run())
+        yield
     except (ValueError, LookupError) as error:  # LookupError: a value that the pickle never put there
         reason = str(error) if isinstance(error, ValueError) else "it asks for a value that is not there"
         raise DataError(f"{name}: is no pickle of plain arrays: {_shown(reason)}") from error
@@ -39,253 +42,16 @@ def _shown(text):
     return ascii(" ".join(text.split()))[1:-1][:200]
 
 
-class _Array:
-    """An array on its way: the pickle names it first and gives shape, dtype and bytes later."""
-
-    value = None
-
-
-class _Dtype:
-    """A dtype on its way: one of DTYPES, then its byte order."""
-
-    def __init__(self, code):
-        self.code, self.value = code, None
-
-
-class _Function:
-    """A name that a pickle may call, and what is done instead. It is no value: no result can hold one."""
-
-    def __init__(self, call):
-        self.call = call
-
-
-class _Machine:
-    """One run over a pickle's instructions. `stack` holds values, `marks` where groups of them begin."""
-
-    def __init__(self, content, encoding):
-        self.content, self.encoding = content, encoding
-        self.stack, self.marks, self.memo = [], [], {}
-        self.bytes_left = 2 * len(content)  # that may be made of the file's: once as text's bytes, once as an array
-
-    def run(self):
-        instructions = pickletools.genops(self.content)
-        for count, (opcode, argument, _) in enumerate(instructions):
-            if count >= MOST_INSTRUCTIONS:
-                raise ValueError(f"has more than {MOST_INSTRUCTIONS:,} instructions")
-            if opcode.name == "STOP":
-                return self._pop()
-            if opcode.name not in self.INSTRUCTIONS:
-                raise ValueError(f"has the instruction {opcode.name}, which is refused")
-            self.INSTRUCTIONS[opcode.name](self, argument)
-        raise ValueError("it ends too early")
-
-    def _pop(self):
-        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise IndexError
-        return self.stack.pop()
-
-    def _group(self):
-        """What was put on the stack since the last mark."""
-        begin = self.marks.pop()
-        group = self.stack[begin:]
-        del self.stack[begin:]
-        return group
-
-    def _push(self, value):
-        self.stack.append(value)
-
-    def _push_old_text(self, text):
-        raw = text.encode("latin1")
-        self._push(raw if self.encoding == "bytes" else raw.decode(self.encoding))
-
-    def _push_tuple(self, size):
-        self._push(tuple(reversed([self._pop() for _ in range(size)])))
-
-    def _push_name(self, module, name):
-        if (module, name) not in self.ADMITTED:
-            raise ValueError(f"asks for {module}.{name}, which is refused")
-        self._push(self.ADMITTED[module, name])
-
-    def _push_name_from_stack(self):
-        name, module = self._pop(), self._pop()
-        if not isinstance(name, str) or not isinstance(module, str):
-            raise ValueError("a name is no text")
-        self._push_name(module, name)
-
-    def _memorise(self, index):
-        self.memo[index] = self.stack[-1]
-
-    def _recall(self, index):
-        value = self.memo[index]
-        # What holds values lies in one place only, but for short tuples such as shapes: so nothing holds itself, or
-        # doubles each time that it is named again.
-        is_short = isinstance(value, tuple) and len(value) <= DIMENSIONS
-        is_flat = is_short and not any(isinstance(part, (list, dict, tuple)) for part in value)
-        if isinstance(value, (list, dict, tuple)) and not is_flat:
-            raise ValueError(f"one {type(value).__name__} stands in two places")
-        self._push(value)
-
-    def _fill(self, pairs):
-        target = self.stack[-1]
-        if not isinstance(target, dict):
-            raise ValueError(f"keys for a {type(target).__name__}")
-        for key, value in pairs:
-            if not isinstance(key, (str, bytes)):  # their hashes are quick, and nobody can choose them
-                raise ValueError("a key is no text")
-            target[key] = value
-
-    def _extend(self, values):
-        target = self.stack[-1]
-        if not isinstance(target, list):
-            raise ValueError(f"elements for a {type(target).__name__}")
-        target.extend(values)
-
-    def _set_one(self):
-        value, key = self._pop(), self._pop()
-        self._fill([(key, value)])
-
-    def _set_group(self):
-        group = self._group()
-        if len(group) % 2:
-            raise ValueError("a key without a value")
-        self._fill(zip(group[::2], group[1::2], strict=True))
-
-    def _call(self):
-        arguments, function = self._pop(), self._pop()
-        if not isinstance(function, _Function) or not isinstance(arguments, tuple):
-            raise ValueError("calls what is no function")
-        self._push(function.call(self, *arguments))
-
-    def _build(self):
-        """The state of an array or a dtype that stands on the stack."""
-        state, target = self._pop(), self.stack[-1]
-        if isinstance(target, _Dtype) and isinstance(state, tuple) and len(state) == 8:
-            version, order, *rest = state
-            order = order.decode("latin1") if isinstance(order, bytes) else order
-            if (version, *rest) != (3, *PLAIN_DTYPE) or order not in ("<", ">", "|", "="):
-                raise ValueError("a dtype is of more than plain numbers")
-            target.value = np.dtype(order + target.code)
-        elif isinstance(target, _Array) and isinstance(state, tuple) and len(state) == 5:
-            target.value = self._array(*state[1:])
-        else:
-            raise ValueError("a state that is neither a plain array's nor a plain dtype's")
-
-    def _array(self, shape, dtype, by_columns, raw):
-        if isinstance(raw, str):
-            raw = self._bytes(raw, "latin1")
-        if not isinstance(dtype, _Dtype) or dtype.value is None or not isinstance(raw, bytes):
-            raise ValueError("an array is not of plain numbers")
-        dtype = dtype.value
-        if not isinstance(shape, tuple) or len(shape) > DIMENSIONS or not all(_is_size(size) for size in shape):
-            raise ValueError("an array's shape is none")
-        if math.prod(shape) * dtype.itemsize != len(raw):
-            raise ValueError(f"an array of shape {shape} and {dtype} has {len(raw)} bytes")
-        self._account(len(raw))
-        array = np.frombuffer(raw, dtype).reshape(shape, order="F" if by_columns else "C")
-        return array.astype(dtype.newbyteorder("="))  # a copy: its own memory, in this machine's byte order
-
-    def _account(self, size):
-        self.bytes_left -= size
-        if self.bytes_left < 0:
-            raise ValueError("it makes more bytes than it has")
-
-    def _bytes(self, *arguments):
-        """For _codecs.encode, which is how Python 3 writes bytes into an old pickle."""
-        if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] != "latin1":
-            raise ValueError("text is encoded in another way than bytes are")
-        self._account(len(arguments[0]))
-        return arguments[0].encode("latin1")
-
-    def _no_bytes(self, *arguments):
-        """For bytes, which is how Python 3 writes b"" into an old pickle."""
-        if arguments:
-            raise ValueError("bytes are made of other values")
-        return b""
-
-    def _begin_array(self, *arguments):
-        """For numpy's _reconstruct, which moved between NumPy 1 and 2."""
-        return _Array()
-
-    def _begin_dtype(self, code=None, *options):
-        code = code.decode("latin1") if isinstance(code, bytes) else code
-        if code not in DTYPES:
-            raise ValueError(f"a dtype is {code!r}, expected one of {' '.join(DTYPES)}")
-        return _Dtype(code)
-
-    def _tensor(self, items=(), *more):
-        """For tuple: paddle.save writes a tensor as tuple((name, array))."""
-        if more or not isinstance(items, (tuple, list)):
-            raise ValueError("a tuple of what is no list")
-        is_tensor = len(items) == 2 and isinstance(items[1], _Array)
-        return items[1] if is_tensor else tuple(items)
-
-    def _dictionary(self, *arguments):
-        if arguments:
-            raise ValueError("a dictionary is filled while it is made")
-        return {}
-
-    ADMITTED = {
-        ("numpy.core.multiarray", "_reconstruct"): _Function(_begin_array),
-        ("numpy._core.multiarray", "_reconstruct"): _Function(_begin_array),
-        ("numpy", "ndarray"): None,  # only ever an argument of _reconstruct: there is nothing here to call
-        ("numpy", "dtype"): _Function(_begin_dtype),
-        ("_codecs", "encode"): _Function(_bytes),
-        ("__builtin__", "bytes"): _Function(_no_bytes),
-        ("builtins", "tuple"): _Function(_tensor),
-        ("__builtin__", "tuple"): _Function(_tensor),  # in protocol 2
-        ("collections", "OrderedDict"): _Function(_dictionary),
-    }
-
-    # The instructions that Python's pickler writes for such values from protocol 2 on, by pickletools' names.
-    INSTRUCTIONS = {
-        **dict.fromkeys(("PROTO", "FRAME"), lambda self, _: None),
-        **dict.fromkeys(
-            (
-                "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
-                "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
-            ),
-            _push,
-        ),
-        **dict.fromkeys(("BINSTRING", "SHORT_BINSTRING"), _push_old_text),
-        "NONE": lambda self, _: self._push(None),
-        "NEWTRUE": lambda self, _: self._push(True),
-        "NEWFALSE": lambda self, _: self._push(False),
-        "EMPTY_LIST": lambda self, _: self._push([]),
-        "EMPTY_DICT": lambda self, _: self._push({}),
-        "EMPTY_TUPLE": lambda self, _: self._push(()),
-        "TUPLE1": lambda self, _: self._push_tuple(1),
-        "TUPLE2": lambda self, _: self._push_tuple(2),
-        "TUPLE3": lambda self, _: self._push_tuple(3),
-        "TUPLE": lambda self, _: self._push(tuple(self._group())),
-        "MARK": lambda self, _: self.marks.append(len(self.stack)),
-        "APPEND": lambda self, _: self._extend([self._pop()]),
-        "APPENDS": lambda self, _: self._extend(self._group()),
-        "SETITEM": lambda self, _: self._set_one(),
-        "SETITEMS": lambda self, _: self._set_group(),
-        "GLOBAL": lambda self, names: self._push_name(*names.split(" ", 1)),
-        "STACK_GLOBAL": lambda self, _: self._push_name_from_stack(),
-        "REDUCE": lambda self, _: self._call(),
-        "BUILD": lambda self, _: self._build(),
-        **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _memorise),
-        "MEMOIZE": lambda self, _: self._memorise(len(self.memo)),
-        **dict.fromkeys(("BINGET", "LONG_BINGET"), _recall),
-    }
-
-
-def _is_size(value):
-    return type(value) is int and 0 <= value < 2**31
-
-
-def _plain(value, depth=0):
-    """What the machine made, with arrays in their places; ValueError where anything else stands in it."""
+def plain(value: Any, depth: int = 0) -> Any:
+    """What a Machine made, with arrays in their places; ValueError where anything else stands in it."""
     if depth > DEPTH:
         raise ValueError(f"values lie in each other more than {DEPTH} deep")
     if isinstance(value, dict):
-        return {key: _plain(item, depth + 1) for key, item in value.items()}
+        return {key: plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_plain(item, depth + 1) for item in value)
-    if isinstance(value, _Array) and value.value is not None:
-        return value.value
+        return type(value)(plain(item, depth + 1) for item in value)
+    if isinstance(value, Pending) and (array := value.value) is not None:
+        return array
     if value is None or isinstance(value, (bool, int, float, str, bytes)):
         return value
     raise ValueError("it holds what is neither an array nor a plain value")

@@ -20,7 +20,8 @@ from engine.tasks import task_of
 from engine.train.ema import Ema
 from engine.train.schedule import learning_rate
 from engine.train.step import Learner
-from models import MODELS, from_paddle_names, load_weights
+from engine.weights import read_network
+from models import MODELS, ResNet, load_weights
 from ops import DeformConv2D, FrozenBatchNorm, SyncBatchNorm
 from ops.native import cache_folder
 
@@ -107,17 +108,39 @@ def build_model(config: Config, dataset: Dataset | Preparation) -> nn.Layer:
         raise InputError(f"model: {error}") from None
 
 
-def load_pretrained(model: nn.Layer, path: str | Path) -> str:
-    """Start from the weights of a .pdparams file, Paddle's own ResNets included; say what fitted."""
-    state = read_weights(path)
+def load_pretrained(model: nn.Layer, config: Config) -> str:
+    """Start from the weights that `config.pretrained` names, of any kind that `engine.weights` reads.
+
+    Says what they were and what fitted. Raises InputError and DataError, one line.
+    """
+    path = config.pretrained
+    network, stride_in = read_network(path)
+    _check_strides(path, model, network, config.pretrained_stride_in or stride_in)
     try:
-        report = load_weights(model, from_paddle_names(state))
+        report = load_weights(model, network.state, config.pretrained_norms)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
     for name, layer in model.named_sublayers():
         if isinstance(layer, FrozenBatchNorm):
             _check_frozen(name, layer, path, report)
-    return f"from {path}: {report}"
+    origin = "" if network.is_ours and not network.place else f" ({network})"
+    advice = "; pretrained_norms=any takes gamma and beta of other norms" if report.other_norms else ""
+    return f"from {path}{origin}: {report}{advice}"
+
+
+def _check_strides(path, model, network, stride_in):
+    """InputError unless the bottlenecks of a file's network and of the model stride in the same convolutions."""
+    own = next((layer.stride_in for layer in model.sublayers(include_self=True) if isinstance(layer, ResNet)), None)
+    if own is None or not network.has_bottlenecks or stride_in == own:
+        return
+    if stride_in is None:
+        raise InputError(
+            f"{path}: does not tell which convolutions of its blocks have the stride; "
+            "say pretrained_stride_in=3x3, as most do, or pretrained_stride_in=1x1, as Caffe's did"
+        )
+    raise InputError(
+        f"{path}: its {stride_in} convolutions have the stride, in the model the {own}; say model.stride_in={stride_in}"
+    )
 
 
 def _check_frozen(name, layer, path, report):
@@ -232,7 +255,7 @@ def load_trained(config: Config, weights: str | None = None) -> tuple[nn.Layer, 
         report = load_weights(model, state)
     except ValueError as error:
         raise InputError(f"{stem}: {error}") from None
-    if report.missing or report.reshaped:
+    if report.missing or report.reshaped or report.other_norms:
         raise InputError(f"{stem}: does not fit this config's model: {report}")
     if report.remarks:
         print(f"{stem}: {'; '.join(report.remarks)}", file=sys.stderr)

@@ -7,8 +7,8 @@ schema of the `model:` section, less what the program derives: a backbone is giv
 
 from models.classifier import Classifier
 from models.detection import MaskRCNN, mask_rcnn, pack_masks, paste_mask
-from models.resnet import ResNet, from_paddle_names, resnet
-from models.weights import WeightsReport, load_weights
+from models.resnet import ResNet, resnet
+from models.weights import Network, WeightsReport, find_network, from_torch_names, load_weights, to_torch_names
 
 MODELS = {
     "resnet": (resnet, Classifier),
@@ -18,12 +18,15 @@ __all__ = [
     "MODELS",
     "Classifier",
     "MaskRCNN",
+    "Network",
     "ResNet",
     "WeightsReport",
-    "from_paddle_names",
+    "find_network",
+    "from_torch_names",
     "load_weights",
     "mask_rcnn",
     "pack_masks",
     "paste_mask",
     "resnet",
+    "to_torch_names",
 ]

@@ -1,7 +1,7 @@
 """ResNet (He et al., arXiv:1512.03385) with a choice of norm and of deformable stages."""
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Literal
 
@@ -201,8 +201,9 @@ class ResNet(nn.Layer):
 
     With the ImageNet stem the stages stand at strides 4, 8, 16 and 32, with the medium one at 2, 4, 8 and 16, with the
     small one at 1, 2, 4 and 8.
-    `out_channels` gives C for each stage, `strides` how many pixels of x lie between two of its values. Blocks get
-    their `conv`, `conv_spatial` and `norm` as constructors:
+    `out_channels` gives C for each stage, `strides` how many pixels of x lie between two of its values; `stride_in` is
+    which convolution of a bottleneck strides, None for basic blocks. Blocks get their `conv`, `conv_spatial` and `norm`
+    as constructors:
     conv(in_channels, out_channels, kernel_size, stride=1) and norm(channels, initial_scale=1.0, relu=False).
     """
 
@@ -224,6 +225,7 @@ class ResNet(nn.Layer):
         super().__init__()
         block, counts = self.BLOCKS[depth]
         self.stem = Stem(in_channels, width, stem, conv, norm)
+        self.stride_in = stride_in if block is Bottleneck else None
         self.out_channels, self.strides = {}, {}
         channels, stem_stride = width, {"imagenet": 4, "medium": 2, "small": 1}[stem]
         for index, (stage, count) in enumerate(zip(("c2", "c3", "c4", "c5"), counts, strict=True)):
@@ -251,20 +253,3 @@ class ResNet(nn.Layer):
             x = getattr(self, stage)(x)
             stages[stage] = x
         return stages
-
-
-def from_paddle_names(state: Mapping) -> dict:
-    """Rename the weights of a `paddle.vision` ResNet to a classifier's names here; other names stay."""
-    if "bn1.weight" not in state:
-        return dict(state)
-    renamed = {}
-    for name, value in state.items():
-        head, _, rest = name.partition(".")
-        if head.startswith("layer") and head[5:].isdecimal():
-            rest = rest.replace(".bn", ".norm")
-            rest = rest.replace("downsample.0", "shortcut.conv").replace("downsample.1", "shortcut.norm")
-            name = f"backbone.c{int(head[5:]) + 1}.{rest}"
-        elif head in ("conv1", "bn1"):
-            name = f"backbone.stem.{'conv' if head == 'conv1' else 'norm'}.{rest}"
-        renamed[name] = value
-    return renamed

@@ -1,7 +1,7 @@
 import paddle
 import pytest
 
-from models import Classifier, from_paddle_names, load_weights, resnet
+from models import Classifier, find_network, load_weights, resnet
 from models.norm import make_norm
 from ops import DeformConv2D, FrozenBatchNorm, GroupNorm
 
@@ -27,7 +27,7 @@ def test_bn_resnet50_is_paddles():
     randomise_statistics(theirs)
     ours = Classifier(resnet(norm="bn"), 1000)
     assert sum(parameter.size for parameter in ours.parameters()) == 25_557_032
-    report = load_weights(ours, from_paddle_names(arrays(theirs)))
+    report = load_weights(ours, find_network(arrays(theirs)).state)
     assert not report.missing and not report.unexpected and not report.reshaped
     ours.eval()
     theirs.eval()

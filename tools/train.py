@@ -43,7 +43,7 @@ def main() -> None:
     source, changes = find_source(arguments.resume, config, identity)
     model, task = build_model(config, train_set), task_of(config.model.name)
     check_model(config, model, train_set.image_shape, ranks)
-    begins_from = load_pretrained(model, config.pretrained) if config.pretrained and not source else "from the seed"
+    begins_from = load_pretrained(model, config) if config.pretrained and not source else "from the seed"
     learner = make_learner(config, model, train_loader.steps_per_epoch)
     progress = restore(source, config, learner, train_loader.steps_per_epoch)
     if rank == 0:

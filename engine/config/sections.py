@@ -176,7 +176,9 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "gpu"] = "auto"
     deterministic: bool = False  # on a GPU: slower algorithms that give the same bits each time
-    pretrained: UserPath | None = None  # a .pdparams file to start from; what does not fit is reported and left out
+    pretrained: UserPath | None = None  # weights to start from, of any kind; what does not fit is told and left out
+    pretrained_norms: Literal["same", "any"] = "same"  # any: gamma and beta also from norms of another kind
+    pretrained_stride_in: Literal["3x3", "1x1"] | None = None  # of its bottlenecks; None: as the file tells
     model: _one_of(MODEL_SECTIONS) = MODEL_SECTIONS["resnet"]()
     data: _one_of(DATA_SECTIONS)
     batch: Batch = Batch()

@@ -5,21 +5,24 @@ finished by `recover` if a kill interrupts them. So at every moment there is one
 """
 
 import contextlib
-import errno
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import paddle
 
 from data import read_pickle
+from data.files import read_file
 from engine.errors import InputError
 from engine.files import writing, written_whole
 
 ENDINGS = (".pdparams", ".pdopt", ".pdema", ".pdstates")  # the last one commits
+PADDLES_NOTE = "StructuredToParameterName@@"  # lies beside the arrays of a state dict, and is none
 LONGEST_NAME = 200
+MOST_BYTES = 2 * 2**30  # of a file; ResNet-152 with two moments of each weight takes a third of it
 
 
 def save(stem: Path, contents: dict) -> None:
@@ -102,14 +105,21 @@ def _current(stem, ending):
     return new if committed else Path(f"{stem}{ending}")
 
 
+def weights_file(path: str | Path) -> Path:
+    """The file that a path of weights means: what lies there, or a checkpoint's, averaged weights before others."""
+    path = Path(path)
+    if path.suffix not in ENDINGS and path.is_file():
+        return path
+    averaged = _current(stem_of(path), ".pdema")
+    return averaged if averaged.exists() else _current(stem_of(path), ".pdparams")
+
+
 def read_weights(path: str | Path) -> dict:
-    """{name: array} of a .pdparams file, the file of averaged weights beside it where there is one."""
-    stem = stem_of(path)
-    averaged = _current(stem, ".pdema")
-    state = read(averaged if averaged.exists() else _current(stem, ".pdparams"))
-    arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
+    """{name: array} of a checkpoint's weights, the averaged ones where there are any."""
+    file = weights_file(path)
+    arrays = {name: value for name, value in read(file).items() if isinstance(value, np.ndarray)}
     if not arrays:
-        raise InputError(f"{stem}.pdparams: holds no weights")
+        raise InputError(f"{file}: holds no weights")
     return arrays
 
 
@@ -119,20 +129,22 @@ def read(path: Path) -> dict:
     Raises InputError where there is no such file, DataError where it holds anything but arrays and plain values.
     """
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():  # a pipe could be waited for without end
-            raise OSError(errno.EINVAL, "is no ordinary file")
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise InputError(f"{path}: {reason}; expected a file that paddle.save wrote") from None
+        content = read_file(path, MOST_BYTES)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror.lower()}; expected a file that paddle.save wrote") from None
     value = read_pickle(content, path, encoding="latin1")
     if not isinstance(value, dict):
         raise InputError(f"{path}: holds a {type(value).__name__}, expected a dictionary of arrays")
-    value.pop("StructuredToParameterName@@", None)  # Paddle's own note, no array
-    for name in value:  # they are told in messages and written to logs
+    value.pop(PADDLES_NOTE, None)
+    check_names(value, path)
+    return value
+
+
+def check_names(names: Iterable, path: Path) -> None:
+    """Raise InputError for what can be no array's name: they are told in messages and written to logs."""
+    for name in names:
         if not isinstance(name, str) or not name.isprintable() or len(name) > LONGEST_NAME:
             raise InputError(f"{path}: holds something by the name {ascii(name[:40])}, which is no name of an array")
-    return value
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ from models.norm import share_statistics
 
 MEASURED_NUMBERS = 2_000_000  # of the samples of a measured step: 13 images of 224 x 224 in colour
 IMAGES_OF_A_STEP = 8  # images that take as long as what a step takes beside its images, on two CPU cores
+PRETRAINED = ("pretrained", "pretrained_norms", "pretrained_stride_in")  # whether the weights fit depends on
 FORWARD_SHARE = 1 / 3  # of the time of a training step: what an image takes in evaluation
 
 
@@ -72,7 +73,7 @@ def _plans(sweep, runs, timed):
     for run in runs:
         config, dump = run.config, run.config.model_dump(mode="json")
         data = json.dumps(dump["data"])
-        kind = json.dumps([dump["model"], dump["batch"], dump["pretrained"], data])
+        kind = json.dumps([dump["model"], dump["batch"], [dump[key] for key in PRETRAINED], data])
         with _naming(run):
             if data not in sets:
                 sets[data] = build_data(config)
@@ -84,7 +85,7 @@ def _plans(sweep, runs, timed):
                 check_model(config, model, train_loader.dataset.image_shape, sweep.section.devices_per_run)
                 speeds[kind] = _seconds_per_image(config, model, train_loader) if timed else None
             if config.pretrained and kind not in fitted and not checkpoint.exists(config.folder / "latest"):
-                load_pretrained(build_model(config, train_loader.dataset), config.pretrained)
+                load_pretrained(build_model(config, train_loader.dataset), config)
                 fitted.add(kind)
         epochs = config.schedule.epochs
         steps = train_loader.steps_per_epoch * epochs

@@ -1,16 +1,16 @@
-"""A model for deployment, which needs nothing of this project."""
+"""A model as a `paddle.jit` one, which needs nothing of this project."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import paddle
 from paddle import nn
 
 from data import Preparation
-from engine.errors import InputError
 from engine.files import writing_into
-from engine.run.finite import not_finite
 from engine.run.folder import write_preparation
+from engine.tasks.export.contents import check_finite
 from engine.tasks.task import Task
 
 
@@ -20,8 +20,7 @@ def export(model: nn.Layer, task: Task, preparation: Preparation, folder: Path) 
     Returns the largest difference of a number between the model and the loaded one, for batches of one and three.
     Raises InputError, and writes nothing, where a weight or statistic of the model is not finite.
     """
-    if name := not_finite(model.state_dict()):
-        raise InputError(f"{name} holds numbers that are not finite: there is nothing to export")
+    check_finite(model)
     model.eval()
     wrapped = task.exported(model)
     wrapped.eval()
@@ -42,3 +41,8 @@ def export(model: nn.Layer, task: Task, preparation: Preparation, folder: Path) 
     if not max(differences) < 1e-4:  # nan is not below either
         raise RuntimeError(f"what the exported model gives differs by {max(differences)} from the model's")
     return max(differences)
+
+
+def export_paddle(model: nn.Layer, task: Task, preparation: Preparation, folder: Path, section: Mapping) -> str:
+    """`export`, and what came of the comparison in words."""
+    return f"loaded again, its output differs by at most {export(model, task, preparation, folder):.1e}"

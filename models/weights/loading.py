@@ -3,10 +3,17 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import paddle
 from paddle import nn
+
+from models.weights.layout import is_folded, widened
+from models.weights.network import described
+from ops import BatchNorm, FrozenBatchNorm, GroupNorm, SyncBatchNorm
+
+Norms = Literal["same", "any"]  # which norms of a file are taken: those of the model's kind, or any
 
 
 @dataclass(frozen=True)
@@ -14,7 +21,9 @@ class WeightsReport:
     """Names by what became of them. `reshaped` holds (name, shape in the file, shape in the model).
 
     Of those that matched, `converted` maps the names that had another dtype to it, and `still` are running variances
-    with channels of 0, which nothing ever moved.
+    with channels of 0, which nothing ever moved. `other_norms` are the norms that stay as they were, for the file has
+    norms of another kind there; their entries are in no other list. `sizes` says in words where the file's network is
+    another than the model.
     """
 
     matched: list
@@ -23,12 +32,18 @@ class WeightsReport:
     reshaped: list
     converted: dict = field(default_factory=dict)
     still: list = field(default_factory=list)
+    other_norms: list = field(default_factory=list)
+    sizes: str = ""
 
     def __str__(self) -> str:
         shapes = [f"{name} {list(found)} for {list(wanted)}" for name, found, wanted in self.reshaped]
         return "; ".join([
             f"{len(self.matched)} matched", *self.remarks,
-            *_counted(missing=self.missing, unexpected=self.unexpected, **{"another shape": shapes}),
+            *_counted(**{
+                "norms left as they were, for the file's are of another kind": self.other_norms,
+                "missing": self.missing, "unexpected": self.unexpected, "another shape": shapes,
+            }),
+            *filter(None, [self.sizes]),
         ])
 
     @property
@@ -46,41 +61,73 @@ def _counted(**names_by_fate):
     ]
 
 
-def load_weights(model: nn.Layer, state: Mapping[str, np.ndarray]) -> WeightsReport:
+def load_weights(model: nn.Layer, state: Mapping[str, np.ndarray], norms: Norms = "same") -> WeightsReport:
     """Put the arrays of `state` into the entries of `model` that have their name and shape; report the rest.
 
-    Floats of another precision become the model's; bfloat16 comes as uint16, which is how NumPy holds Paddle's. Raises
-    ValueError, and changes nothing, where not one entry fits or one that does cannot be a weight: numbers that are not
-    finite or no floats, variances below 0 or all of them 0.
+    Floats of another precision become the model's; bfloat16 comes as uint16, which is how NumPy holds Paddle's. Norms
+    are taken from norms of the same kind, with running statistics or without: gamma and beta of the one make no sense
+    in the other, where `norms` is "any" they are taken all the same. Raises ValueError, and changes nothing, where not
+    one entry fits or one that does cannot be a weight: numbers that are not finite or no floats, variances below 0 or
+    all of them 0.
     """
     own = model.state_dict()
+    sizes = _sizes(state, own)
+    other_norms = _other_norms(model, state) if norms == "same" else []
+    outside = {f"{norm}.{entry}" for norm in other_norms for entry in ("weight", "bias", "_mean", "_variance")}
+    count, state = len(state), {name: value for name, value in state.items() if name not in outside}
     shared = own.keys() & state.keys()
     matched = sorted(name for name in shared if list(own[name].shape) == list(state[name].shape))
     values = {name: _value(name, state[name], own[name]) for name in matched}
     names = {name: _dtype_name(state[name]) for name in matched}
     report = WeightsReport(
         matched=matched,
-        missing=sorted(own.keys() - state.keys()),
+        missing=sorted(own.keys() - state.keys() - outside),
         unexpected=sorted(state.keys() - own.keys()),
         reshaped=sorted(
             (name, tuple(state[name].shape), tuple(own[name].shape)) for name in shared - set(matched)
         ),
         converted={name: dtype for name, dtype in names.items() if not str(own[name].dtype).endswith(f".{dtype}")},
         still=[name for name in matched if _is_variance(name) and not values[name].all()],
+        other_norms=other_norms,
+        sizes=sizes,
     )
     if not matched:
-        raise ValueError(f"none of its {len(state)} arrays fits the model: {report}")
+        raise ValueError(f"none of its {count} arrays fits the model: {report}")
     for name, value in values.items():
         own[name].set_value(paddle.to_tensor(value).astype(own[name].dtype))
     return report
+
+
+def _other_norms(model, state):
+    """The norms of a model in whose place a state has norms of another kind."""
+    return [
+        name for name, layer in model.named_sublayers()
+        if isinstance(layer, (BatchNorm, SyncBatchNorm, FrozenBatchNorm, GroupNorm)) and f"{name}.weight" in state
+        and not _is_of_kind(layer, state.get(f"{name}._mean"), state.get(f"{name}._variance"))
+    ]
+
+
+def _is_of_kind(layer, mean, variance):
+    """Whether a norm is of the kind whose running statistics, None where there are none, these are."""
+    is_batch_norm = mean is not None or variance is not None
+    if isinstance(layer, GroupNorm):
+        return not is_batch_norm
+    # What is folded into gamma and beta cannot be taken over by the statistics of a batch.
+    live = not isinstance(layer, FrozenBatchNorm)
+    return is_batch_norm and not (live and variance is not None and is_folded(variance))
+
+
+def _sizes(state, own):
+    """Where a file's network and a model are not of one size, which they are."""
+    found, wanted = (described({name: tuple(value.shape) for name, value in each.items()}) for each in (state, own))
+    return f"the file has a {found}, the model is a {wanted}" if found and wanted and found != wanted else ""
 
 
 def _value(name, array, entry):
     """An array as the floats that a model's entry can take. ValueError where they make no sense there."""
     if not entry.is_floating_point():
         return array
-    if array.dtype == np.uint16:
-        array = (array.astype(np.uint32) << 16).view(np.float32)
+    array = widened(array)
     if array.dtype.kind != "f":
         raise ValueError(f"{name} is of {array.dtype}, expected floats")
     if entry.dtype != paddle.float64:

@@ -1,0 +1,66 @@
+"""Safetensors: the length of a header, the header in JSON, and behind it the numbers."""
+
+import json
+import math
+
+import numpy as np
+
+from data.errors import DataError, quoted
+from data.pickle_machine import DIMENSIONS, is_size
+
+LONGEST_HEADER = 8 * 2**20  # bytes; that of ResNet-152 has 100,000
+# Of bfloat16 come the bits, as NumPy holds Paddle's.
+DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
+    "U8": "|u1", "BOOL": "|b1",
+}
+
+
+def is_safetensors(head: bytes, size: int) -> bool:
+    """Whether a file that begins with these 9 bytes, and has so many, begins as safetensors do."""
+    return head[8:9] == b"{" and 8 < size and not any(head[5:8])
+
+
+def read_safetensors(content: bytes, path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """({name: array}, its metadata) of a file's bytes. Raises DataError, one line."""
+    try:
+        return _read(content)
+    except (ValueError, RecursionError) as error:
+        reason = "its header lies in itself too deep" if isinstance(error, RecursionError) else str(error)
+        raise DataError(f"{path}: is a damaged safetensors file: {' '.join(reason.split())}") from None
+
+
+def _read(content):
+    length = int.from_bytes(content[:8], "little")
+    if length > min(LONGEST_HEADER, len(content) - 8):
+        raise ValueError(f"its header says that it has {length:,} bytes; the file has {len(content):,}")
+    header = json.loads(content[8:8 + length].decode("utf-8"))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no object")
+    metadata = header.pop("__metadata__", {})
+    numbers = memoryview(content)[8 + length:]
+    arrays, total = {}, 0
+    for name, entry in header.items():
+        arrays[name] = _array(name, entry, numbers)
+        total += arrays[name].nbytes
+    if total > len(numbers):
+        raise ValueError("its arrays lie in each other")
+    words = metadata.items() if isinstance(metadata, dict) else ()
+    return arrays, {key: value for key, value in words if isinstance(value, str)}
+
+
+def _array(name, entry, numbers):
+    match entry:
+        case {"dtype": str(code), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
+            pass
+        case _:
+            raise ValueError(f"{quoted(name)} has no dtype, shape and data_offsets")
+    if code not in DTYPES:
+        raise ValueError(f"{quoted(name)} is of {quoted(code)}, expected one of {' '.join(DTYPES)}")
+    dtype = np.dtype(DTYPES[code])
+    if len(shape) > DIMENSIONS or not all(map(is_size, shape)):
+        raise ValueError(f"the shape of {quoted(name)} is none")
+    if not 0 <= begin <= end <= len(numbers) or math.prod(shape) * dtype.itemsize != end - begin:
+        lies = f"from {begin} to {end} of {len(numbers)} bytes"
+        raise ValueError(f"{quoted(name)} lies {lies}, which its shape and {code} contradict")
+    return np.frombuffer(numbers[begin:end], dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
