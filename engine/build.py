@@ -132,19 +132,22 @@ def _check_frozen(name, layer, path, report):
 def build_optimizer(config: Config, model: nn.Layer) -> paddle.optimizer.Optimizer:
     """The optimizer with its parameters in groups that share a rate multiplier and a weight decay."""
     section = config.optimizer
-    multiplier = {}
+    multiplier = dict.fromkeys(map(id, model.parameters()), 1.0)
+    for parameter in model.backbone.parameters():
+        multiplier[id(parameter)] = section.backbone_lr_multiplier
     for layer in model.sublayers():
         if isinstance(layer, DeformConv2D):
             paper = 1.0 if layer.version == 1 else 0.1
             chosen = paper if section.offset_lr_multiplier is None else section.offset_lr_multiplier
-            multiplier.update({id(parameter): chosen for parameter in layer.offset.parameters()})
+            for parameter in layer.offset.parameters():
+                multiplier[id(parameter)] *= chosen
     groups = {}
     for parameter in model.parameters():
         if parameter.stop_gradient:
             continue
         vector = parameter.ndim == 1  # gamma, beta and biases
         decay = section.weight_decay if section.decay_norm_and_bias or not vector else 0.0
-        groups.setdefault((multiplier.get(id(parameter), 1.0), decay), []).append(parameter)
+        groups.setdefault((multiplier[id(parameter)], decay), []).append(parameter)
     shared = {
         "learning_rate": config.lr,
         "parameters": [
