@@ -103,11 +103,12 @@ def heading(figure: "Figure", title: str, text: str) -> None:
 
 def sheet(
     title: str, lines: Iterable[str], titles: Sequence[str] = ("",), *, labels: Iterable[str] = (),
-    legend: Sequence[str] = (), left: float = 0.62, sharex: bool = True,
+    legend: Sequence[str] = (), left: float = 0.62, sharex: bool = True, more: float = 0.0,
 ) -> tuple["Figure", np.ndarray]:
     """A figure with title and lines of text above a panel for each of `titles`, and room for labels or a legend.
 
-    left: inches left of the panels. Panels always share their y axis. -> (Figure, its axes).
+    left: inches left of the panels; more: by which each is higher than others. Panels always share their y axis.
+    -> (Figure, its axes).
     """
     from matplotlib.figure import Figure
 
@@ -123,7 +124,7 @@ def sheet(
     between = below + title_height
     above = 0.68 + 0.14 * text.count("\n") + (title_height - 0.1 if any(titles) else 0)
     above += 0.2 * legend_shape(legend)[0] if legend else 0
-    panel_height = {1: 3.3, 2: 2.9}.get(columns, 2.3)
+    panel_height = {1: 3.3, 2: 2.9}.get(columns, 2.3) + more
     height = above + rows * panel_height + (rows - 1) * between + below
     figure = Figure(figsize=(width, height))
     heading(figure, title, text)

@@ -374,7 +374,7 @@ def test_bad_settings_are_one_clear_line(setting, complaint):
 def test_the_config_knows_the_settings():
     few = ["data.train_images=40", "data.validation_images=20"]
     train, validation = build_data(load_config(ROOT / "configs" / "composed.yaml", ["data.task=pair", *few]))
-    assert (len(train.classes), train.image_shape) == (100, (3, 48, 48))
+    assert (len(train.classes), train.image_shape) == (100, (3, 32, 32))
     assert (train.in_memory, validation.in_memory) == (False, True)
     with pytest.raises(InputError, match="data.task: .*'one' or 'pair'"):
         load_config(ROOT / "configs" / "composed.yaml", ["data.task=three"])

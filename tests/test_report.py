@@ -26,7 +26,7 @@ from sweep_folders import (
 
 from engine.errors import InputError
 from engine.report.drawings import DRAWINGS, check_figures
-from engine.report.gn_figures import spread
+from engine.report.lines import spread
 from engine.report.page import results_text, write_report
 from engine.report.results import read_sweep
 
@@ -116,7 +116,7 @@ def test_the_same_results_give_the_same_bytes(make_sweep):
 
 
 def test_figure_1_draws_the_results(make_sweep):
-    axes, (lines,), caption = drawn(make_sweep(FIGURE_1_AXES), "figure_1")
+    axes, (lines, gaps), caption = drawn(make_sweep(FIGURE_1_AXES), "figure_1")
     assert axes[0].get_xlim()[0] > axes[0].get_xlim()[1] and axes[0].get_xscale() == "log"  # 32 is on the left
     assert lines["BN"][0] == [32, 2] and lines["BN"][1] == pytest.approx([12, 22])
     assert lines["GN"][0] == [32, 2] and lines["GN"][1] == pytest.approx([13, 14])
@@ -124,14 +124,17 @@ def test_figure_1_draws_the_results(make_sweep):
     assert lines["GN in the paper (ImageNet)"] == ([32, 2], [24.1, 24.1])
     band = axes[0].collections[0].get_paths()[0].vertices  # of BN
     assert {tuple(point) for point in band.round(2)} >= {(32, 10), (32, 14), (2, 19.35), (2, 24.65)}
-    assert "BN 12.00 → 22.00 %; GN 13.00 → 14.00 %" in caption
+    assert "BN 12.00 → 22.00 %; GN 13.00 → 14.00 %" in caption and "Beneath: GN less BN" in caption
+    assert gaps["here"][1] == pytest.approx([1, -8]) and gaps["in the paper"][1] == pytest.approx([0.5, -10.6])
+    assert axes[1].get_xlim() == axes[0].get_xlim()
+    assert axes[1].get_position().y1 < axes[0].get_position().y0 and axes[1].get_xlabel() == "images per worker"
     looks = {(line.get_color(), line.get_marker()) for line in axes[0].lines[:2]}
     assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks}) == 2
 
 
 def test_figure_1_gives_the_paper_a_scale_of_its_own_where_it_would_press_the_results_flat(make_sweep):
     folder = make_sweep(FIGURE_1_AXES, error=lambda values: error_of(values) / 10)
-    (axes, strip), (lines, paper), caption = drawn(folder, "figure_1")
+    (axes, _, strip), (lines, _, paper), caption = drawn(folder, "figure_1")
     assert lines.keys() == {"BN", "GN"} and lines["BN"][1] == pytest.approx([1.2, 2.2])
     assert paper["BN in the paper (ImageNet)"] == ([32, 2], [23.6, 34.7]) and "on a scale of their own" in caption
     assert axes.get_position().height > 2 * strip.get_position().height and strip.get_xlim() == axes.get_xlim()
@@ -149,8 +152,9 @@ def test_a_line_is_broken_where_nothing_is_known(make_sweep):
 
 def test_a_line_goes_on_where_the_sweep_has_a_hole(make_sweep):
     grids = [{NORM: ["bn"], IMAGES: [32, 8, 2]}, {NORM: ["gn"], IMAGES: [32, 2]}]
-    _, (lines, _), _ = drawn(make_sweep(grids, error=lambda values: 0.2), "figure_1")
+    _, (lines, gaps, _), _ = drawn(make_sweep(grids, error=lambda values: 0.2), "figure_1")
     assert lines["GN"] == ([32, 2], [20, 20]) and lines["BN"][0] == [32, 8, 2]
+    assert gaps["here"] == ([32, 2], [0, 0])
 
 
 def test_the_frame_cuts_off_the_first_tenth_of_the_epochs(make_sweep):

@@ -42,8 +42,9 @@ def without_norm(folder):
 
 def test_what_rises_and_is_no_percentage_is_drawn_as_it_is_without_the_papers_errors(make_sweep):
     folder = make_sweep(FIGURE_1_AXES, error=rising, measure=R2)
-    (axes,), (lines,), caption = drawn(folder, "figure_1")
+    (axes, _), (lines, gaps), caption = drawn(folder, "figure_1")
     assert lines.keys() == {"BN", "GN"}, "an error of the paper among other numbers"
+    assert gaps["here"][1] == pytest.approx([-0.01, 0.08]) and "in the paper" not in gaps
     assert lines["BN"][1] == pytest.approx([0.88, 0.78]) and lines["GN"][1] == pytest.approx([0.87, 0.86])
     assert axes.get_ylabel() == "validation R²"
     assert caption.startswith("Validation R² against images per worker, median of the last 5 evaluations (higher is")
@@ -98,7 +99,7 @@ def test_a_percentage_that_rises(make_sweep):
     assert rows[1:] == [["BN", "88.00 ± 2.00", "78.00 ± 2.65"], ["GN", "87.00 ± 2.65", "86.00 ± 1.73"],
                         ["GN − BN", "−1.00", "+8.00"]]
     assert caption.startswith("Validation box AP in percent by images per worker") and "percentage points" in caption
-    (axes,), (lines,), caption = drawn(folder, "figure_1")
+    (axes, _), (lines, _), caption = drawn(folder, "figure_1")
     assert lines.keys() == {"BN", "GN"} and lines["BN"][1] == pytest.approx([88, 78])
     assert axes.get_ylabel() == "validation box AP, %" and "BN 88.00 → 78.00 %" in caption
 
