@@ -25,7 +25,7 @@ def look_at(tiny, overrides):
     ("overrides", "complaint"),
     [
         (["model.norm=frozen_bn"], "frozen_bn has no statistics of its own"),
-        (["model.frozen=[stem, c2]"], "model.frozen: stem, c2 would keep random weights for ever; name trained ones by"),
+        (["model.frozen=[stem, c2]"], "model.frozen: stem, c2 would keep random weights for ever; name the trained by"),
         (["model.frozen=[c5]", "model.norm=bn"], "model.frozen: c5 would keep random weights"),
         ([*ALONE, "model.norm=bn"], r"c5\.\S+ would normalise single values: images of 8 x 8 are 1 x 1"),
         ([*ALONE, "model.norm=sync_bn", "batch.workers=1"], "would normalise single values"),

@@ -27,7 +27,7 @@ def check_network(config: Config, model: nn.Layer, image_shape: tuple[int, ...])
     """Raise InputError, one line, where this network cannot learn, by what is frozen and what its norms are given."""
     if not config.pretrained and (frozen := getattr(config.model, "frozen", ())):
         raise InputError(
-            f"model.frozen: {', '.join(frozen)} would keep random weights for ever; name trained ones by pretrained=FILE"
+            f"model.frozen: {', '.join(frozen)} would keep random weights for ever; name the trained by pretrained=FILE"
         )
     if not config.pretrained and any(isinstance(layer, FrozenBatchNorm) for layer in model.sublayers()):
         raise InputError(
