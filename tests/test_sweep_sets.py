@@ -166,13 +166,23 @@ def test_the_dashboard_names_the_set(tmp_path):
         ("{arm: {'a b': {seed: 1}, a_b: {seed: 2}}}", "", "two runs would have the folder arm=a_b"),
         ("{arm: [a, b]}", "", "sweep.axes: arm is no config key"),
         ("{arm: {a: {seed: 1}}}", "  without: {arm: b}\n", "sweep.without: arm is never b; expected some of .'a'."),
-        ("{arm: {a: {seed: 1}}}", "  figures: [table_transfer]\n", "table_transfer needs the axis pretrained with 1 value"),
+        ("{arm: {a: {seed: 1}}}", "  figures: [table_transfer]\n", "table_transfer needs the axis pretrained with 1"),
+        ("{arm: null}", "", "sweep.axes: empty"),
     ],
 )
 def test_a_bad_set_is_one_line(tmp_path, axes, more, words):
     with pytest.raises(InputError, match=words) as caught:
         load_sweep(write_sweep(tmp_path, axes, more))
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_adds_to_the_sets_of_its_base_and_takes_an_axis_away(tmp_path):
+    rates = write_sweep(tmp_path, "{arm: {a: {norm: bn}, b: {norm: gn}}, base_lr: [0.1, 0.2], seed: [10]}")
+    path = tmp_path / "chosen.yaml"
+    path.write_text(f"_BASE_: {rates.name}\nsweep: {{axes: {{arm: {{b: {{base_lr: 0.3}}}}, base_lr: null, seed: [0]}}}}\n")
+    found = [(run.name, run.config.model.norm, run.config.optimizer.base_lr) for run in load_sweep(path).runs]
+    assert len(load_sweep(rates).runs) == 4
+    assert found == [("arm=a,seed=0", "bn", 0.1), ("arm=b,seed=0", "gn", 0.3)]
 
 
 def test_what_a_set_says_cannot_be_changed_for_all(tmp_path):

@@ -7,6 +7,8 @@ An axis is a config key with a list of values, or has a name of its own and name
         GN, fine-tuned: {norm: gn, pretrained: gn.pdparams, base_lr: 0.01}
         GN, from scratch: {norm: gn, base_lr: 0.1}
       seed: [0, 1, 2]
+
+An axis of null is none: so a file takes away one that its `_BASE_` has.
 """
 
 import difflib
@@ -28,7 +30,7 @@ SEPARATE = ("name", "output", "device")  # keys that are the runner's business, 
 
 
 def _is_axis(choices):
-    if isinstance(choices, list):
+    if choices is None or isinstance(choices, list):
         return choices
     if not isinstance(choices, dict):
         raise ValueError(f"expected a list of values, or sets of values by name, got {choices!r:.60}")
@@ -38,7 +40,7 @@ def _is_axis(choices):
     return choices
 
 
-Choices = Annotated[Any, AfterValidator(_is_axis)]  # a list of values, or {name: {config key: value}}
+Choices = Annotated[Any, AfterValidator(_is_axis)]  # a list of values, or {name: {config key: value}}; None: no axis
 
 
 def full_key(key: str, keys: Sequence[str], where: str, kind: str) -> str:
@@ -78,6 +80,8 @@ def with_full_keys(grid: dict[str, Any], where: str) -> dict[str, Any]:
     keys = [key for key in config_keys() if key not in SEPARATE]
     full, said = {}, {}
     for name, choices in grid.items():
+        if choices is None:
+            continue
         if isinstance(choices, dict):
             _check_name(name, where)
             axis = name
