@@ -38,6 +38,7 @@ def composed(
     camera: float = 1.0,
     fresh: bool = True,
     root: UserPath | None = None,
+    classes: tuple[str, ...] | None = None,
 ) -> tuple[Dataset, Dataset]:
     """Fashion-MNIST garments in scenes drawn by formula: RGB, 10 or 100 classes -> (train, validation).
 
@@ -45,7 +46,8 @@ def composed(
     bent, turned, mirrored and lit from a side, with a shadow, and lies wholly in the image. Behind it are colour
     fields, gratings, 1/f noise or ellipses, and pieces of other garments; colours tell nothing of the class.
 
-    task: "one" garment, 10 classes; "pair": one on the left and one on the right, 100 classes, 10 * left + right.
+    task: "one" garment, 10 classes; "pair": one on the left and one on the right, 100 classes, 10 * left + right. Of
+        other `classes` than all it is their number, and its square.
     train_images: of an epoch; classes are as even as can be.
     validation_images: always the same ones, whatever the seed, of other garments than training.
     image_size: pixels of height and width, 16 or more; below 32 garments are hard to tell.
@@ -57,6 +59,7 @@ def composed(
         exposure goes over 1.2 stops, contrast over a factor of 2.2, saturation from nearly none to 1.3.
     fresh: in every epoch other images; else the same ones again, whatever the seed, as from a set on disk.
     root: where the garments are, as for fashion_mnist; None is the embedded part, 12,000 and 2,000 of them.
+    classes: only garments of these, as for fashion_mnist, the pieces of clutter included.
 
     A fresh image depends on (seed, epoch, index) and the settings, and nothing else. Its backdrop is cut from one of
     256 that are drawn anew for every epoch. The same NumPy draws the same on every machine, but for single pixels
@@ -72,7 +75,8 @@ def composed(
     ):
         if not right:
             raise DataError(f"composed: {name} is {value}, wanted {wanted}")
-    train, validation = (Garments(part.images[:, 0], part.labels, part.classes) for part in fashion_mnist(root))
+    sets = fashion_mnist(root, classes=classes)
+    train, validation = (Garments(part.images[:, 0], part.labels, part.classes) for part in sets)
     settings = {"task": task, "image_size": image_size, "warp": warp, "clutter": clutter, "camera": camera}
     return (
         ComposedDataset(train, train_images, FRESH if fresh else TRAINING, **settings),

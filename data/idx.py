@@ -5,8 +5,10 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from PIL import Image
 
 from data.arrays import ArrayDataset, balanced_part
 from data.dataset import Dataset
@@ -23,11 +25,13 @@ CLASSES = (
 LARGEST = 1 << 30  # bytes of an array; the full set has 47 million
 ADVICE = "`python tools/fetch_data.py fashion_mnist` fetches the full set"
 MEAN, STD = (0.2860,), (0.3530,)  # over the pixels of the 60,000 training images
+SIDE = 28  # pixels
 
 
 def fashion_mnist(
     root: UserPath | None = None, train_images: int | None = None, validation_images: int | None = None,
-    crop_padding: int = 2, flip: bool = True,
+    crop_padding: int = 2, flip: bool = True, classes: tuple[str, ...] | None = None, channels: Literal[1, 3] = 1,
+    image_size: int = SIDE,
 ) -> tuple[Dataset, Dataset]:
     """Fashion-MNIST: grey pictures, 28 x 28, 10 classes -> (train, validation), in memory.
 
@@ -35,8 +39,14 @@ def fashion_mnist(
     validation). "full" is the full set (60,000 and 10,000) wherever it is found: where tools/fetch_data.py puts
     it, else where Debian's package does. Anything else is a folder with the four idx files, gzipped or not.
     train_images, validation_images: take a class-balanced part of that size, always the same one; None takes all.
-    crop_padding (pixels), flip: augmentation of the training images. Raises DataError.
+    crop_padding (pixels), flip: augmentation of the training images.
+    classes: only these, by name, in the order of their labels. channels, image_size: 3 gives R, G and B the same grey,
+    and more than 28 pixels a side scale the pictures up: for networks that were trained on others. Raises DataError.
     """
+    if image_size < SIDE:
+        raise DataError(f"fashion_mnist: image_size is {image_size}, wanted {SIDE} or more pixels, the pictures' own")
+    names = CLASSES if classes is None else tuple(classes)
+    label_of = _labels(names)
     folder = _folder(root)
     sets = []
     for split, setting, images in (
@@ -45,14 +55,37 @@ def fashion_mnist(
     ):
         pictures_path, labels_path = _files(folder, split)
         pictures, labels = read_idx(pictures_path, dimensions=3)[:, None], read_idx(labels_path, dimensions=1)
-        if pictures.shape[1:] != (1, 28, 28):
-            raise DataError(f"{pictures_path}: pictures of {pictures.shape[2:]} pixels, wanted (28, 28)")
-        augmentation = {"crop_padding": crop_padding, "flip": flip} if split == "train" else {}
-        dataset = ArrayDataset(pictures, labels, CLASSES, source=pictures_path, mean=MEAN, std=STD, **augmentation)
+        if pictures.shape[1:] != (1, SIDE, SIDE):
+            raise DataError(f"{pictures_path}: pictures of {pictures.shape[2:]} pixels, wanted ({SIDE}, {SIDE})")
+        whole = ArrayDataset(pictures, labels, CLASSES, source=pictures_path, mean=MEAN, std=STD)
+        kept = np.flatnonzero(label_of[whole.labels] >= 0)
         if images is not None:
-            dataset.keep(balanced_part(labels, images, len(CLASSES), setting))
-        sets.append(dataset)
+            kept = kept[balanced_part(label_of[whole.labels[kept]], images, len(names), setting)]
+        augmentation = {"crop_padding": crop_padding, "flip": flip} if split == "train" else {}
+        sets.append(ArrayDataset(
+            _scaled(whole.images[kept], image_size).repeat(channels, axis=1), label_of[whole.labels[kept]], names,
+            source=pictures_path, mean=channels * MEAN, std=channels * STD, **augmentation,
+        ))
     return tuple(sets)
+
+
+def _labels(names):
+    """int64 [10]: the label of each of CLASSES where these are the classes, -1 for one that is none of them."""
+    for number, name in enumerate(names):
+        if name not in CLASSES or name in names[:number]:
+            fault = "is there twice" if name in CLASSES else f"is none of {', '.join(CLASSES)}"
+            raise DataError(f"classes: {name} {fault}")
+    if not names:
+        raise DataError("classes: empty, wanted names such as Coat")
+    return np.array([names.index(name) if name in names else -1 for name in CLASSES])
+
+
+def _scaled(pictures, side):
+    """uint8 [N, 1, side, side], bilinear."""
+    if side == SIDE:
+        return pictures
+    scaled = [Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR) for picture in pictures[:, 0]]
+    return np.stack([np.asarray(picture) for picture in scaled])[:, None]
 
 
 def read_idx(path: str | Path, dimensions: int) -> np.ndarray:

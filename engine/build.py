@@ -22,7 +22,7 @@ from engine.train.schedule import learning_rate
 from engine.train.step import Learner
 from engine.weights import read_network
 from models import MODELS, ResNet, load_weights
-from ops import DeformConv2D, FrozenBatchNorm, SyncBatchNorm
+from ops import DeformConv2D, SyncBatchNorm
 from ops.native import cache_folder
 
 
@@ -120,9 +120,6 @@ def load_pretrained(model: nn.Layer, config: Config) -> str:
         report = load_weights(model, network.state, config.pretrained_norms)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
-    for name, layer in model.named_sublayers():
-        if isinstance(layer, FrozenBatchNorm):
-            _check_frozen(name, layer, path, report)
     origin = "" if network.is_ours and not network.place else f" ({network})"
     advice = "; pretrained_norms=any takes gamma and beta of other norms" if report.other_norms else ""
     return f"from {path}{origin}: {report}{advice}"
@@ -143,31 +140,25 @@ def _check_strides(path, model, network, stride_in):
     )
 
 
-def _check_frozen(name, layer, path, report):
-    """InputError unless a norm that never learns has got all that it will ever have, and lets something through."""
-    lacking = [f"{name}.{entry}" for entry in layer.state_dict() if f"{name}.{entry}" not in report.matched]
-    if lacking:
-        raise InputError(f"{path}: has no {lacking[0]} that fits; model.norm: frozen_bn wants a BN network's")
-    if not bool(layer.weight.any()):
-        raise InputError(f"{path}: {name}.weight is 0 in all channels; model.norm: frozen_bn would keep it so for ever")
-
-
 def build_optimizer(config: Config, model: nn.Layer) -> paddle.optimizer.Optimizer:
     """The optimizer with its parameters in groups that share a rate multiplier and a weight decay."""
     section = config.optimizer
-    multiplier = {}
+    multiplier = dict.fromkeys(map(id, model.parameters()), 1.0)
+    for parameter in model.backbone.parameters():
+        multiplier[id(parameter)] = section.backbone_lr_multiplier
     for layer in model.sublayers():
         if isinstance(layer, DeformConv2D):
             paper = 1.0 if layer.version == 1 else 0.1
             chosen = paper if section.offset_lr_multiplier is None else section.offset_lr_multiplier
-            multiplier.update({id(parameter): chosen for parameter in layer.offset.parameters()})
+            for parameter in layer.offset.parameters():
+                multiplier[id(parameter)] *= chosen
     groups = {}
     for parameter in model.parameters():
         if parameter.stop_gradient:
             continue
         vector = parameter.ndim == 1  # gamma, beta and biases
         decay = section.weight_decay if section.decay_norm_and_bias or not vector else 0.0
-        groups.setdefault((multiplier.get(id(parameter), 1.0), decay), []).append(parameter)
+        groups.setdefault((multiplier[id(parameter)], decay), []).append(parameter)
     shared = {
         "learning_rate": config.lr,
         "parameters": [

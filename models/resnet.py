@@ -14,6 +14,7 @@ from ops import Conv2D, DeformConv2D, ResidualBlock, residual_blocks
 from ops.residual_blocks import is_watched
 
 Stage = Literal["c2", "c3", "c4", "c5"]
+Part = Literal["stem", Stage]
 
 
 def resnet(
@@ -36,6 +37,7 @@ def resnet(
     deformable_groups: int = 1,
     deformable_modulation: Literal["2sigmoid", "sigmoid"] = "2sigmoid",
     dilated_stages: tuple[Stage, ...] = (),
+    frozen: tuple[Part, ...] = (),
 ) -> "ResNet":
     """A ResNet from plain values: this signature is the `model:` section of a config.
 
@@ -46,7 +48,9 @@ def resnet(
     paper's: 1x1). `zero_init_last_norm` starts each residual block as the identity. All 3x3 convolutions of
     bottlenecks, and the second of basic blocks, become deformable in `deformable_stages` (the deformable_* values are
     those of `ops.DeformConv2D`), and have dilation 2 in `dilated_stages`, which is what the DCN paper compares with.
-    For the norm_* and bn_* values see `models.norm.make_norm`. Raises ValueError for values that do not fit together.
+    Nothing in `frozen` stages learns, gamma, beta and offset branches included, and BN there is frozen batch norm: for
+    weights that were trained before. For the norm_* and bn_* values see `models.norm.make_norm`. Raises ValueError for
+    values that do not fit together.
     """
     for name, value in (("width", width), ("norm_groups", norm_groups), ("deformable_groups", deformable_groups)):
         if value < 1:
@@ -63,6 +67,7 @@ def resnet(
         norm, groups=norm_groups, channels_per_group=norm_channels_per_group, images_per_worker=bn_images_per_worker,
         running_statistics=bn_running_statistics, bn_momentum=bn_momentum, eps=norm_eps,
     )
+    frozen_norm = make_norm("frozen_bn", eps=norm_eps) if norm in ("bn", "sync_bn") else make
     return ResNet(
         depth,
         width=width,
@@ -75,6 +80,8 @@ def resnet(
         deformable_conv=partial(conv2d, bias=bias, layer=deformable),
         deformable_stages=deformable_stages,
         dilated_stages=dilated_stages,
+        frozen=frozen,
+        frozen_norm=frozen_norm,
     )
 
 
@@ -204,7 +211,8 @@ class ResNet(nn.Layer):
     `out_channels` gives C for each stage, `strides` how many pixels of x lie between two of its values; `stride_in` is
     which convolution of a bottleneck strides, None for basic blocks. Blocks get their `conv`, `conv_spatial` and `norm`
     as constructors:
-    conv(in_channels, out_channels, kernel_size, stride=1) and norm(channels, initial_scale=1.0, relu=False).
+    conv(in_channels, out_channels, kernel_size, stride=1) and norm(channels, initial_scale=1.0, relu=False). Stem and
+    stages in `frozen` have `frozen_norm` for it, and no parameter of theirs gets a gradient.
     """
 
     BLOCKS = {
@@ -220,11 +228,12 @@ class ResNet(nn.Layer):
         self, depth: Literal[18, 26, 34, 50, 101, 152], *, width: int, in_channels: int,
         stem: Literal["imagenet", "medium", "small"], stride_in: Literal["3x3", "1x1"], last_scale: float,
         norm: Callable[..., nn.Layer], conv: Callable[..., nn.Layer], deformable_conv: Callable[..., nn.Layer],
-        deformable_stages: Collection[str], dilated_stages: Collection[str],
+        deformable_stages: Collection[str], dilated_stages: Collection[str], frozen: Collection[str],
+        frozen_norm: Callable[..., nn.Layer],
     ):
         super().__init__()
         block, counts = self.BLOCKS[depth]
-        self.stem = Stem(in_channels, width, stem, conv, norm)
+        self.stem = Stem(in_channels, width, stem, conv, frozen_norm if "stem" in frozen else norm)
         self.stride_in = stride_in if block is Bottleneck else None
         self.out_channels, self.strides = {}, {}
         channels, stem_stride = width, {"imagenet": 4, "medium": 2, "small": 1}[stem]
@@ -238,12 +247,15 @@ class ResNet(nn.Layer):
                 blocks.append(
                     block(
                         channels, width * 2**index, stride, stride_in=stride_in, last_scale=last_scale,
-                        conv=conv, conv_spatial=conv_spatial, norm=norm,
+                        conv=conv, conv_spatial=conv_spatial, norm=frozen_norm if stage in frozen else norm,
                     )
                 )
                 channels = width * 2**index * block.expansion
             self.add_sublayer(stage, Stage(*blocks))
             self.out_channels[stage], self.strides[stage] = channels, stem_stride * 2**index
+        for part in frozen:
+            for parameter in getattr(self, part).parameters():
+                parameter.stop_gradient = True
 
     def forward(self, x: Tensor, last: str = "c5") -> dict[str, Tensor]:
         """x -> the stages up to `last`; no later one is computed."""

@@ -2,21 +2,21 @@
 
 import paddle
 from paddle import Tensor, nn
-from paddle.nn import functional as F
 
-from ops.implementation import per_channel
+from ops.batch_norm import batch_norm
 
 
 def frozen_batch_norm(
-    x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5
+    x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5, relu: bool = False
 ) -> Tensor:
-    """gamma * (x - mean) / sqrt(variance + eps) + beta with vectors [C] that nothing trains.
+    """gamma * (x - mean) / sqrt(variance + eps) + beta with vectors [C] that nothing trains; with relu max(0, that).
 
-    x [N, C, ...] -> the same shape and dtype: one multiplication and one addition a value.
+    x [N, C, ...] -> the same shape and dtype. It is batch norm in evaluation, by the same kernel: on a CPU some ten
+    times as fast as a multiplication and an addition. Gradients are for x.
     """
-    scale = weight / paddle.sqrt(variance + eps)
-    shift = bias - mean * scale
-    return x * per_channel(scale, x).astype(x.dtype) + per_channel(shift, x).astype(x.dtype)
+    if x.shape[0] == 0:  # which Paddle 2.6's kernel does not know
+        return x
+    return batch_norm(x, mean, variance, weight, bias, training=False, eps=eps, relu=relu)
 
 
 class FrozenBatchNorm(nn.Layer):
@@ -35,8 +35,7 @@ class FrozenBatchNorm(nn.Layer):
         self.register_buffer("_variance", paddle.ones([channels]))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = frozen_batch_norm(x, self._mean, self._variance, self.weight, self.bias, self.eps)
-        return F.relu(y) if self.relu else y
+        return frozen_batch_norm(x, self._mean, self._variance, self.weight, self.bias, self.eps, self.relu)
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, eps={self.eps}{', relu' * self.relu}"

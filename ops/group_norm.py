@@ -76,7 +76,8 @@ def _composed(x, groups, weight, bias, eps):
 def _paddle(x, groups, weight, bias, eps):
     if hasattr(F, "group_norm"):
         return F.group_norm(x, num_groups=groups, epsilon=eps, weight=weight, bias=bias)
-    if not paddle.in_dynamic_mode() or (x.stop_gradient and paddle.is_grad_enabled()):  # its gradient needs x's
+    learns = any(vector is not None and not vector.stop_gradient for vector in (weight, bias))
+    if not paddle.in_dynamic_mode() or (learns and x.stop_gradient and paddle.is_grad_enabled()):  # which needs x's
         return _composed(x, groups, weight, bias, eps)
     # Paddle 2.6 has the kernel behind its layer only, so the layer's forward is handed our values.
     layer = SimpleNamespace(weight=weight, bias=bias, _epsilon=eps, _num_groups=groups, _data_format="NCHW")

@@ -25,6 +25,8 @@ def look_at(tiny, overrides):
     ("overrides", "complaint"),
     [
         (["model.norm=frozen_bn"], "frozen_bn has no statistics of its own"),
+        (["model.frozen=[stem, c2]"], "model.frozen: stem, c2 would keep random weights for ever; name the trained by"),
+        (["model.frozen=[c5]", "model.norm=bn"], "model.frozen: c5 would keep random weights"),
         ([*ALONE, "model.norm=bn"], r"c5\.\S+ would normalise single values: images of 8 x 8 are 1 x 1"),
         ([*ALONE, "model.norm=sync_bn", "batch.workers=1"], "would normalise single values"),
         (["data.image_size=16", "model.stem=medium", "model.norm=in"], "would normalise single values"),
@@ -45,6 +47,7 @@ def test_what_cannot_learn_is_refused(tiny, overrides, complaint):
     "overrides",
     [
         ["model.norm=frozen_bn", "pretrained=WEIGHTS.pdparams"],
+        ["model.frozen=[stem, c2]", "model.norm=bn", "pretrained=WEIGHTS.pdparams"],
         ["data.image_size=8", "batch.images_per_worker=2", "model.norm=bn"],
         ["data.image_size=9", "batch.images_per_worker=1", "model.norm=bn"],
         [*ALONE, "model.norm=sync_bn"],

@@ -107,6 +107,45 @@ def test_part_of_the_embedded_part():
         DATASETS["fashion_mnist"](train_images=12001)
 
 
+def test_some_classes_have_labels_in_the_order_they_are_named():
+    whole, _ = DATASETS["fashion_mnist"]()
+    train, validation = DATASETS["fashion_mnist"](classes=("Shirt", "Dress"), train_images=100)
+    assert train.classes == train.preparation.classes == ("Shirt", "Dress")
+    assert np.bincount(train.labels).tolist() == [50, 50] and np.bincount(validation.labels).tolist() == [200, 200]
+    for label, own in ((0, 6), (1, 3)):
+        np.testing.assert_array_equal(train.images[train.labels == label], whole.images[whole.labels == own][:50])
+    with pytest.raises(DataError, match="train_images: got 2402, wanted 1 to 2400 .2 classes"):
+        DATASETS["fashion_mnist"](classes=("Shirt", "Dress"), train_images=2402)
+
+
+def test_a_grey_set_for_a_network_of_colour_and_another_size():
+    plain, _ = DATASETS["fashion_mnist"](train_images=20)
+    train, validation = DATASETS["fashion_mnist"](train_images=20, validation_images=10, channels=3, image_size=42)
+    assert train.image_shape == validation.image_shape == (3, 42, 42)
+    assert (train.images == train.images[:, :1]).all() and train.preparation.mean == (0.2860,) * 3
+    for index in (0, 19):
+        scaled = Image.fromarray(plain.images[index, 0]).resize((42, 42), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(train.images[index, 2], np.asarray(scaled))
+    stored = Image.fromarray(DATASETS["fashion_mnist"]()[1].images[0, 0])  # as a user has it, for infer
+    np.testing.assert_array_equal(validation.preparation(stored), validation.batch([0], seed=0, epoch=0)["image"][0])
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ({"classes": ("Shirt", "Tie")}, "classes: Tie is none of T-shirt/top, Trouser,"),
+        ({"classes": ("Bag", "Bag")}, "classes: Bag is there twice"),
+        ({"classes": ()}, "classes: empty"),
+        ({"image_size": 27}, "fashion_mnist: image_size is 27, wanted 28 or more pixels"),
+    ],
+    ids=str,
+)
+def test_bad_settings_of_fashion_mnist_are_one_clear_line(setting, complaint):
+    with pytest.raises(DataError) as error:
+        DATASETS["fashion_mnist"](**setting)
+    assert str(error.value).startswith(complaint) and "\n" not in str(error.value)
+
+
 def test_full_set_from_a_folder_packed_or_not(tmp_path):
     train, validation = DATASETS["fashion_mnist"](root=str(folder_of_idx(tmp_path)))
     assert (len(train), len(validation)) == (20, 10)

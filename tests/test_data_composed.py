@@ -335,6 +335,16 @@ def test_training_and_validation_share_no_garment():
     assert train._backdrops.garments is train.garments and validation._backdrops.garments is validation.garments
 
 
+def test_of_some_classes_there_is_nothing_of_the_others():
+    """Neither as what is to be told apart nor in the clutter."""
+    for part, count in zip(small_sets(task="pair", classes=("Bag", "Coat")), (2400, 400), strict=True):
+        assert part.classes == ("Bag | Bag", "Bag | Coat", "Coat | Bag", "Coat | Coat")
+        assert len(part.garments) == count and set(part.garments.labels) == {0, 1}
+        assert part._backdrops.garments is part.garments
+    with pytest.raises(DataError, match="^classes: Tie is none of T-shirt/top"):
+        small_sets(classes=("Tie",))
+
+
 def test_mean_and_deviation_are_those_of_the_pixels():
     for dataset in small_sets(train_images=400, validation_images=400):
         image = dataset.batch(np.arange(400), seed=0, epoch=0)["image"]

@@ -141,6 +141,26 @@ def test_a_branch_that_would_be_frozen_at_0_is_refused(tiny, tmp_path, good):
         load_pretrained(model, config)
 
 
+@pytest.mark.parametrize(
+    ("norm", "change", "complaint"),
+    [
+        ("gn", {"backbone.c2.0.conv1.weight": None}, "has no backbone.c2.0.conv1.weight that fits, and what is frozen"),
+        ("bn", {"backbone.stem.norm._mean": None}, "has no backbone.stem.norm._mean that fits"),
+        ("gn", {"backbone.c2.1.norm2.weight": 0}, "backbone.c2.1.norm2.weight is 0 in all channels"),
+    ],
+)
+def test_a_frozen_stage_that_would_stay_as_it_started_is_refused(norm, change, complaint):
+    state = {name: np.ones_like(value) for name, value in arrays(network(norm=norm, norm_groups=2)).items()}
+    model = network(norm=norm, norm_groups=2, frozen=["stem", "c2"])
+    before = arrays(model)
+    state = {name: value * change.get(name, 1) for name, value in state.items() if change.get(name, 1) is not None}
+    with pytest.raises(ValueError, match=complaint):
+        load_weights(model, state)
+    for entry, value in arrays(model).items():
+        np.testing.assert_array_equal(value, before[entry], err_msg=entry)
+    load_weights(network(norm=norm, norm_groups=2), state)  # where it learns it is no harm
+
+
 def test_frozen_norms_start_as_the_identity_and_not_at_0():
     model = network(norm="frozen_bn")
     gammas = [value for name, value in arrays(model).items() if "norm" in name and name.endswith(".weight")]

@@ -1,5 +1,7 @@
 """Frozen batch norm against its definition and against the batch norm it is frozen from."""
 
+from functools import partial
+
 import numpy as np
 import paddle
 import pytest
@@ -25,8 +27,24 @@ def test_matches_the_definition(shape):
     np.testing.assert_allclose(y.numpy(), reference.frozen_batch_norm(**arrays, eps=1e-3), atol=1e-12)
 
 
-def test_gradients():
-    reference.check_gradients(frozen_batch_norm, reference.frozen_batch_norm, example(2, 4, 5, 3))
+def test_gradient():
+    """For x: the vectors are nobody's to train."""
+    x, vectors = (values := example(2, 4, 5, 3)).pop("x"), values
+    given = {name: paddle.to_tensor(array) for name, array in vectors.items()}
+    reference.check_gradients(
+        partial(frozen_batch_norm, **given), partial(reference.frozen_batch_norm, **vectors), {"x": x}
+    )
+
+
+def test_no_images_are_none_after_it():
+    """As a detector's box head gets them where there is no box."""
+    assert FrozenBatchNorm(3, relu=True)(paddle.zeros([0, 3, 2, 2])).shape == [0, 3, 2, 2]
+
+
+def test_relu():
+    arrays = example(2, 4, 5, 3)
+    y = frozen_batch_norm(**{name: paddle.to_tensor(array) for name, array in arrays.items()}, relu=True)
+    np.testing.assert_allclose(y.numpy(), np.maximum(0, reference.frozen_batch_norm(**arrays)), atol=1e-12)
 
 
 def test_by_hand():

@@ -55,6 +55,8 @@ def spoken_by(word):
     def said(folder):
         described = yaml.safe_load((folder / "sweep.yaml").read_text())
         described |= {"title": word, "name": word, "file": word, "config": leaves(described["config"])}
+        described["axes"][0]["arm"] = {word: {"pretrained": word}}
+        del described["axes"][0]["pretrained"]
         (folder / "sweep.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
         name = re.sub(r"/", "", "".join(filter(str.isprintable, word)))[:200]
         numbers = itertools.count()
@@ -62,7 +64,7 @@ def spoken_by(word):
         def change(row):
             run = f"{name}{next(numbers)}"
             (folder / row["run"]).rename(folder / run)
-            row |= {"run": run, "protocol": word, "evaluation_statistics": word, "pretrained": word}
+            row |= {"run": run, "protocol": word, "evaluation_statistics": word, "pretrained": word, "arm": word}
             row |= {"norm": word, NORM: word} if row["norm"] == "ln" else {}
 
         rewrite(folder / "results.csv", change)
@@ -316,7 +318,12 @@ DAMAGES = [
     (described(title=["x"]), "sweep.yaml: title: "),
     (described(title="x" * 110_000), "sweep.yaml: title: "),
     (described(config={"model": {"deformable_stages": 5}}), "sweep.yaml: "),
+    (described(config={"model": {"frozen": ["head"]}}), "sweep.yaml: "),
     (described(config=[]), "sweep.yaml: config: "),
+    (described(axes=[{"arm": {"a": 5}}]), "sweep.yaml: axes.0.arm"),
+    (described(axes=[{"arm": {"a": {"<b>": 5}}}]), "sweep.yaml: axes.0.arm"),
+    (described(axes=[{"state": {"a": {}}}]), "sweep.yaml: "),
+    (described(axes=[{"arm": {"a": {NORM: "bn"}}}]), "results.csv: has no column arm"),
     (described(figures="table_2"), "sweep.yaml: figures: "),
 ]
 
@@ -333,7 +340,8 @@ def test_damage_is_one_line_that_names_the_place(make_sweep, spoil, message):
 
 
 @pytest.mark.parametrize("column", ["data.name", "optimizer.name", "schedule.name", "model.depth", "data.train_images",
-                                    "optimizer.base_lr", "optimizer.nesterov", "bn_precise_images"])
+                                    "optimizer.base_lr", "optimizer.nesterov", "bn_precise_images", "pretrained",
+                                    "optimizer.backbone_lr_multiplier", "data.classes"])
 @pytest.mark.parametrize("value", [[["a"]], {"a": 1}, True, -1, 2**62, "{workers.__class__}", math.nan])
 def test_a_config_value_of_a_wrong_type_is_said_as_it_is(make_sweep, column, value):
     section, _, key = column.rpartition(".")

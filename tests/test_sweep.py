@@ -106,7 +106,7 @@ def test_only(small):
         ("{seed: []}", "", "sweep.axes: seed: empty; expected a list"),
         ("{}", "", "sweep.axes: empty"),
         ("[]", "", "sweep.axes: empty"),
-        ("{seed: 3}", "", r"sweep.axes.*should be a valid .*got 3"),
+        ("{seed: 3}", "", r"sweep.axes.*seed: expected a list of values, or sets of values by name, got 3"),
         ("{norm: [bn, gm]}", "", "sweep.axes: model.norm: should be 'bn'.*got 'gm'"),
         ("{images_per_worker: [0]}", "", "sweep.axes: batch.images_per_worker: should be greater than 0"),
         ("{seed: [1, 1]}", "", "sweep.axes: seed: has 1 twice"),

@@ -24,11 +24,15 @@ def check_feasible(config: Config) -> None:
 
 
 def check_network(config: Config, model: nn.Layer, image_shape: tuple[int, ...]) -> None:
-    """Raise InputError, one line, where this network cannot learn, by what its norms are given."""
+    """Raise InputError, one line, where this network cannot learn, by what is frozen and what its norms are given."""
+    if not config.pretrained and (frozen := getattr(config.model, "frozen", ())):
+        raise InputError(
+            f"model.frozen: {', '.join(frozen)} would keep random weights for ever; name the trained by pretrained=FILE"
+        )
     if not config.pretrained and any(isinstance(layer, FrozenBatchNorm) for layer in model.sublayers()):
         raise InputError(
             "model.norm: frozen_bn has no statistics of its own and never learns any; "
-            "name the weights of a BN network by pretrained=FILE.pdparams, or use bn or gn"
+            "name the weights of a BN network by pretrained=FILE, or use bn or gn"
         )
     # A value less the mean of itself alone is 0, whatever the network computes: every output would be a beta.
     if alone := norms_of_one_value(model, image_shape, config.batch.images_per_step):

@@ -77,6 +77,7 @@ class Optimizer(Section):
     beta2: Fraction = 0.999
     weight_decay: NonNegativeFloat = 1e-4
     decay_norm_and_bias: bool = True  # False spares every vector: gamma, beta and biases
+    backbone_lr_multiplier: NonNegativeFloat = 1.0  # of all but the head, which starts anew in fine-tuning
     offset_lr_multiplier: NonNegativeFloat | None = None  # None: the papers' 1 for DCN v1 and 0.1 for v2
     clip_norm: PositiveFloat | None = None  # global L2 norm of the gradients of a step
 

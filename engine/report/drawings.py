@@ -9,7 +9,8 @@ from engine.errors import InputError
 from engine.report.dcn import figure_convolutions, table_convolutions
 from engine.report.gn_figures import figure_1, figure_4, figure_5
 from engine.report.gn_tables import table_1, table_2, table_3
-from engine.report.records import CHANNELS, DEFORMABLE, GROUPS, IMAGES, NORM, VERSION
+from engine.report.records import CHANNELS, DEFORMABLE, GROUPS, IMAGES, NORM, PRETRAINED, VERSION
+from engine.report.transfer import table_transfer
 from engine.report.words import listed
 
 
@@ -28,6 +29,7 @@ DRAWINGS = {
     "table_3": Drawing([{GROUPS: 2}, {CHANNELS: 2}], table_3),
     "figure_convolutions": Drawing([{DEFORMABLE: 2}, {VERSION: 2}], figure_convolutions, "Kinds of convolution"),
     "table_convolutions": Drawing([{DEFORMABLE: 2}, {VERSION: 2}], table_convolutions, "What each costs and buys"),
+    "table_transfer": Drawing([{PRETRAINED: 1, NORM: 2}], table_transfer, "From scratch and fine-tuned"),
 }
 MOST_SETTINGS = 120  # that a figure can tell apart, each with a line or a panel
 

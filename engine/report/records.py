@@ -33,6 +33,7 @@ SWEEP_FILE, RESULTS_FILE, SESSIONS_FILE = "sweep.yaml", "results.csv", "sessions
 FAILED_FILE, ENVIRONMENT_FILE = "failed.txt", "env.json"  # in a run's: the last lines of one that failed; where it ran
 NORM, IMAGES, SEED = "model.norm", "batch.images_per_worker", "seed"
 GROUPS, CHANNELS = "model.norm_groups", "model.norm_channels_per_group"
+PRETRAINED, FROZEN = "pretrained", "model.frozen"
 DEFORMABLE, VERSION, DILATED = "model.deformable_stages", "model.deformable_version", "model.dilated_stages"
 STATES = ("finished", "failed", "stopped", "waiting")
 MOST_RUNS = 10_000  # of a sweep
@@ -58,8 +59,8 @@ def _scalar(value):
     return _plain(value)
 
 
-def _stages(value):
-    if not (value is None or isinstance(value, list) and all(re.fullmatch(r"c\d", str(stage)) for stage in value)):
+def _stages(value, pattern=r"c\d"):
+    if not (value is None or isinstance(value, list) and all(re.fullmatch(pattern, str(stage)) for stage in value)):
         raise ValueError("expected a list of stages such as c5")
     return value
 
@@ -93,21 +94,37 @@ class Description(pydantic.BaseModel):
     title: Text | None = None
     figures: list[Text]
     statistic: Literal["median_last_5", "last"]
-    axes: list[dict[Axis, list[Any]]]
+    axes: list[dict[Axis, list[Any] | dict[Text, dict[Axis, Any]]]]  # values of a config key, or sets of them by name
     config: Annotated[dict[str, Any], AfterValidator(_plain)]
 
     @pydantic.model_validator(mode="after")
     def _known_values(self):
         for key in (DEFORMABLE, DILATED):
             _stages(self.value(key))
+        _stages(self.value(FROZEN), r"stem|c\d")
         if strange := [axis for axis in self.keys if axis in row_type(self.measure).model_fields and axis != SEED]:
             raise ValueError(f"axes: {strange[0]} is no config key")
         return self
 
     @property
     def keys(self) -> list[str]:
-        """The axes."""
-        return list(dict.fromkeys(key for grid in self.axes for key in grid))
+        """The axes, and the config keys that their sets of values have."""
+        return list(dict.fromkeys([*(axis for grid in self.axes for axis in grid), *self.in_sets]))
+
+    @property
+    def names(self) -> list[str]:
+        """The axes whose values are names of sets."""
+        return list(dict.fromkeys(axis for axis, choices in self._choices if isinstance(choices, dict)))
+
+    @property
+    def in_sets(self) -> list[str]:
+        """The config keys that such sets have."""
+        sets = [values for _, choices in self._choices if isinstance(choices, dict) for values in choices.values()]
+        return list(dict.fromkeys(key for values in sets for key in values))
+
+    @property
+    def _choices(self):
+        return [item for grid in self.axes for item in grid.items()]
 
     def value(self, key: str) -> Any:
         """The value that all runs share of a dotted config key; None where there is none."""
@@ -238,6 +255,8 @@ def _axis_value(axis, text, run):
         return run[SAME_AS[axis]]
     if axis in (DEFORMABLE, DILATED):
         _stages(value)
+    if axis == FROZEN:
+        _stages(value, r"stem|c\d")
     if axis in (GROUPS, CHANNELS, VERSION) and not (value is None or type(value) is int and 0 < value < 10**9):
         raise ValueError("expected a whole number")
     if value != value:  # nothing is found again that is not what it is

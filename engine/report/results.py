@@ -12,9 +12,11 @@ from engine.report.records import (
     CHANNELS,
     DEFORMABLE,
     DILATED,
+    FROZEN,
     GROUPS,
     IMAGES,
     NORM,
+    PRETRAINED,
     SEED,
     VERSION,
     Description,
@@ -44,6 +46,8 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     GROUPS: "G = {}".format,
     CHANNELS: lambda n: f"{n} channel{'s' * (n != 1)} per group",
     RUNNING: {"first": "first worker", "mean": "mean of workers", "precise": "precise"}.get,
+    PRETRAINED: lambda path: f"from {Path(str(path)).name}" if path else "from scratch",
+    FROZEN: lambda parts: f"{', '.join(_listed(parts)) or 'nothing'} frozen",
     "model.name": str,
     "model.depth": "ResNet-{}".format,
     "model.width": "width {}".format,
@@ -128,8 +132,11 @@ class SweepResults:
 
     @cached_property
     def axes(self) -> dict[str, list]:
-        """Every axis but the seed, with the values that the runs have; norm and images per worker are always there."""
-        keys = dict.fromkeys([NORM, *(key for grid in self.file.axes for key in grid if key != SEED), IMAGES])
+        """Every axis but the seed, with the values that the runs have; norm and images per worker are always there.
+
+        Of sets of values both the names and the config keys.
+        """
+        keys = dict.fromkeys([*self.file.names, NORM, *(key for key in self.file.keys if key != SEED), IMAGES])
         values = {key: list(dict.fromkeys(self._value_of(run, key) for run in self.runs)) for key in keys}
         values[NORM].sort(key=place_of_norm)
         values[IMAGES].sort(reverse=True)
@@ -137,7 +144,7 @@ class SweepResults:
 
     @cached_property
     def settings(self) -> list[Setting]:
-        """In the order of the axes: norms as in the paper, images per worker from many to few, others as given."""
+        """In the order of the axes: sets as given, norms as in the paper, images per worker from many to few."""
         runs = {}
         for run in self.runs:
             runs.setdefault(tuple(self._value_of(run, key) for key in self.axes), []).append(run)
@@ -172,12 +179,14 @@ class SweepResults:
         return varied
 
     def label(self, setting: Setting, without: Iterable[str] = (), otherwise: str = "") -> str:
-        """The norm, and what else tells this setting from others, such as `GN, G = 16`.
+        """The norm, and what else tells this setting from others, such as `GN, G = 16`; or its set of values by name.
 
         Where there is nothing to say: `otherwise`, or the model's name.
         """
-        parts = []
-        for key in self.axes:
+        names = [axis for axis in self.file.names if axis not in without]
+        parts = [str(setting.values[axis]) for axis in names if setting.values[axis] is not None]
+        said = {*self.file.names, *(self.file.in_sets if parts else ())}
+        for key in (key for key in self.axes if key not in said):
             value = setting.values[key]
             if key in CONVOLUTION:
                 kind = self.convolution(setting)
@@ -244,12 +253,16 @@ class SweepResults:
 
 
 def _span(stages):
-    """`c3–c5` of c3, c4 and c5: a list, or its text in results.csv."""
-    stages = json.loads(stages) if isinstance(stages, str) else stages
-    numbers = sorted(int(stage.lstrip("c")) for stage in stages)
+    """`c3–c5` of c3, c4 and c5."""
+    numbers = sorted(int(stage.lstrip("c")) for stage in _listed(stages))
     if numbers[1:] and numbers == list(range(numbers[0], numbers[-1] + 1)):
         return f"c{numbers[0]}–c{numbers[-1]}"
     return ", ".join(f"c{number}" for number in numbers)
+
+
+def _listed(stages):
+    """The stages of a list, of its text in results.csv, or of None."""
+    return (json.loads(stages) if isinstance(stages, str) else stages) or []
 
 
 def average(values: list[float]) -> Average | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from engine.report.results import DEFORMABLE, Setting, SweepResults
+from engine.report.results import AXIS_TEXT, DEFORMABLE, FROZEN, PRETRAINED, Setting, SweepResults
 from engine.run.measure import TOP1_ERROR, Measure
 
 NOUNS = {TOP1_ERROR.name: "error"}  # shorter than its own words, as in the paper's figures
@@ -108,9 +108,11 @@ def network(sweep: SweepResults) -> str:
 def dataset(sweep: SweepResults) -> str:
     names = listed(DATASETS.get(name, name) for name in _names(sweep, "data.name") or ["unknown data"])
     train, validation = _values(sweep, "data.train_images"), _values(sweep, "data.validation_images")
+    some = [len(classes) for classes in _values(sweep, "data.classes") if isinstance(classes, list)]
     if set(_names(sweep, "data.name")) in EMBEDDED and not _values(sweep, "data.root"):
         names = f"a part of {names}"
-        train, validation = train or [12000], validation or [2000]
+        train, validation = train or [1200 * max(some, default=10)], validation or [200 * max(some, default=10)]
+    names = f"{listed(some)} classes of {names}" if some else names
     parts = (("training", train), ("validation", validation))
     counts = [f"{listed(map(number, sizes))} {part}" for part, sizes in parts if sizes]
     return f"{names} ({' and '.join(counts)} images)" if counts else names
@@ -119,6 +121,16 @@ def dataset(sweep: SweepResults) -> str:
 def epochs(sweep: SweepResults) -> str:
     found = _column(sweep.runs, "epochs")
     return f"{listed(found)} epoch{'' if found == [1] else 's'}" if found else ""
+
+
+def beginning(sweep: SweepResults) -> str:
+    """Which weights training starts from, and what of them is frozen; empty where all start from random ones."""
+    if not any(_values(sweep, PRETRAINED)):
+        return ""
+    starts = listed(map(AXIS_TEXT[PRETRAINED], sweep.values(PRETRAINED)), "or")
+    parts = sweep.values(FROZEN)
+    frozen = any(value not in (None, [], "[]") for value in parts)
+    return f"training starts {starts}" + f", with {listed(map(AXIS_TEXT[FROZEN], parts), 'or')}" * frozen
 
 
 def protocol(sweep: SweepResults) -> str:
@@ -176,13 +188,16 @@ def recipe(sweep: SweepResults) -> str:
     deformable = any(stages not in (None, [], "[]") for stages in sweep.values(DEFORMABLE))
     branches = deformable and _values(sweep, "optimizer.offset_lr_multiplier")
     offsets = f"Offset branches learn at {said('optimizer.offset_lr_multiplier')} of the rate" if branches else ""
+    backbone = "optimizer.backbone_lr_multiplier"
+    multiplied = any(times != 1 for times in _values(sweep, backbone))
+    slower = f"The backbone learns at {said(backbone)} of the rate" if multiplied else ""
     clipped = f"Gradients are clipped to a norm of {said('optimizer.clip_norm')}" if has("optimizer.clip_norm") else ""
     counts = _column(sweep.runs, "norm_groups")
     groups = f"GN has {listed(counts)} groups" if counts else ""
     sentences = [
-        f"{network(sweep)} on {dataset(sweep)}, {epochs(sweep)}", protocol(sweep),
+        f"{network(sweep)} on {dataset(sweep)}, {epochs(sweep)}", beginning(sweep), protocol(sweep),
         f"{optimizer}, weight decay {said('optimizer.weight_decay')} {everything}" if optimizer else "",
-        rate if has("optimizer.base_lr") else "", offsets, clipped, groups, bn_statistics(sweep),
+        rate if has("optimizer.base_lr") else "", slower, offsets, clipped, groups, bn_statistics(sweep),
     ]
     return " ".join(_sentence(sentence) for sentence in sentences if sentence)
 

@@ -57,15 +57,19 @@ def _shown_name(config):
 
 
 def _hyper_parameters(config):
-    """{key: value} for the dashboard: every value, or in a sweep, for its views are for few, those that vary."""
+    """{key: value} for the dashboard: every value, or in a sweep, for its views are for few, what its axes are."""
     dump = config.model_dump(mode="json")
     sections = {name: dump.pop(name) for name in SHOWN_FIRST} | dump
     values = {
         key: value if type(value) in (int, float) else str(value)
         for key, value in _flat(sections) if value is not None and not key.startswith(NOT_SHOWN)
     }
-    ends = tuple("/" + axis.replace(".", "/") for axis in _axes(config))
-    return {key: value for key, value in values.items() if f"/{key}".endswith(ends)} or values
+    names = {"/" + axis.replace(".", "/"): text for axis, text in _axes(config).items()}
+    varied = {key: value for key, value in values.items() if f"/{key}".endswith(tuple(names))}
+    for key in varied:
+        names = {end: text for end, text in names.items() if not f"/{key}".endswith(end)}
+    sets = {end.removeprefix("/"): text for end, text in names.items()}  # of values, which are no keys
+    return {**sets, **varied} if varied else values
 
 
 class _VisualDLFile:

@@ -3,38 +3,48 @@
 A sweep's file is a config, what all its runs share, with one more section:
 
     sweep:
-      axes: {norm: [bn, gn], images_per_worker: [32, 2], seed: [0, 1, 2]}     # any keys of a config
+      axes: {norm: [bn, gn], images_per_worker: [32, 2], seed: [0, 1, 2]}     # see axes.py
       figures: [figure_1, table_2]                                            # of engine/report/drawings.py
 """
 
 import copy
-import difflib
+import functools
 import itertools
 import json
-import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-import yaml
 from pydantic import BeforeValidator, PositiveInt
 
-from engine.config import Config, Section, config_keys, make_config, merge_values, read_values
-from engine.config.yaml_text import parse_value
+from engine.config import Config, Section, make_config, merge_values, read_values
 from engine.errors import InputError
 from engine.report.drawings import check_figures
-from engine.report.records import MOST_RUNS, SEED
+from engine.report.records import MOST_RUNS, RESULTS_FILE, SEED, row_type
 from engine.report.results import means_nothing
 from engine.run.measure import Measure
+from engine.sweep.axes import (
+    SEPARATE,
+    Choices,
+    as_in_name,
+    check_grids,
+    full_key,
+    keys_of,
+    keys_of_grids,
+    name_of,
+    points,
+    read_hole,
+    text_of,
+    tree,
+    with_full_keys,
+)
 from engine.tasks import task_of
 from engine.terminal import shortened
 from models.norm import described
 
 LONGEST_NAME = 240  # bytes of a run's folder; file systems take 255, and one that is moved aside gets a number
-SEPARATE = ("name", "output", "device")  # keys that are the runner's business, not an axis
 
 
 def _as_list(value):
@@ -42,8 +52,8 @@ def _as_list(value):
 
 
 class SweepSection(Section):
-    # A grid, or several whose runs are put together: config key -> values.
-    axes: Annotated[list[dict[str, list]], BeforeValidator(_as_list)]
+    # A grid, or several whose runs are put together: config key -> values, or another name -> sets of values by name.
+    axes: Annotated[list[dict[str, Choices]], BeforeValidator(_as_list)]
     # Holes in the grids: axis -> the value, or the list of values, where there is no run; all of one entry must hold.
     without: Annotated[list[dict[str, Any]], BeforeValidator(_as_list)] = []
     figures: list[str] = []
@@ -63,8 +73,19 @@ class SweepFile(Section):
 @dataclass(frozen=True)
 class Run:
     name: str  # of its folder, such as norm=gn,images_per_worker=2,seed=0
-    values: dict  # axis (a dotted key) -> value
+    values: dict  # axis -> value: a dotted key's own, or the name of a set of them
+    settings: dict  # what that makes, by dotted keys alone
     config: Config
+
+    def value(self, axis: str) -> Any:
+        """The name of an axis's set of values, or what the config has for a dotted key; None where there is neither."""
+        if axis in self.values and axis not in self.settings:
+            return self.values[axis]
+        return functools.reduce(lambda at, key: (at or {}).get(key), axis.split("."), self.dump)
+
+    @functools.cached_property
+    def dump(self) -> dict:
+        return self.config.model_dump(mode="json")
 
     @property
     def measures(self) -> tuple[Measure, ...]:
@@ -78,7 +99,7 @@ class Sweep:
     folder: Path
     file: str  # the name of the YAML file
     section: SweepSection
-    grids: list[dict[str, list]]  # the axes, their keys dotted
+    grids: list[dict[str, Any]]  # the axes, their keys dotted
     runs: list[Run]
 
     @property
@@ -97,6 +118,11 @@ class Sweep:
         return values
 
     @property
+    def columns(self) -> list[str]:
+        """The axes, and the config keys that their sets of values have."""
+        return list(dict.fromkeys([*self.axis_values, *keys_of_grids(self.grids)]))
+
+    @property
     def shared(self) -> dict:
         """The values that are the same in all runs."""
         return _common([run.config.model_dump(mode="json", exclude=set(SEPARATE)) for run in self.runs])
@@ -108,12 +134,13 @@ class Sweep:
             key, equals, choices = condition.partition("=")
             if not equals:
                 raise InputError(f"--only {condition}: expected axis=value, for example --only norm=gn")
-            axis = _full_key(key, list(self.axis_values), f"--only {condition}", "axis of this sweep")
-            there = [_text_of(value) for value in self.axis_values[axis]]
-            wanted = {choice: _as_in_name(choice, there) for choice in choices.split(",")}
+            axis = full_key(key, list(self.axis_values), f"--only {condition}", "axis of this sweep")
+            there = [text_of(value) for value in self.axis_values[axis]]
+            whole = as_in_name(choices, there) in there  # a comma may be a part of it
+            wanted = {choice: as_in_name(choice, there) for choice in ([choices] if whole else choices.split(","))}
             if strange := [choice for choice, value in wanted.items() if value not in there]:
                 raise InputError(f"--only {condition}: {axis} is never {strange[0]}; expected {', '.join(there)}")
-            runs = [run for run in runs if axis in run.values and _text_of(run.values[axis]) in wanted.values()]
+            runs = [run for run in runs if axis in run.values and text_of(run.values[axis]) in wanted.values()]
         if not runs:
             raise InputError(f"--only {' '.join(conditions)}: no run of this sweep meets all of it")
         return runs
@@ -126,33 +153,36 @@ def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
         raise InputError(f"{path}: has no section `sweep`, which says what varies; a single run is for tools/train.py")
     section = make_config(values, origins, path, SweepFile).sweep
     where = f"{path}: sweep.axes"
-    grids = [_with_full_keys(grid, where) for grid in section.axes]
-    _check_grids(grids, section.max_runs, where)
+    grids = [with_full_keys(grid, where) for grid in section.axes]
+    check_grids(grids, section.max_runs, where)
     axes = list(dict.fromkeys(axis for grid in grids for axis in grid))
     for override in overrides:
         key = override.partition("=")[0]
-        if key in axes or any(axis.startswith(key + ".") for axis in axes):
-            raise InputError(f"-o {key}: is an axis of this sweep, or holds one; choose among its values with --only")
-    holes = [_hole(hole, grids, axes, f"{path}: sweep.without") for hole in section.without]
+        for axis, choices in ((axis, choices) for grid in grids for axis, choices in grid.items()):
+            if any(own == key or own.startswith(key + ".") for own in keys_of(axis, choices)):
+                how = "is set by an axis" if isinstance(choices, dict) else "is an axis"
+                raise InputError(f"-o {key}: {how} of this sweep, or holds one; choose among its values with --only")
+    holes = [read_hole(hole, grids, axes, f"{path}: sweep.without") for hole in section.without]
     del values["sweep"]
     runs = {}
-    for chosen in itertools.chain.from_iterable(map(_points, grids)):
+    for chosen, settings in itertools.chain.from_iterable(map(points, grids)):
         if any(all(axis in chosen and chosen[axis] in there for axis, there in hole.items()) for hole in holes):
             continue
-        name = _name(chosen, axes)
+        name = name_of(chosen, axes)
         if len(name.encode()) > LONGEST_NAME:
             raise InputError(f"{where}: {shortened(name, 80)} is too long a name for a run's folder")
         if name in runs:
             raise InputError(f"{where}: two runs would have the folder {name}")
         own, own_origins = copy.deepcopy(values), dict(origins)
-        merge_values(own, _tree(chosen), where, own_origins)
+        merge_values(own, tree(settings), where, own_origins)
         own["name"] = f"{values['name']}/{name}"
-        runs[name] = Run(name, chosen, make_config(own, own_origins, path))
+        runs[name] = Run(name, chosen, settings, make_config(own, own_origins, path))
     if not runs:
         raise InputError(f"{path}: sweep.without: leaves no run")
     if len(runs) > MOST_RUNS:
         raise InputError(f"{where}: make {len(runs):,} runs; a sweep has {MOST_RUNS:,} at most")
     _check_measures(list(runs.values()), where)
+    _check_columns(axes, next(iter(runs.values())).measures[0], where)
     folder = next(iter(runs.values())).config.folder.parent
     sweep = Sweep(values["name"], folder, Path(path).name, section, grids, list(runs.values()))
     try:
@@ -171,106 +201,24 @@ def _check_measures(runs, where):
             raise InputError(f"{where}: {measured}; a sweep compares runs of one task")
 
 
+def _check_columns(axes, measure, where):
+    """Raise InputError where a name of sets of values is a column of results.csv already."""
+    if taken := [axis for axis in axes if axis in row_type(measure).model_fields and axis != SEED]:
+        raise InputError(f"{where}: {taken[0]} is a column of {RESULTS_FILE}; sets of values want another name")
+
+
 def _told_apart(sweep):
     """(the values by axis, None where one would mean nothing to its run; how many settings there are, seeds apart)."""
-    values, settings = {axis: [] for axis in sweep.axis_values}, set()
+    values, settings = {axis: [] for axis in sweep.columns}, set()
     for run in sweep.runs:
         norm = described(run.config.model)
         deformable = list(getattr(run.config.model, "deformable_stages", ()))
         others = norm["norm"], norm["norm_channels_per_group"], deformable
-        own = {axis: None if means_nothing(axis, *others) else value for axis, value in run.values.items()}
+        own = {axis: None if means_nothing(axis, *others) else run.value(axis) for axis in sweep.columns}
         for axis, value in own.items():
             values[axis].append(value)
         settings.add(json.dumps({axis: value for axis, value in own.items() if axis != SEED}, sort_keys=True))
     return values, len(settings)
-
-
-def _full_key(key, keys, where, kind) -> str:
-    """The one of the dotted `keys` that `key` is, or is the last part of. Raises InputError."""
-    found = [full for full in keys if full == key] or [full for full in keys if full.endswith("." + key)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise InputError(f"{where}: {key} can be {' or '.join(found)}")
-    ends = {full.rpartition(".")[2]: full for full in keys} | {full: full for full in keys}
-    close = [ends[near] for near in difflib.get_close_matches(key, ends, n=1, cutoff=0.5)]
-    close = close or [full for full in keys if re.search(rf"_{re.escape(key)}$", full)]
-    raise InputError(f"{where}: {key} is no {kind}" + (f"; did you mean {close[0]}?" if close else ""))
-
-
-def _text_of(value) -> str:
-    """A value as a part of a folder's name."""
-    if isinstance(value, list):
-        return "+".join(map(_text_of, value)) or "none"
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    return re.sub(r"[^\w.+-]", "_", str(value))
-
-
-def _as_in_name(text, there):
-    """How a value that was typed, as a text or as a number such as 1e-2, stands in a folder's name."""
-    if (as_text := _text_of(text)) in there:
-        return as_text
-    try:
-        return _text_of(parse_value(text))
-    except yaml.YAMLError:
-        return text
-
-
-def _with_full_keys(grid, where):
-    keys = [key for key in config_keys() if key not in SEPARATE]
-    full = {}
-    for key, choices in grid.items():
-        axis = _full_key(key, keys, where, "config key")
-        if axis in full:
-            raise InputError(f"{where}: {axis} is there twice")
-        full[axis] = choices
-    return full
-
-
-def _check_grids(grids, max_runs, where):
-    if not all(grids) or not grids:
-        raise InputError(f"{where}: empty; expected config keys with lists of values")
-    if empty := [axis for grid in grids for axis, choices in grid.items() if not choices]:
-        raise InputError(f"{where}: {empty[0]}: empty; expected a list of one value or more")
-    runs = sum(math.prod(map(len, grid.values())) for grid in grids)
-    if runs > max_runs:
-        raise InputError(f"{where}: make {runs:,} runs; sweep.max_runs ({max_runs:,}) must be raised for so many")
-    for grid in grids:
-        for axis, choices in grid.items():
-            if twice := [choice for number, choice in enumerate(choices) if choice in choices[:number]]:
-                raise InputError(f"{where}: {axis}: has {twice[0]} twice")
-
-
-def _hole(hole, grids, axes, where):
-    """axis -> the values that are left out together."""
-    if not hole:
-        raise InputError(f"{where}: empty; expected axes with the values to leave out")
-    full = {}
-    for key, choice in hole.items():
-        axis = _full_key(key, axes, where, "axis of this sweep")
-        there = [value for grid in grids for value in grid.get(axis, ())]
-        full[axis] = [choice] if choice in there or not isinstance(choice, list) else choice
-        if strange := [value for value in full[axis] if value not in there]:
-            raise InputError(f"{where}: {axis} is never {strange[0]}; expected some of {there}")
-    return full
-
-
-def _points(grid):
-    for values in itertools.product(*grid.values()):
-        yield dict(zip(grid, values, strict=True))
-
-
-def _tree(chosen):
-    """{"a.b": value} as {a: {b: value}}."""
-    values = {}
-    for axis, value in chosen.items():
-        *path, last = axis.split(".")
-        inner = values
-        for part in path:
-            inner = inner.setdefault(part, {})
-        inner[last] = value
-    return values
 
 
 def _common(dumps):
@@ -285,10 +233,3 @@ def _common(dumps):
     return common
 
 
-def _name(chosen, axes):
-    """The folder of a run: the last part of each key, or the whole where another axis ends alike, and its value."""
-    ends = [axis.rpartition(".")[2] for axis in axes]
-    return ",".join(
-        f"{end if ends.count(end := axis.rpartition('.')[2]) == 1 else axis}={_text_of(value)}"
-        for axis, value in chosen.items()
-    )

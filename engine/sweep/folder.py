@@ -5,7 +5,6 @@ run itself belongs to the process that trains it (`engine.run.locks.claim`).
 """
 
 import csv
-import functools
 import io
 import json
 from collections.abc import Iterable
@@ -138,15 +137,15 @@ def state(run: Run) -> str:
 
 
 def row(run: Run, axes: Iterable[str]) -> dict[str, Any]:
-    """A run's line of results.csv. An axis has its value in effect, as `_cell` writes it."""
+    """A run's line of results.csv. An axis has its value in effect, or its set's name, as `_cell` writes it."""
     config, reached = run.config, state(run)
     result = read_result(config.folder, run.measures) if reached == "finished" else {}
     measured = [column for measure in run.measures for column in columns(measure)]
-    values, norm = config.model_dump(mode="json"), described(config.model)
+    norm = described(config.model)
     return {
         "run": run.name,
         "state": reached,
-        **{axis: _cell(functools.reduce(dict.get, axis.split("."), values)) for axis in axes},
+        **{axis: _cell(run.value(axis)) for axis in axes},
         "protocol": config.batch.protocol,
         **{name: norm[name] for name in ("norm", "norm_groups", "norm_channels_per_group")},
         "images_per_worker": config.batch.images_per_worker,
@@ -176,7 +175,7 @@ def _cell(value):
 def write_results(sweep: Sweep, session: dict) -> None:
     """Write results.csv, a row for every run in the sweep's order, and this runner's line of sessions.jsonl."""
     with alone(sweep.folder / ".lock"):
-        rows = [row(run, sweep.axis_values) for run in sweep.runs]
+        rows = [row(run, sweep.columns) for run in sweep.runs]
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()

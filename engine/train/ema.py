@@ -7,17 +7,25 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from models.weights import frozen_entries
+
 
 class Ema:
-    """average = decay * average + (1 - decay) * value, for every floating parameter and buffer, after each step."""
+    """average = decay * average + (1 - decay) * value, for every floating parameter and buffer, after each step.
+
+    What is frozen stays, bit for bit: rounding would move even the average of what does not move.
+    """
 
     def __init__(self, model: nn.Layer, decay: float):
         self.decay = decay
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.moving = self.average.keys() - frozen_entries(model)
 
     @paddle.no_grad()
     def update(self, model: nn.Layer) -> None:
         for name, value in model.state_dict().items():
+            if name not in self.moving:
+                continue
             average = self.average[name]
             if average.is_floating_point():
                 average.scale_(self.decay)

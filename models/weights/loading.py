@@ -67,8 +67,8 @@ def load_weights(model: nn.Layer, state: Mapping[str, np.ndarray], norms: Norms 
     Floats of another precision become the model's; bfloat16 comes as uint16, which is how NumPy holds Paddle's. Norms
     are taken from norms of the same kind, with running statistics or without: gamma and beta of the one make no sense
     in the other, where `norms` is "any" they are taken all the same. Raises ValueError, and changes nothing, where not
-    one entry fits or one that does cannot be a weight: numbers that are not finite or no floats, variances below 0 or
-    all of them 0.
+    one entry fits, or one that is frozen has none that does, or one that fits cannot be a weight: numbers that are not
+    finite or no floats, variances below 0 or all of them 0, frozen gammas of 0.
     """
     own = model.state_dict()
     sizes = _sizes(state, own)
@@ -93,6 +93,7 @@ def load_weights(model: nn.Layer, state: Mapping[str, np.ndarray], norms: Norms 
     )
     if not matched:
         raise ValueError(f"none of its {count} arrays fits the model: {report}")
+    _check_frozen(frozen_entries(model), values)
     for name, value in values.items():
         own[name].set_value(paddle.to_tensor(value).astype(own[name].dtype))
     return report
@@ -121,6 +122,26 @@ def _sizes(state, own):
     """Where a file's network and a model are not of one size, which they are."""
     found, wanted = (described({name: tuple(value.shape) for name, value in each.items()}) for each in (state, own))
     return f"the file has a {found}, the model is a {wanted}" if found and wanted and found != wanted else ""
+
+
+def frozen_entries(model: nn.Layer) -> set[str]:
+    """The names in a model's state of what no training moves: frozen parameters, and all that frozen batch norms have."""
+    names = {name for name, parameter in model.named_parameters() if parameter.stop_gradient}
+    for name, layer in model.named_sublayers():
+        if isinstance(layer, FrozenBatchNorm):
+            names |= {f"{name}.{entry}" for entry in layer.state_dict()}
+    return names
+
+
+def _check_frozen(names, values):
+    """ValueError unless what never learns gets all that it will ever have, and lets something through."""
+    if lacking := sorted(names - values.keys()):
+        raise ValueError(
+            f"has no {lacking[0]} that fits, and what is frozen never learns it; frozen batch norm wants a BN network's"
+        )
+    for name in sorted(names):
+        if name.endswith(".weight") and values[name].ndim == 1 and not values[name].any():
+            raise ValueError(f"{name} is 0 in all channels; frozen, it would stay so for ever")
 
 
 def _value(name, array, entry):
