@@ -179,7 +179,8 @@ def test_a_bad_set_is_one_line(tmp_path, axes, more, words):
 def test_a_file_adds_to_the_sets_of_its_base_and_takes_an_axis_away(tmp_path):
     rates = write_sweep(tmp_path, "{arm: {a: {norm: bn}, b: {norm: gn}}, base_lr: [0.1, 0.2], seed: [10]}")
     path = tmp_path / "chosen.yaml"
-    path.write_text(f"_BASE_: {rates.name}\nsweep: {{axes: {{arm: {{b: {{base_lr: 0.3}}}}, base_lr: null, seed: [0]}}}}\n")
+    axes = "{arm: {b: {base_lr: 0.3}}, base_lr: null, seed: [0]}"
+    path.write_text(f"_BASE_: {rates.name}\nsweep: {{axes: {axes}}}\n")
     found = [(run.name, run.config.model.norm, run.config.optimizer.base_lr) for run in load_sweep(path).runs]
     assert len(load_sweep(rates).runs) == 4
     assert found == [("arm=a,seed=0", "bn", 0.1), ("arm=b,seed=0", "gn", 0.3)]

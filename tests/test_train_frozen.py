@@ -38,7 +38,7 @@ def learner_of(config):
     loader, _ = build_loaders(config, train_set, validation_set)
     model = build_model(config, train_set)
     if config.pretrained:
-        load_pretrained(model, config.pretrained)
+        load_pretrained(model, config)
     learner = make_learner(config, model, loader.steps_per_epoch)
     model.train()
     return learner, next(loader.epoch(0))

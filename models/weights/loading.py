@@ -125,7 +125,7 @@ def _sizes(state, own):
 
 
 def frozen_entries(model: nn.Layer) -> set[str]:
-    """The names in a model's state of what no training moves: frozen parameters, and all that frozen batch norms have."""
+    """The names in a model's state of what no training moves: frozen parameters, and all of frozen batch norms."""
     names = {name for name, parameter in model.named_parameters() if parameter.stop_gradient}
     for name, layer in model.named_sublayers():
         if isinstance(layer, FrozenBatchNorm):
