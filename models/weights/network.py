@@ -50,7 +50,7 @@ class Network:
         size = described({name: value.shape for name, value in self.state.items()})
         if self.source is None or size is None:
             return f"{len(self.state)} arrays of no network that is known"
-        place = f" at {' '.join(self.place)}" if self.place else ""
+        place = f" under {', '.join(self.place)}" if self.place else ""
         classes = f", {self.state['fc.bias'].size} classes" if "fc.bias" in self.state else ""
         return "; ".join([f"{self.source.title} {size}{classes}{place}", _norms(self.state), *self.changes])
 
