@@ -52,8 +52,8 @@ def load_weights(model: nn.Layer, state: Mapping[str, np.ndarray]) -> WeightsRep
     """Put the arrays of `state` into the entries of `model` that have their name and shape; report the rest.
 
     Floats of another precision become the model's; bfloat16 comes as uint16, which is how NumPy holds Paddle's. Raises
-    ValueError, and changes nothing, where not one entry fits, or one that is frozen has none that does, or one that fits
-    cannot be a weight: numbers that are not finite or no floats, variances below 0 or all of them 0, frozen gammas of 0.
+    ValueError, and changes nothing, where not one entry fits, one that is frozen gets nothing, or one that fits cannot
+    be a weight: numbers that are not finite or no floats, variances below 0 or all of them 0, frozen gammas all of 0.
     """
     own = model.state_dict()
     shared = own.keys() & state.keys()
@@ -79,7 +79,7 @@ def load_weights(model: nn.Layer, state: Mapping[str, np.ndarray]) -> WeightsRep
 
 
 def frozen_entries(model: nn.Layer) -> set[str]:
-    """The names in a model's state of what no training moves: frozen parameters, and all that frozen batch norms have."""
+    """The names in a model's state of what no training moves: frozen parameters, and all of frozen batch norms."""
     names = {name for name, parameter in model.named_parameters() if parameter.stop_gradient}
     for name, layer in model.named_sublayers():
         if isinstance(layer, FrozenBatchNorm):

@@ -5,8 +5,10 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from conftest import write_sweep
+from conftest import ROOT, write_sweep
 
+from data.idx import CLASSES
+from engine.config import load_config
 from engine.errors import InputError
 from engine.report.drawings import DRAWINGS
 from engine.report.page import results_text, write_report
@@ -139,6 +141,18 @@ def test_plain_axes_can_say_the_same(make_sweep):
     ]
 
 
+def test_the_study_compares_like_with_like_on_classes_that_pretraining_has_not_seen():
+    folder = ROOT / "configs"
+    study, rates = (load_sweep(folder / "sweeps" / f"{name}.yaml") for name in ("transfer", "transfer_rates"))
+    seen = load_config(folder / "pretrain_six.yaml").data.classes
+    assert sorted([*seen, *study.runs[0].config.data.classes]) == sorted(CLASSES)
+    assert study.axis_values["arm"] == rates.axis_values["arm"] and len(study.runs) == 3 * 5
+    assert set(study.axis_values["seed"]).isdisjoint(rates.axis_values["seed"])
+    assert {run.config.optimizer.base_lr for run in study.runs} <= set(rates.axis_values["optimizer.base_lr"])
+    assert set(study.columns) == {"arm", "seed", "model.norm", "pretrained", "optimizer.base_lr"}
+    assert study.shared["batch"]["images_per_worker"] == 2
+
+
 def test_the_dashboard_names_the_set(tmp_path):
     run = load_sweep(write_sweep(tmp_path, ARMS)).runs[-1]
     assert _hyper_parameters(run.config) == {"arm": "GN__fine-tuned", "seed": 1}
@@ -179,7 +193,8 @@ def test_a_bad_set_is_one_line(tmp_path, axes, more, words):
 def test_a_file_adds_to_the_sets_of_its_base_and_takes_an_axis_away(tmp_path):
     rates = write_sweep(tmp_path, "{arm: {a: {norm: bn}, b: {norm: gn}}, base_lr: [0.1, 0.2], seed: [10]}")
     path = tmp_path / "chosen.yaml"
-    path.write_text(f"_BASE_: {rates.name}\nsweep: {{axes: {{arm: {{b: {{base_lr: 0.3}}}}, base_lr: null, seed: [0]}}}}\n")
+    axes = "{arm: {b: {base_lr: 0.3}}, base_lr: null, seed: [0]}"
+    path.write_text(f"_BASE_: {rates.name}\nsweep: {{axes: {axes}}}\n")
     found = [(run.name, run.config.model.norm, run.config.optimizer.base_lr) for run in load_sweep(path).runs]
     assert len(load_sweep(rates).runs) == 4
     assert found == [("arm=a,seed=0", "bn", 0.1), ("arm=b,seed=0", "gn", 0.3)]
