@@ -276,7 +276,7 @@ def test_the_recipe_tells_what_training_starts_from_and_what_learns_slowly(make_
     assert list(map(sweep.label, sweep.settings)) == ["GN, nothing frozen", "GN, stem+c2 frozen"]
     text = recipe(sweep)
     assert "on 2 classes of a part of Fashion-MNIST (2,400 training and 400 validation images)" in text
-    assert "Training starts from a.pdparams, with nothing frozen or stem+c2 frozen. " in text
+    assert "Training starts from weights/a.pdparams, with nothing frozen or stem+c2 frozen. " in text
     assert "The backbone learns at 0.1 of the rate. " in text
     plain = recipe(read_sweep(make_sweep(FIGURE_1_AXES, name="plain")))
     assert "starts from" not in plain and "backbone" not in plain and "classes" not in plain

@@ -46,7 +46,7 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     GROUPS: "G = {}".format,
     CHANNELS: lambda n: f"{n} channel{'s' * (n != 1)} per group",
     RUNNING: {"first": "first worker", "mean": "mean of workers", "precise": "precise"}.get,
-    PRETRAINED: lambda path: f"from {Path(str(path)).name}" if path else "from scratch",
+    PRETRAINED: lambda path: f"from {Path(*Path(str(path)).parts[-2:])}" if path else "from scratch",
     FROZEN: lambda parts: f"{'+'.join(_listed(parts)) or 'nothing'} frozen",
     "model.name": str,
     "model.depth": "ResNet-{}".format,
