@@ -29,6 +29,7 @@ from engine.report.drawings import DRAWINGS, check_figures
 from engine.report.lines import spread
 from engine.report.page import results_text, write_report
 from engine.report.results import read_sweep
+from engine.report.words import recipe
 
 
 def table_row(text, start):
@@ -262,6 +263,23 @@ def test_the_recipe_tells_the_rate_of_offset_branches_where_there_are_some(make_
     folder = make_sweep({NORM: ["bn", "gn"]}, ["table_1"], config=config)
     write_report(folder)
     assert ("Offset branches learn at 0.1 of the rate." in (folder / "report.md").read_text()) == said
+
+
+def test_the_recipe_tells_what_training_starts_from_and_what_learns_slowly(make_sweep):
+    config = CONFIG | {
+        "pretrained": "weights/a.pdparams",
+        "optimizer": CONFIG["optimizer"] | {"backbone_lr_multiplier": 0.1},
+        "data": CONFIG["data"] | {"train_images": None, "classes": ["Coat", "Shirt"]},
+    }
+    folder = make_sweep({"model.frozen": [[], ["stem", "c2"]], "seed": [0]}, error=lambda values: 0.1, config=config)
+    sweep = read_sweep(folder)
+    assert list(map(sweep.label, sweep.settings)) == ["GN, nothing frozen", "GN, stem+c2 frozen"]
+    text = recipe(sweep)
+    assert "on 2 classes of a part of Fashion-MNIST (2,400 training and 400 validation images)" in text
+    assert "Training starts from weights/a.pdparams, with nothing frozen or stem+c2 frozen. " in text
+    assert "The backbone learns at 0.1 of the rate. " in text
+    plain = recipe(read_sweep(make_sweep(FIGURE_1_AXES, name="plain")))
+    assert "starts from" not in plain and "backbone" not in plain and "classes" not in plain
 
 
 def test_table_1(make_sweep):

@@ -5,8 +5,10 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from conftest import write_sweep
+from conftest import ROOT, write_sweep
 
+from data.idx import CLASSES
+from engine.config import load_config
 from engine.errors import InputError
 from engine.report.drawings import DRAWINGS
 from engine.report.page import results_text, write_report
@@ -20,14 +22,15 @@ ARMS = """
     arm:
       BN, from scratch: {norm: bn, base_lr: 0.2}
       GN, from scratch: {norm: gn}
-      BN, fine-tuned: {norm: bn, pretrained: bn.pdparams}
-      BN*, fine-tuned: {norm: frozen_bn, pretrained: bn.pdparams, base_lr: 0.05}
+      BN, fine-tuned: {norm: bn, pretrained: output/bn/best.pdparams}
+      BN*, fine-tuned: {norm: frozen_bn, pretrained: output/bn/best.pdparams, base_lr: 0.05}
       GN, fine-tuned: {norm: gn, pretrained: gn.pdparams}
     seed: [0, 1]"""
 ERRORS = {  # of two seeds; mean and sample deviation in percent by hand: half of the difference, times root 2
     "BN, from scratch": (0.30, 0.32), "GN, from scratch": (0.25, 0.25), "BN, fine-tuned": (0.20, 0.22),
     "BN*, fine-tuned": (0.19, 0.19), "GN, fine-tuned": (0.15, 0.17),
 }
+BN = "output/bn/best.pdparams"
 SESSION = {"started": "2026-01-01T00:00:00", "seconds": 1.0, "processes": 1}
 
 
@@ -62,7 +65,7 @@ def test_a_set_of_values_is_one_value_of_its_axis(tmp_path):
     assert run.name == "arm=GN__fine-tuned,seed=1" and run.values == {"arm": "GN, fine-tuned", "seed": 1}
     assert (run.config.model.norm, run.config.pretrained, run.config.seed) == ("gn", "gn.pdparams", 1)
     found = [(one.config.pretrained, one.config.optimizer.base_lr) for one in sweep.only(["seed=0"])]
-    assert found == [(None, 0.2), (None, 0.1), ("bn.pdparams", 0.1), ("bn.pdparams", 0.05), ("gn.pdparams", 0.1)]
+    assert found == [(None, 0.2), (None, 0.1), (BN, 0.1), (BN, 0.05), ("gn.pdparams", 0.1)]
     for typed, number in (("arm=GN, fine-tuned", 2), ("arm=GN__fine-tuned,BN___fine-tuned", 4)):
         assert len(sweep.only([typed])) == number
     with pytest.raises(InputError, match="arm is never GN; expected BN__from_scratch, GN__from_scratch"):
@@ -111,7 +114,7 @@ def test_the_table_of_what_carries_over(arms):
 def test_the_report_and_the_terminal_call_settings_by_their_sets(arms):
     write_report(arms.folder)
     text = (arms.folder / "report.md").read_text()
-    assert "Training starts from scratch, from bn.pdparams or from gn.pdparams." in text
+    assert "Training starts from scratch, from bn/best.pdparams or from gn.pdparams." in text
     assert "The rate starts at 0.2, 0.1 and 0.05 × images per step / 8" in text
     assert results_text(arms.folder).splitlines()[-1].split("  ")[0] == "GN, fine-tuned"
 
@@ -137,6 +140,18 @@ def test_plain_axes_can_say_the_same(make_sweep):
         ["BN, from scratch", "30.00", "", ""], ["GN, from scratch", "20.00", "", "−10.00"],
         ["BN, from a.pdparams", "20.00", "−10.00", ""], ["GN, from a.pdparams", "10.00", "−10.00", "−10.00"],
     ]
+
+
+def test_the_study_compares_like_with_like_on_classes_that_pretraining_has_not_seen():
+    folder = ROOT / "configs"
+    study, rates = (load_sweep(folder / "sweeps" / f"{name}.yaml") for name in ("transfer", "transfer_rates"))
+    seen = load_config(folder / "pretrain_six.yaml").data.classes
+    assert sorted([*seen, *study.runs[0].config.data.classes]) == sorted(CLASSES)
+    assert study.axis_values["arm"] == rates.axis_values["arm"] and len(study.runs) == 3 * 5
+    assert set(study.axis_values["seed"]).isdisjoint(rates.axis_values["seed"])
+    assert {run.config.optimizer.base_lr for run in study.runs} <= set(rates.axis_values["optimizer.base_lr"])
+    assert set(study.columns) == {"arm", "seed", "model.norm", "pretrained", "optimizer.base_lr"}
+    assert study.shared["batch"]["images_per_worker"] == 2
 
 
 def test_the_dashboard_names_the_set(tmp_path):

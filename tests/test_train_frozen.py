@@ -3,12 +3,14 @@
 import numpy as np
 import paddle
 import pytest
-from conftest import train_here
+from conftest import ROOT, train_here
 
+from data import Preparation
 from engine.build import build_data, build_loaders, build_model, load_pretrained, make_learner
 from engine.config import load_config
 from engine.run import checkpoint
 from engine.train.step import train_step
+from models import load_weights
 
 DEFORMABLE = ["model.deformable_stages=[c2, c3]", "model.deformable_version=2"]
 
@@ -138,3 +140,16 @@ def test_the_backbone_has_its_own_rate(tiny, times):
         factor = times if name.startswith("backbone.") else 1.0
         np.testing.assert_allclose(moved[times][name], factor * change, rtol=1e-3, atol=1e-7, err_msg=name)
     assert np.abs(moved[1.0]["fc.weight"]).max() > 0
+
+
+@pytest.mark.parametrize(("name", "norm"), [("fine_tune", "gn"), ("few_garments", "gn"), ("few_garments", "frozen_bn")])
+def test_what_the_configs_fine_tune_is_what_pretraining_makes(name, norm):
+    def network(config, classes, *overrides):
+        config = load_config(ROOT / "configs" / f"{config}.yaml", ["model.zero_init_last_norm=false", *overrides])
+        return build_model(config, Preparation(classes, (3, 48, 48), (0.5,) * 3, (0.5,) * 3))
+
+    trained = network("pretrain", "abcdef", f"model.norm={norm.removeprefix('frozen_')}")
+    model = network(name, "ab", f"model.norm={norm}", *["data.root=FOLDER"] * (name == "fine_tune"))
+    report = load_weights(model, arrays(trained.state_dict()))
+    assert not report.missing and not report.unexpected
+    assert [entry for entry, _, _ in report.reshaped] == ["fc.bias", "fc.weight"]

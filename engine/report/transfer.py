@@ -30,9 +30,9 @@ def table_transfer(sweep: SweepResults) -> tuple[list[Table], str]:
             theirs(PAPER[start, norm]) if (start, norm) in PAPER else "",
         ])
     return [rows], (
-        f"Validation {noun(sweep.measure)}, {statistic(sweep)}{in_points(sweep)}. BN* is {NORMS['frozen_bn']}: it keeps "
-        f"pre-training’s statistics, gamma and beta. {conditions(sweep, sweep.settings)} The paper: Mask R-CNN on COCO, "
-        "one or two images per GPU; of AP more is better."
+        f"Validation {noun(sweep.measure)}, {statistic(sweep)}{in_points(sweep)}. BN* is {NORMS['frozen_bn']}, which "
+        f"keeps the statistics, gamma and beta it came with. {conditions(sweep, sweep.settings)} The paper: Mask R-CNN "
+        "on COCO, one or two images per GPU; of AP more is better."
     )
 
 

@@ -4,8 +4,8 @@ An axis is a config key with a list of values, or has a name of its own and name
 
     axes:
       arm:
-        GN, fine-tuned: {norm: gn, pretrained: gn.pdparams, base_lr: 0.01}
-        GN, from scratch: {norm: gn, base_lr: 0.1}
+        GN fine-tuned: {norm: gn, pretrained: gn.pdparams, base_lr: 0.01}
+        GN from scratch: {norm: gn, base_lr: 0.1}
       seed: [0, 1, 2]
 
 An axis of null is none: so a file takes away one that its `_BASE_` has.
