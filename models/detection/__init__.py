@@ -4,9 +4,9 @@ Anchors, matching, the first stage (rpn), the pyramid (fpn), pooling (roi_poolin
 mask_head, roi_heads), the network (mask_rcnn), and what leads from its masks to a picture's (paste).
 """
 
-from models.detection.build import mask_rcnn
+from models.detection.build import faster_rcnn, mask_rcnn
 from models.detection.mask_head import pack_masks
 from models.detection.mask_rcnn import MaskRCNN
 from models.detection.paste import paste_mask
 
-__all__ = ["MaskRCNN", "mask_rcnn", "pack_masks", "paste_mask"]
+__all__ = ["MaskRCNN", "faster_rcnn", "mask_rcnn", "pack_masks", "paste_mask"]

@@ -1,0 +1,98 @@
+"""Finding objects: average precision, sample images and picture files with what was found, the exported form."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import paddle
+from paddle import nn
+from PIL import Image
+
+from data import MAX_PIXELS, DataError, Dataset, Preparation, read_picture
+from data.check import Survey
+from data.detection.batch import Sample, detection_batch
+from data.detection.dataset import DetectionDataset
+from engine.check_data.findings import Finding
+from engine.errors import InputError
+from engine.run.measure import Measure
+from engine.tasks.detection.results import Answer, answers_of, results_of
+from engine.tasks.detection.scores import DetectionScores
+from engine.tasks.picture_files import find_pictures
+from engine.terminal import printable
+
+SURE = 0.5  # the score from which an answer is told and drawn
+
+
+class Shown(NamedTuple):
+    """A sample image: float [C, h, w] as the network saw it, its stored (height, width), and the answer."""
+
+    image: np.ndarray
+    original_size: tuple[int, int]
+    answer: Answer
+
+
+class Detection:
+    """See `engine.tasks.task.Task`. Predictions are those of models.MaskRCNN."""
+
+    def __init__(self, masks: bool):
+        self.masks = masks
+        kinds = [*["mask"] * masks, "box"]
+        self.measures = tuple(
+            Measure(f"{kind}_ap{threshold}", f"{kind} AP{threshold}", lower_is_better=False)
+            for kind in kinds for threshold in ("", "50", "75")
+        )
+
+    def scores(self, dataset: Dataset) -> DetectionScores:
+        return DetectionScores(dataset, self.masks)
+
+    def samples(self, batch: dict, predictions: dict[str, paddle.Tensor]) -> list[Shown]:
+        rows = zip(batch["image"], batch["size"], batch["original_size"], answers_of(predictions), strict=True)
+        return [Shown(image[:, :height, :width], tuple(original), answer)
+                for image, (height, width), original, answer in rows]
+
+    def find(self, paths: Sequence[str]) -> list[Path]:
+        return find_pictures(paths)
+
+    @paddle.no_grad()
+    def answers(
+        self, model: nn.Layer, preparation: Preparation, files: list[Path], *, top: int | None = None,
+        least: float | None = None, max_pixels: int = MAX_PIXELS,
+    ) -> Iterator[dict]:
+        """Yield {"file", "objects": [{"class", "score", "box", "mask"}, ...]} for each file, the best first.
+
+        box is [x1, y1, x2, y2] in pixels of the picture, mask COCO's run lengths, of networks that have masks. A
+        picture that cannot be read gives {"file", "error"} in its place. top: all where it is None; least: 0.5.
+        """
+        for file in files:
+            try:
+                picture = read_picture(file, max_pixels)
+            except DataError as error:
+                yield {"file": str(file), "error": str(error)}
+                continue
+            size = picture.height, picture.width
+            batch = detection_batch([Sample(preparation(picture), size, 0)], 3, training=False)
+            predictions = model({name: paddle.to_tensor(value) for name, value in batch.items()})
+            (answer,) = answers_of(predictions)
+            labels = range(len(preparation.classes))
+            found = [result for result in results_of(answer, 0, labels, size) if result["score"] >= (least or SURE)]
+            yield {"file": str(file), "objects": [_told(result, preparation.classes) for result in found[:top]]}
+
+    def in_words(self, answer: dict) -> str:
+        """What `answers` gave for a picture that could be read, as a line."""
+        found = (f"{each['class']} {100 * each['score']:.1f} %" for each in answer["objects"])
+        return printable(f"{answer['file']}: {', '.join(found) or 'nothing found'}")
+
+    def check(self, dataset: Dataset) -> None:
+        if not isinstance(dataset, DetectionDataset):
+            raise InputError("data: its pictures have no boxes; a detector wants such as those of coco or garment_scenes")
+        if self.masks and not dataset.has_masks:
+            raise InputError("data: has boxes and no masks; choose model.name=faster_rcnn")
+        if not any(not entry["iscrowd"] for index in range(len(dataset)) for entry in dataset.annotations(index)):
+            raise InputError(f"data: its {len(dataset)} pictures show no object; there is nothing to learn or to judge by")
+
+
+def _told(result, classes):
+    x, y, width, height = result["bbox"]
+    told = {"class": classes[result["category_id"]], "score": result["score"], "box": [x, y, x + width, y + height]}
+    return {**told, "mask": result["segmentation"]} if "segmentation" in result else told
