@@ -12,6 +12,7 @@ from data.cifar import cifar10, cifar100
 from data.composed import composed
 from data.dataset import Batch, Dataset, length
 from data.errors import DataError
+from data.garment_scenes import garment_scenes
 from data.idx import fashion_mnist
 from data.image_folder import image_folder
 from data.labelled import labelled_pictures
@@ -26,6 +27,7 @@ DATASETS = {
     "fashion_mnist": fashion_mnist,
     "warped_fashion_mnist": warped_fashion_mnist,
     "composed": composed,
+    "garment_scenes": garment_scenes,
     "cifar10": cifar10,
     "cifar100": cifar100,
     "image_folder": image_folder,

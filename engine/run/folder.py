@@ -22,6 +22,7 @@ from engine.run.saved import Strict, first_error
 
 CONFIG_FILE, RESULT_FILE = "config.yaml", "result.json"
 PREPARATION_FILE = "preparation.json"  # class names and how a picture becomes an input
+DETECTION_ONLY = ("resize_long", "category_ids")  # of what stands there
 # What a run cannot change on its way,
 FIXED = ("seed", "model", "data", "batch", "ema_decay", "bn_precise_images", "optimizer.name")
 FREE = ("data.root", "batch.workers_per_pass")  # but for where the data lie and what memory there is
@@ -156,7 +157,11 @@ def differences(before: Any, now: Any, at: tuple[str, ...] = ()) -> Iterator[tup
 
 def write_preparation(folder: Path, preparation: Preparation) -> None:
     """What inference needs beside the weights."""
-    text = json.dumps(dataclasses.asdict(preparation), indent=2, ensure_ascii=False)
+    values = dataclasses.asdict(preparation)
+    for name in DETECTION_ONLY:
+        if values[name] is None:
+            del values[name]
+    text = json.dumps(values, indent=2, ensure_ascii=False)
     write_text(folder / PREPARATION_FILE, text + "\n")
 
 
@@ -170,13 +175,20 @@ class _PreparationFile(Strict):
     std: list[PositiveFloat]
     resize_short: PositiveInt | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    resize_long: PositiveInt | None = None
+    category_ids: list[int] | None = None
 
     @pydantic.model_validator(mode="after")
     def _agree(self):
         if not len(self.mean) == len(self.std) == self.image_shape[0]:
             raise ValueError(f"mean and std: expected {self.image_shape[0]} numbers each, one a channel")
-        if self.resize_short is not None and self.resize_short < max(self.image_shape[1:]):
+        if self.resize_long is not None:
+            if self.resize_short is None or self.resize_short > self.resize_long:
+                raise ValueError(f"resize_short: {self.resize_short}; expected at most resize_long, {self.resize_long}")
+        elif self.resize_short is not None and self.resize_short < max(self.image_shape[1:]):
             raise ValueError(f"resize_short: {self.resize_short}, less than the {max(self.image_shape[1:])} of a side")
+        if self.category_ids is not None and len(self.category_ids) != len(self.classes):
+            raise ValueError(f"category_ids: {len(self.category_ids)} of {len(self.classes)} classes")
         return self
 
 
