@@ -75,5 +75,5 @@ def _found(results, kind):
     else:
         from pycocotools import mask
 
-        areas = mask.area([result["segmentation"] for result in results]).tolist() if results else []
+        areas = [int(mask.area(result["segmentation"])) for result in results]  # of a list it takes 255 at most
     return [{**result, "area": area, "iscrowd": 0} for result, area in zip(results, areas, strict=True)]

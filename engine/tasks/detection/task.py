@@ -51,6 +51,10 @@ class Detection:
         return [Shown(image[:, :height, :width], tuple(original), answer)
                 for image, (height, width), original, answer in rows]
 
+    def pictures(self, samples: Sequence[Shown], dataset: Dataset) -> dict[str, np.ndarray]:
+        """{tag: uint8 [H, W, 3]}: sample images as the network saw them, with what it is sure of."""
+        return {f"eval/sample_{number}": dataset.preparation.shown(sample.image) for number, sample in enumerate(samples)}
+
     def find(self, paths: Sequence[str]) -> list[Path]:
         return find_pictures(paths)
 
@@ -90,6 +94,12 @@ class Detection:
             raise InputError("data: has boxes and no masks; choose model.name=faster_rcnn")
         if not any(not entry["iscrowd"] for index in range(len(dataset)) for entry in dataset.annotations(index)):
             raise InputError(f"data: its {len(dataset)} pictures show no object; there is nothing to learn or to judge by")
+
+    def findings(self, datasets: Sequence[Dataset], surveys: Sequence[Survey]) -> Iterator[Finding]:
+        return iter(())
+
+    def class_counts(self, datasets: Sequence[Dataset]) -> list[dict]:
+        return []
 
 
 def _told(result, classes):
