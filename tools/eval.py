@@ -68,7 +68,7 @@ def build_dataset(config: Config, preparation: Preparation, folder: str | None) 
 def parse_arguments() -> argparse.Namespace:
     parser = config_parser(__doc__, weights=True)
     parser.add_argument("--data", type=typed_path, metavar="FOLDER", help="all pictures of class folders")
-    parser.add_argument("--confusion", type=typed_path, metavar="FILE", help="draw what is taken for what: .png or .svg")
+    parser.add_argument("--confusion", type=typed_path, metavar="FILE", help="draw which is taken for which: a .png")
     parser.add_argument("--results", type=typed_path, metavar="FILE", help="all answers as COCO's result file, a JSON")
     parser.add_argument("--json", action="store_true", help="print one JSON object; confusion is [true][predicted]")
     return parser.parse_args()

@@ -56,7 +56,7 @@ def parse_arguments() -> argparse.Namespace:
         "pictures", nargs="+", type=typed_path, metavar="PICTURE", help="picture files, or folders of them"
     )
     parser.add_argument("--top", type=int, metavar="N", help="how many guesses a picture (3 classes, all objects)")
-    parser.add_argument("--least", type=float, metavar="P", help="only what is so sure (0 for classes, 0.5 for objects)")
+    parser.add_argument("--least", type=float, metavar="P", help="only what is that sure (classes 0, objects 0.5)")
     parser.add_argument("--draw", type=typed_path, metavar="DIR", help="draw what was found into copies there")
     parser.add_argument("--json", action="store_true", help='print a JSON list; a broken picture has an "error"')
     return parser.parse_args()

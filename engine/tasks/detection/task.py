@@ -16,12 +16,14 @@ from data.detection.dataset import DetectionDataset
 from engine.check_data.findings import Finding
 from engine.errors import InputError
 from engine.run.measure import Measure
-from engine.tasks.detection.results import Answer, answers_of, results_of
+from engine.tasks.detection.drawing import draw_objects
+from engine.tasks.detection.results import Answer, answers_of, pixels_of, told
 from engine.tasks.detection.scores import DetectionScores
 from engine.tasks.picture_files import find_pictures
 from engine.terminal import printable
 
 SURE = 0.5  # the score from which an answer is told and drawn
+LEGIBLE = 300  # pixels of a short side; a smaller picture is drawn enlarged, so that names have room
 
 
 class Shown(NamedTuple):
@@ -53,7 +55,13 @@ class Detection:
 
     def pictures(self, samples: Sequence[Shown], dataset: Dataset) -> dict[str, np.ndarray]:
         """{tag: uint8 [H, W, 3]}: sample images as the network saw them, with what it is sure of."""
-        return {f"eval/sample_{number}": dataset.preparation.shown(sample.image) for number, sample in enumerate(samples)}
+        pictures = {}
+        for number, (image, original_size, answer) in enumerate(samples):
+            picture = Image.fromarray(np.ascontiguousarray(dataset.preparation.shown(image)))
+            size = image.shape[1:]
+            objects = told(answer.resized(original_size, size), dataset.preparation, size, SURE)
+            pictures[f"eval/sample_{number}"] = np.asarray(self.drawn(picture, {"objects": objects}))
+        return pictures
 
     def find(self, paths: Sequence[str]) -> list[Path]:
         return find_pictures(paths)
@@ -63,10 +71,9 @@ class Detection:
         self, model: nn.Layer, preparation: Preparation, files: list[Path], *, top: int | None = None,
         least: float | None = None, max_pixels: int = MAX_PIXELS,
     ) -> Iterator[dict]:
-        """Yield {"file", "objects": [{"class", "score", "box", "mask"}, ...]} for each file, the best first.
+        """Yield {"file", "size", "objects"} for each file: (height, width) and, the best first, what `told` says.
 
-        box is [x1, y1, x2, y2] in pixels of the picture, mask COCO's run lengths, of networks that have masks. A
-        picture that cannot be read gives {"file", "error"} in its place. top: all where it is None; least: 0.5.
+        A picture that cannot be read gives {"file", "error"} in its place. top: all where it is None; least: 0.5.
         """
         for file in files:
             try:
@@ -74,35 +81,35 @@ class Detection:
             except DataError as error:
                 yield {"file": str(file), "error": str(error)}
                 continue
-            size = picture.height, picture.width
-            batch = detection_batch([Sample(preparation(picture), size, 0)], 3, training=False)
-            predictions = model({name: paddle.to_tensor(value) for name, value in batch.items()})
-            (answer,) = answers_of(predictions)
-            labels = range(len(preparation.classes))
-            found = [result for result in results_of(answer, 0, labels, size) if result["score"] >= (least or SURE)]
-            yield {"file": str(file), "objects": [_told(result, preparation.classes) for result in found[:top]]}
+            size = [picture.height, picture.width]
+            batch = detection_batch([Sample(preparation(picture), tuple(size), 0)], 3, training=False)
+            (answer,) = answers_of(model({name: paddle.to_tensor(value) for name, value in batch.items()}))
+            objects = told(answer, preparation, size, SURE if least is None else least)
+            yield {"file": str(file), "size": size, "objects": objects[:top]}
 
     def in_words(self, answer: dict) -> str:
         """What `answers` gave for a picture that could be read, as a line."""
         found = (f"{each['class']} {100 * each['score']:.1f} %" for each in answer["objects"])
         return printable(f"{answer['file']}: {', '.join(found) or 'nothing found'}")
 
+    def drawn(self, picture: Image.Image, answer: dict) -> Image.Image:
+        """The picture, a small one enlarged, with boxes, masks, names and scores of an answer's objects."""
+        objects = answer["objects"]
+        names = [printable(f"{each['class']} {100 * each['score']:.0f} %") for each in objects]
+        boxes = np.array([each["box"] for each in objects]).reshape(-1, 4)
+        masks = np.array([pixels_of(each["mask"]) for each in objects]) if self.masks and objects else None
+        return draw_objects(picture, boxes, names, masks, scale=max(1, LEGIBLE // min(picture.size)))
+
     def check(self, dataset: Dataset) -> None:
         if not isinstance(dataset, DetectionDataset):
-            raise InputError("data: its pictures have no boxes; a detector wants such as those of coco or garment_scenes")
+            raise InputError("data: its pictures have no boxes; a detector wants coco's or garment_scenes'")
         if self.masks and not dataset.has_masks:
             raise InputError("data: has boxes and no masks; choose model.name=faster_rcnn")
         if not any(not entry["iscrowd"] for index in range(len(dataset)) for entry in dataset.annotations(index)):
-            raise InputError(f"data: its {len(dataset)} pictures show no object; there is nothing to learn or to judge by")
+            raise InputError(f"data: its {len(dataset)} pictures show no object: there is nothing to learn or judge by")
 
     def findings(self, datasets: Sequence[Dataset], surveys: Sequence[Survey]) -> Iterator[Finding]:
         return iter(())
 
     def class_counts(self, datasets: Sequence[Dataset]) -> list[dict]:
         return []
-
-
-def _told(result, classes):
-    x, y, width, height = result["bbox"]
-    told = {"class": classes[result["category_id"]], "score": result["score"], "box": [x, y, x + width, y + height]}
-    return {**told, "mask": result["segmentation"]} if "segmentation" in result else told
