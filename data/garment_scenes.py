@@ -111,6 +111,7 @@ class SceneDataset:
         self.in_memory = draws != FRESH
         self.stored = "another draw" if draws == FRESH else "unchanged"  # what stored_picture is, on a sheet of samples
         self.origin = f"scenes composed with {len(garments):,} garments"
+        self._fixed_key = draws or TRAINING, 0, 0
         self._backdrops = Backdrops(garments, self.image_shape[1:], clutter)
 
     def __len__(self) -> int:
@@ -128,22 +129,20 @@ class SceneDataset:
 
     def composition(self, index: int, *, seed: int, epoch: int) -> Composition:
         """One sample with all that is known of it, as `batch` shows it."""
-        return self._composition(index, (FRESH, seed, epoch) if self.draws == FRESH else (self.draws, 0, 0))
+        return self._composition(index, (FRESH, seed, epoch) if self.draws == FRESH else self._fixed_key)
 
     def stored_picture(self, index: int) -> Image.Image:
         """The sample as a fixed set would have it, which is what stands for a set without an end."""
-        return picture_of(self._fixed(index).pixels)
+        return picture_of(self._composition(index, self._fixed_key).pixels)
 
     def objects(self, index: int) -> Objects:
-        """What stored_picture shows."""
-        return _objects(self._fixed(index))
+        """What stored_picture shows: what lies where is known without background, light and camera."""
+        pieces = self._pieces(generator(SCENE, *self._fixed_key, index))
+        return _objects(compose(np.zeros(self.image_shape, np.float32), pieces))
 
     def annotations(self, index: int) -> list[dict]:
         """The same as COCO writes it."""
         return annotations_of(self.objects(index), self.image_ids[index], self.category_ids)
-
-    def file_name(self, index: int) -> str:
-        return f"{self.image_ids[index]:06}.png"
 
     def path(self, index: int) -> None:
         """None: there is no file."""
@@ -156,19 +155,19 @@ class SceneDataset:
             sampling_seed(seed, epoch, index) if training else 0,
         )
 
-    def _fixed(self, index):
-        return self._composition(index, (self.draws or TRAINING, 0, 0))
-
     def _composition(self, index, key):
         rng = generator(SCENE, *key, index)
+        pieces, background = self._pieces(rng), self._backdrops.part(rng, key)
+        return compose(background, pieces, random_light(rng, self.camera), random_camera(rng, self.camera), rng)
+
+    def _pieces(self, rng):
         pieces, taken = [], []
         for _ in range(1 + int(self.most_garments * rng.random())):
             piece, box = self._placed(rng, taken)
             if piece:
                 pieces.append(piece)
                 taken.append(box)
-        background = self._backdrops.part(rng, key)
-        return compose(background, pieces, random_light(rng, self.camera), random_camera(rng, self.camera), rng)
+        return pieces
 
     def _placed(self, rng, taken):
         """A garment that covers none of the boxes `taken` too much, nor they it, and its box; (None, None) if there is
