@@ -13,6 +13,7 @@ from data.cifar import cifar10, cifar100
 from data.coco import coco
 from data.composed import composed
 from data.dataset import Batch, Dataset, length
+from data.detection.preparation import DetectionPreparation
 from data.errors import DataError
 from data.garment_scenes import garment_scenes
 from data.idx import fashion_mnist
@@ -38,6 +39,7 @@ DATASETS = {
 }
 
 __all__ = [
-    "DATASETS", "MAX_PIXELS", "PICTURE_ENDINGS", "Batch", "DataError", "Dataset", "Loader", "Preparation",
-    "find_archives", "labelled_pictures", "length", "picture_files", "read_pickle", "read_picture", "unpack",
+    "DATASETS", "MAX_PIXELS", "PICTURE_ENDINGS", "Batch", "DataError", "Dataset", "DetectionPreparation", "Loader",
+    "Preparation", "find_archives", "labelled_pictures", "length", "picture_files", "read_pickle", "read_picture",
+    "unpack",
 ]

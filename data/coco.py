@@ -21,11 +21,12 @@ from data.detection.documents import read_document
 from data.detection.masks import mask_of, pycocotools_mask
 from data.detection.objects import Objects
 from data.detection.pictures import find_pictures
+from data.detection.preparation import DetectionPreparation
 from data.errors import DataError, printable
 from data.held_out import held_out
 from data.layout import count_unlisted
 from data.normalise import normalise
-from data.preparation import MAX_PIXELS, Preparation, read_picture
+from data.preparation import MAX_PIXELS, read_picture
 from data.randomness import AUGMENTATION, generator
 from data.readable import readable
 from data.user_path import UserPath
@@ -84,7 +85,7 @@ def coco(
         part = part._replace(pictures=useful)
     if unused:
         log.warning("%s", printable(f"data.root {folder}: {unused_text(unused)}; tools/check_data.py says where"))
-    preparation = Preparation(
+    preparation = DetectionPreparation(
         part.noted.class_names, (3, *padded((resize_short, resize_long))), MEAN, STD, resize_short,
         resize_long=resize_long, category_ids=part.noted.category_ids,
     )
@@ -115,7 +116,7 @@ class CocoDataset:
     in_memory = False
 
     def __init__(
-        self, part: Part, preparation: Preparation, *, masks: bool, on_corrupt_image: Literal["stop", "skip"],
+        self, part: Part, preparation: DetectionPreparation, *, masks: bool, on_corrupt_image: Literal["stop", "skip"],
         max_pixels: int, short_sides: Sequence[int] | None = None, flip: bool = False, unused: Counter | None = None,
     ):
         self.noted, self.pictures, self.paths = part.noted, part.pictures, part.paths[part.pictures]
@@ -172,6 +173,12 @@ class CocoDataset:
             entries.append({**entry, "segmentation": noted.segmentation(number)} if self.has_masks else entry)
         return entries
 
+    @property
+    def left_out(self) -> dict[str, list[str]]:
+        """Where what is of no use stands in the file that this part was read from, by the reason."""
+        place = partial(self.noted.place, "annotations")
+        return {reason: list(map(place, numbers)) for reason, numbers in self.noted.left_out.items()}
+
     def path(self, index: int) -> str:
         """The file of a sample."""
         return os.fsdecode(self.paths[index])
@@ -214,8 +221,8 @@ def _part(folder, name, pictures, masks, known=None):
     by_name = known and dict(zip(known.class_names, known.category_ids, strict=True))
     noted = checked(read_document(folder / name, by_name), masks=masks, known=known)
     for reason, numbers in noted.left_out.items():
-        first = f"the first is {noted.place('annotations', numbers[0])}"
-        log.warning("%s", printable(f"{len(numbers):,} annotations with {reason} are left out; {first}"))
+        first = noted.place("annotations", numbers[0])
+        log.warning("%s", printable(f"{len(numbers):,} annotations {reason}; the first is {first}"))
     if noted.has_polygons:
         pycocotools_mask()
     paths = find_pictures(noted, folder, folder / name, pictures)

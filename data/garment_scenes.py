@@ -16,11 +16,11 @@ from data.dataset import Batch, Dataset, Indices, picture_of
 from data.detection.batch import Sample, detection_batch, sample_bytes
 from data.detection.dataset import annotations_of, sampling_seed
 from data.detection.objects import Objects
+from data.detection.preparation import DetectionPreparation
 from data.errors import DataError
 from data.geometry import extent
 from data.idx import fashion_mnist
 from data.normalise import normalise
-from data.preparation import Preparation
 from data.randomness import SCENE, generator
 from data.user_path import UserPath
 
@@ -92,6 +92,7 @@ class SceneDataset:
     skipped = 0
     unused = Counter()
     has_masks = True
+    left_out: dict[str, list[str]] = {}
 
     def __init__(
         self, garments: Garments, images: int, draws: int, *, image_size: int, most_garments: int, overlap: float,
@@ -104,7 +105,7 @@ class SceneDataset:
         self.category_ids = tuple(range(1, len(self.classes) + 1))
         self.image_shape = (3, image_size, image_size)
         self.sample_bytes = sample_bytes(self.image_shape[1:], 3, most_garments, masks=True)
-        self.preparation = Preparation(
+        self.preparation = DetectionPreparation(
             self.classes, self.image_shape, MEAN, STD, image_size, resize_long=LONGEST * image_size,
             category_ids=self.category_ids,
         )

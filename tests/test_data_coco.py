@@ -181,12 +181,15 @@ def test_annotations_of_no_use_are_left_out_and_told(tmp_path, caplog):
         entry(7, 50, 7, [3, 3, 4, 4], []), entry(8, 50, 7, [3, 3, 4, 4], [[1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7]]),
         entry(9, 50, 7, [-4, 3, 9, 4], whole),
     ]
+    content["annotations"][0]["segmentation"] = [[1, 2, 3, 4], *SQUARE]
+    pytest.importorskip("pycocotools")
     train, _ = read_set(write_set(tmp_path, content))
     said = [record.getMessage() for record in caplog.records]
-    for words in ("1 annotations with a box of no area", "1 annotations with a box outside its picture",
-                  "2 annotations with no mask"):
+    for words in ("1 annotations with a box of no area: left", "1 annotations with a box outside its picture: left",
+                  "2 annotations without a mask: left", "1 annotations with polygons of fewer than three corners"):
         assert any(words in line and "instances_train.json: annotations[" in line for line in said)
-    assert len(train.objects(1)) == 2
+    assert len(train.objects(1)) == 2 and train.objects(0).masks[0].sum() == 12
+    assert [len(places) for places in train.left_out.values()] == [1, 1, 1, 2]
     assert train.batch([1], seed=0, epoch=0)["boxes"][0].tolist() == [[0, 2, 3, 9], [0, 3, 5, 7]]  # cut at the edge
 
 

@@ -14,8 +14,10 @@ from data.detection.reading import are_finite, text, whole, wrong
 from data.errors import DataError, quoted
 from data.lists import check_names
 
-NO_AREA, OUTSIDE, NO_MASK = "a box of no area", "a box outside its picture", "no mask"
-BEYOND = 1  # pixels that a box may reach beyond its picture: rounding does that
+# Why an annotation is left out, or a part of it.
+NO_AREA, OUTSIDE = "with a box of no area: left out", "with a box outside its picture: left out"
+NO_MASK = "without a mask: left out"
+BROKEN_POLYGON = "with polygons of fewer than three corners or of half a point: these polygons are left out"
 
 
 class Document(NamedTuple):
@@ -34,8 +36,7 @@ class Annotations:
     file_names [N], bytes; sizes int64 [N, 2], height and width; objects starts[n] to starts[n + 1] belong to picture n.
     boxes float64 [A, 4], x, y, width, height as the file has them; classes int64 [A], from 0; crowd bool [A]; areas
     float64 [A], pixels; numbers int64 [A], where in the file's list each stood.
-    left_out: numbers of annotations that are of no use, by the reason; beyond: those whose box reaches out of its
-    picture; broken_polygons: those of whose polygons some are left out, for they have no three corners.
+    left_out: numbers of annotations that are of no use, or of which a polygon is of none, by the reason.
     has_polygons: whether there are any, which want pycocotools.
     """
 
@@ -51,8 +52,6 @@ class Annotations:
     areas: np.ndarray
     numbers: np.ndarray
     left_out: dict[str, list[int]]
-    beyond: list[int]
-    broken_polygons: list[int]
     has_polygons: bool
     place: Callable[[str, int], str]
     _block: bytes  # not a million objects: worker processes share it, for nothing in it counts references
@@ -97,8 +96,8 @@ def checked(document: Document, *, masks: bool, known: Annotations | None = None
         np.searchsorted(np.array(objects.images)[order], np.arange(len(image_ids) + 1)),
         np.array(objects.boxes, np.float64).reshape(-1, 4)[order], np.array(objects.classes, np.int64)[order],
         np.array(objects.crowd, bool)[order], np.array(objects.areas, np.float64)[order],
-        np.array(objects.numbers, np.int64)[order], objects.left_out, objects.beyond, objects.broken_polygons,
-        objects.has_polygons, document.place, b"".join(segmentations), np.cumsum([0, *map(len, segmentations)]),
+        np.array(objects.numbers, np.int64)[order], objects.left_out, objects.has_polygons, document.place,
+        b"".join(segmentations), np.cumsum([0, *map(len, segmentations)]),
     )
 
 
@@ -144,8 +143,7 @@ class _Objects:
 
     def __init__(self):
         self.images, self.boxes, self.classes, self.crowd, self.areas, self.numbers = [], [], [], [], [], []
-        self.segmentations, self.left_out, self.beyond, self.broken_polygons = [], {}, [], []
-        self.has_polygons = False
+        self.segmentations, self.left_out, self.has_polygons = [], {}, False
 
 
 def _objects(document, label_of, image_ids, sizes, masks):
@@ -161,16 +159,14 @@ def _objects(document, label_of, image_ids, sizes, masks):
             raise wrong(f"{document.place('annotations', number)}: bbox", box, wanted)
         if crowd not in (0, 1):
             raise wrong(f"{document.place('annotations', number)}: iscrowd", crowd, "0 or 1")
-        segmentation = None
+        segmentation, is_whole = None, True
         if masks:
             segmentation, is_whole = _segmentation(entry.get("segmentation"), sizes[image], document, number)
-            if not is_whole:
-                found.broken_polygons.append(number)
-        if reason := _of_no_use(box, sizes[image], masks and segmentation is None):
-            found.left_out.setdefault(reason, []).append(number)
+        of_no_use = _of_no_use(box, sizes[image], masks and segmentation is None)
+        if of_no_use or not is_whole:
+            found.left_out.setdefault(of_no_use or BROKEN_POLYGON, []).append(number)
+        if of_no_use:
             continue
-        if _reaches_beyond(box, sizes[image]):
-            found.beyond.append(number)
         found.images.append(image)
         found.boxes.append(box)
         found.classes.append(label)
@@ -207,11 +203,6 @@ def _of_no_use(box, size, has_no_mask):
     if x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0:
         return OUTSIDE
     return NO_MASK if has_no_mask else None
-
-
-def _reaches_beyond(box, size):
-    x, y, width, height = box
-    return min(x, y) < -BEYOND or x + width > size[1] + BEYOND or y + height > size[0] + BEYOND
 
 
 def _area(area, box, segmentation, document, number):

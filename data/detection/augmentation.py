@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from data.detection.objects import Objects, can_be_learned, clipped, flipped
-from data.preparation import fitted
+from data.detection.preparation import resized
 
 
 def augmented(
@@ -20,10 +20,8 @@ def augmented(
     to (height, width): masks of photographs are never there at full size together.
     """
     which, mirrored = rng.random(2).tolist()
-    short_side = short_sides[int(which * len(short_sides))]
-    height, width = fitted(picture.height, picture.width, short_side, long_side)
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    picture = resized(picture, short_sides[int(which * len(short_sides))], long_side)
+    width, height = picture.size
     objects = objects_at((height, width))
     if flip and mirrored < 0.5:
         picture, objects = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), flipped(objects, width)

@@ -20,6 +20,7 @@ class DetectionDataset(Dataset, Protocol):
     image_ids: np.ndarray  # int64 [N], as files of results name the pictures
     category_ids: tuple[int, ...]  # the same for the classes, in the order of `classes`
     has_masks: bool
+    left_out: dict[str, list[str]]  # annotations that are of no use, and where they stand, by the reason
 
     def objects(self, index: int) -> Objects:
         """All that is annotated, crowds too. Raises DataError."""

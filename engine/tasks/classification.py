@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from data import MAX_PIXELS, PICTURE_ENDINGS, DataError, Dataset, Preparation, p
 from data.check import Survey
 from data.walk import unused_text
 from engine.check_data.findings import Finding
+from engine.check_data.samples import Sheet, of_images
 from engine.drawing import check_target, fonts_for_names
 from engine.errors import InputError
 from engine.run.measure import Measure
@@ -111,8 +112,13 @@ class Classification:
                 f"data: has {len(dataset.classes)} class, and so nothing to tell apart; expected 2 or more"
             )
 
-    def findings(self, datasets: Sequence[Dataset], surveys: Sequence[Survey]) -> Iterator[Finding]:
+    def findings(
+        self, datasets: Sequence[Dataset], surveys: Sequence[Survey], network: Callable[[], nn.Layer]
+    ) -> Iterator[Finding]:
         return class_findings(datasets, surveys)
+
+    def sheet(self, dataset: Dataset) -> Sheet:
+        return of_images(dataset)
 
     def class_counts(self, datasets: Sequence[Dataset]) -> list[dict]:
         return class_counts(datasets)
