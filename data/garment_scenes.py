@@ -16,11 +16,11 @@ from data.dataset import Batch, Dataset, Indices, picture_of
 from data.detection.batch import Sample, detection_batch, sample_bytes
 from data.detection.dataset import annotations_of, sampling_seed
 from data.detection.objects import Objects
+from data.detection.preparation import DetectionPreparation
 from data.errors import DataError
 from data.geometry import extent
 from data.idx import fashion_mnist
 from data.normalise import normalise
-from data.preparation import Preparation
 from data.randomness import SCENE, generator
 from data.user_path import UserPath
 
@@ -92,6 +92,7 @@ class SceneDataset:
     skipped = 0
     unused = Counter()
     has_masks = True
+    left_out: dict[str, list[str]] = {}
 
     def __init__(
         self, garments: Garments, images: int, draws: int, *, image_size: int, most_garments: int, overlap: float,
@@ -104,13 +105,14 @@ class SceneDataset:
         self.category_ids = tuple(range(1, len(self.classes) + 1))
         self.image_shape = (3, image_size, image_size)
         self.sample_bytes = sample_bytes(self.image_shape[1:], 3, most_garments, masks=True)
-        self.preparation = Preparation(
+        self.preparation = DetectionPreparation(
             self.classes, self.image_shape, MEAN, STD, image_size, resize_long=LONGEST * image_size,
             category_ids=self.category_ids,
         )
         self.in_memory = draws != FRESH
         self.stored = "another draw" if draws == FRESH else "unchanged"  # what stored_picture is, on a sheet of samples
         self.origin = f"scenes composed with {len(garments):,} garments"
+        self._fixed_key = draws or TRAINING, 0, 0
         self._backdrops = Backdrops(garments, self.image_shape[1:], clutter)
 
     def __len__(self) -> int:
@@ -128,22 +130,20 @@ class SceneDataset:
 
     def composition(self, index: int, *, seed: int, epoch: int) -> Composition:
         """One sample with all that is known of it, as `batch` shows it."""
-        return self._composition(index, (FRESH, seed, epoch) if self.draws == FRESH else (self.draws, 0, 0))
+        return self._composition(index, (FRESH, seed, epoch) if self.draws == FRESH else self._fixed_key)
 
     def stored_picture(self, index: int) -> Image.Image:
         """The sample as a fixed set would have it, which is what stands for a set without an end."""
-        return picture_of(self._fixed(index).pixels)
+        return picture_of(self._composition(index, self._fixed_key).pixels)
 
     def objects(self, index: int) -> Objects:
-        """What stored_picture shows."""
-        return _objects(self._fixed(index))
+        """What stored_picture shows: what lies where is known without background, light and camera."""
+        pieces = self._pieces(generator(SCENE, *self._fixed_key, index))
+        return _objects(compose(np.zeros(self.image_shape, np.float32), pieces))
 
     def annotations(self, index: int) -> list[dict]:
         """The same as COCO writes it."""
         return annotations_of(self.objects(index), self.image_ids[index], self.category_ids)
-
-    def file_name(self, index: int) -> str:
-        return f"{self.image_ids[index]:06}.png"
 
     def path(self, index: int) -> None:
         """None: there is no file."""
@@ -156,19 +156,19 @@ class SceneDataset:
             sampling_seed(seed, epoch, index) if training else 0,
         )
 
-    def _fixed(self, index):
-        return self._composition(index, (self.draws or TRAINING, 0, 0))
-
     def _composition(self, index, key):
         rng = generator(SCENE, *key, index)
+        pieces, background = self._pieces(rng), self._backdrops.part(rng, key)
+        return compose(background, pieces, random_light(rng, self.camera), random_camera(rng, self.camera), rng)
+
+    def _pieces(self, rng):
         pieces, taken = [], []
         for _ in range(1 + int(self.most_garments * rng.random())):
             piece, box = self._placed(rng, taken)
             if piece:
                 pieces.append(piece)
                 taken.append(box)
-        background = self._backdrops.part(rng, key)
-        return compose(background, pieces, random_light(rng, self.camera), random_camera(rng, self.camera), rng)
+        return pieces
 
     def _placed(self, rng, taken):
         """A garment that covers none of the boxes `taken` too much, nor they it, and its box; (None, None) if there is

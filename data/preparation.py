@@ -31,9 +31,6 @@ class Preparation:
     side is scaled to `resize_short` pixels and the centre cropped, or, where that is None, the picture scaled to
     H x W. Then (pixels / 255 - mean) / std for each channel. All fields are JSON-able: training writes them beside
     the weights.
-
-    To detect, `resize_long` is given: nothing is cropped, a picture whose long side would come to more is made smaller,
-    and inputs are of many sizes. category_ids: those of the classes, for files of results.
     """
 
     classes: tuple[str, ...]
@@ -42,13 +39,10 @@ class Preparation:
     std: tuple[float, ...]
     resize_short: int | None = None
     interpolation: str = "bilinear"
-    resize_long: int | None = None
-    category_ids: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("classes", "image_shape", "mean", "std", "category_ids"):  # JSON has lists only
-            if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, tuple(value))
+        for name in ("classes", "image_shape", "mean", "std"):  # JSON has lists only
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         numbers = (*self.image_shape, *self.mean, *self.std)
         if len(self.image_shape) != 3 or not all(isinstance(number, (int, float)) for number in numbers):
             raise ValueError("image_shape, mean and std: expected (C, H, W) and numbers for each channel")
@@ -56,11 +50,7 @@ class Preparation:
     def __call__(self, picture: Image.Image) -> np.ndarray:
         channels, height, width = self.image_shape
         picture = picture.convert("L" if channels == 1 else "RGB")
-        if self.resize_long is not None:
-            height, width = fitted(picture.height, picture.width, self.resize_short, self.resize_long)
-            if picture.size != (width, height):
-                picture = picture.resize((width, height), Image.Resampling[self.interpolation.upper()])
-        elif self.resize_short is not None:
+        if self.resize_short is not None:
             from paddle.vision import transforms  # here, for it loads Paddle
 
             picture = transforms.Resize(self.resize_short, self.interpolation)(picture)
@@ -75,13 +65,6 @@ class Preparation:
         mean, std = (np.reshape(values, (-1, 1, 1)) for values in (self.mean, self.std))
         pixels = np.moveaxis(np.rint(255 * (image * std + mean)).clip(0, 255).astype(np.uint8), -3, -1)
         return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))
-
-
-def fitted(height: int, width: int, short: int, long: int) -> tuple[int, int]:
-    """Height and width, 1 pixel or more, of a picture once its short side is `short`, or its long side `long` pixels
-    where that is smaller."""
-    scale = min(short / min(height, width), long / max(height, width))
-    return max(1, round(scale * height)), max(1, round(scale * width))
 
 
 def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int = 256) -> Image.Image:

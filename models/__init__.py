@@ -7,7 +7,7 @@ detector has masks its name says. A head's `task` is how its predictions are jud
 """
 
 from models.classifier import Classifier
-from models.detection import MaskRCNN, faster_rcnn, mask_rcnn, pack_masks, paste_mask
+from models.detection import DetectionGraph, MaskRCNN, faster_rcnn, mask_rcnn, pack_masks, paste_mask
 from models.resnet import ResNet, from_paddle_names, resnet
 from models.weights import WeightsReport, load_weights
 
@@ -20,6 +20,7 @@ MODELS = {
 __all__ = [
     "MODELS",
     "Classifier",
+    "DetectionGraph",
     "MaskRCNN",
     "ResNet",
     "WeightsReport",

@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from data.dataset import Dataset
+from data.detection.masks import run_lengths
 from data.detection.objects import Objects
 from data.randomness import SAMPLING, generator
 
@@ -19,6 +20,7 @@ class DetectionDataset(Dataset, Protocol):
     image_ids: np.ndarray  # int64 [N], as files of results name the pictures
     category_ids: tuple[int, ...]  # the same for the classes, in the order of `classes`
     has_masks: bool
+    left_out: dict[str, list[str]]  # annotations that are of no use, and where they stand, by the reason
 
     def objects(self, index: int) -> Objects:
         """All that is annotated, crowds too. Raises DataError."""
@@ -26,9 +28,6 @@ class DetectionDataset(Dataset, Protocol):
     def annotations(self, index: int) -> list[dict]:
         """The same as entries of COCO's "annotations", without "id", each with "area", "iscrowd" and, of a set with
         masks, "segmentation" as pycocotools takes it. Raises DataError."""
-
-    def file_name(self, index: int) -> str:
-        """What an entry of COCO's "images" calls the picture."""
 
 
 def sampling_seed(seed: int, epoch: int, index: int) -> int:
@@ -54,12 +53,3 @@ def annotations_of(objects: Objects, image_id: int, category_ids: tuple[int, ...
             entry.update(area=int(mask.sum()), segmentation=run_lengths(mask))
         entries.append(entry)
     return entries
-
-
-def run_lengths(mask: np.ndarray) -> dict:
-    """bool [H, W] -> {"size": [H, W], "counts": [...]}: how many 0 in a row, then how many 1, and so on, column by
-    column."""
-    pixels = mask.ravel(order="F")
-    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
-    ends = np.concatenate([[0] if pixels[0] else [], changes, [pixels.size]]).astype(np.int64)
-    return {"size": list(mask.shape), "counts": np.diff(ends, prepend=0).tolist()}

@@ -30,38 +30,11 @@ class Objects:
         return Objects(self.boxes[which], self.classes[which], masks, self.crowd[which])
 
 
-def no_objects(height: int, width: int, *, masks: bool = True) -> Objects:
-    """A picture without any."""
-    return Objects(
-        np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, height, width), bool) if masks else None,
-        np.zeros(0, bool),
-    )
-
-
 def flipped(objects: Objects, width: int) -> Objects:
     """As a mirror shows a picture of this width: left is right."""
     boxes = objects.boxes.copy()
     boxes[:, [0, 2]] = width - objects.boxes[:, [2, 0]]
     return replace(objects, boxes=boxes, masks=None if objects.masks is None else objects.masks[:, :, ::-1])
-
-
-def scaled(objects: Objects, before: tuple[int, int], after: tuple[int, int]) -> Objects:
-    """As they lie once the picture is resized, each axis by its own factor. Sizes are (height, width).
-
-    A pixel of a mask is what lies under its centre.
-    """
-    if before == after:
-        return objects
-    vertical, horizontal = (there / here for here, there in zip(before, after, strict=True))
-    boxes = objects.boxes * np.float32([horizontal, vertical, horizontal, vertical])
-    masks = objects.masks
-    if masks is not None:
-        rows, columns = (
-            ((np.arange(there) + 0.5) * here / there).astype(np.intp)
-            for here, there in zip(before, after, strict=True)
-        )
-        masks = masks.take(rows, axis=1).take(columns, axis=2)
-    return replace(objects, boxes=boxes, masks=masks)
 
 
 def clipped(objects: Objects, height: int, width: int) -> Objects:

@@ -10,7 +10,7 @@ import pydantic
 import yaml
 from pydantic import PositiveFloat, PositiveInt
 
-from data import Preparation
+from data import DetectionPreparation, Preparation
 from engine.config import Config, load_config
 from engine.config.yaml_text import read_yaml
 from engine.environment import describe
@@ -22,7 +22,6 @@ from engine.run.saved import Strict, first_error
 
 CONFIG_FILE, RESULT_FILE = "config.yaml", "result.json"
 PREPARATION_FILE = "preparation.json"  # class names and how a picture becomes an input
-DETECTION_ONLY = ("resize_long", "category_ids")  # of what stands there
 # What a run cannot change on its way,
 FIXED = ("seed", "model", "data", "batch", "ema_decay", "bn_precise_images", "optimizer.name")
 FREE = ("data.root", "batch.workers_per_pass")  # but for where the data lie and what memory there is
@@ -157,11 +156,7 @@ def differences(before: Any, now: Any, at: tuple[str, ...] = ()) -> Iterator[tup
 
 def write_preparation(folder: Path, preparation: Preparation) -> None:
     """What inference needs beside the weights."""
-    values = dataclasses.asdict(preparation)
-    for name in DETECTION_ONLY:
-        if values[name] is None:
-            del values[name]
-    text = json.dumps(values, indent=2, ensure_ascii=False)
+    text = json.dumps(dataclasses.asdict(preparation), indent=2, ensure_ascii=False)
     write_text(folder / PREPARATION_FILE, text + "\n")
 
 
@@ -175,19 +170,33 @@ class _PreparationFile(Strict):
     std: list[PositiveFloat]
     resize_short: PositiveInt | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
-    resize_long: PositiveInt | None = None
-    category_ids: list[int] | None = None
 
     @pydantic.model_validator(mode="after")
-    def _agree(self):
+    def _channels_agree(self):
         if not len(self.mean) == len(self.std) == self.image_shape[0]:
             raise ValueError(f"mean and std: expected {self.image_shape[0]} numbers each, one a channel")
-        if self.resize_long is not None:
-            if self.resize_short is None or self.resize_short > self.resize_long:
-                raise ValueError(f"resize_short: {self.resize_short}; expected at most resize_long, {self.resize_long}")
-        elif self.resize_short is not None and self.resize_short < max(self.image_shape[1:]):
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _sizes_agree(self):
+        if self.resize_short is not None and self.resize_short < max(self.image_shape[1:]):
             raise ValueError(f"resize_short: {self.resize_short}, less than the {max(self.image_shape[1:])} of a side")
-        if self.category_ids is not None and len(self.category_ids) != len(self.classes):
+        return self
+
+
+class _DetectionPreparationFile(_PreparationFile):
+    """The same of a `DetectionPreparation`."""
+
+    image_shape: tuple[Literal[3], PositiveInt, PositiveInt]
+    resize_short: PositiveInt
+    resize_long: PositiveInt
+    category_ids: list[int]
+
+    @pydantic.model_validator(mode="after")
+    def _sizes_agree(self):
+        if self.resize_short > self.resize_long:
+            raise ValueError(f"resize_short: {self.resize_short}, more than the resize_long of {self.resize_long}")
+        if len(self.category_ids) != len(self.classes):
             raise ValueError(f"category_ids: {len(self.category_ids)} of {len(self.classes)} classes")
         return self
 
@@ -196,7 +205,10 @@ def read_preparation(folder: Path) -> Preparation:
     """The class names and picture preparation that training wrote into a folder. Raises InputError."""
     path = folder / PREPARATION_FILE
     try:
-        return Preparation(**_PreparationFile.model_validate_json(path.read_bytes()).model_dump())
+        text = path.read_bytes()
+        detects = b'"resize_long"' in text
+        made, file = (DetectionPreparation, _DetectionPreparationFile) if detects else (Preparation, _PreparationFile)
+        return made(**file.model_validate_json(text).model_dump())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a folder that tools/train.py made") from None
     except pydantic.ValidationError as failure:

@@ -1,6 +1,6 @@
 """Classifying images: errors, sample images with answers, names of what is on picture files, the exported form."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from data import MAX_PIXELS, DataError, Dataset, Preparation, read_picture
 from data.check import Survey
 from engine.check_data.findings import Finding
+from engine.check_data.samples import Sheet, of_images
 from engine.drawing import check_target, fonts_for_names
 from engine.errors import InputError
 from engine.run.measure import Measure
@@ -101,8 +102,13 @@ class Classification:
                 f"data: has {len(dataset.classes)} class, and so nothing to tell apart; expected 2 or more"
             )
 
-    def findings(self, datasets: Sequence[Dataset], surveys: Sequence[Survey]) -> Iterator[Finding]:
+    def findings(
+        self, datasets: Sequence[Dataset], surveys: Sequence[Survey], network: Callable[[], nn.Layer]
+    ) -> Iterator[Finding]:
         return class_findings(datasets, surveys)
+
+    def sheet(self, dataset: Dataset) -> Sheet:
+        return of_images(dataset)
 
     def class_counts(self, datasets: Sequence[Dataset]) -> list[dict]:
         return class_counts(datasets)

@@ -1,6 +1,6 @@
 """What the rest of engine asks of a task: classifying, detecting, clips. It never asks which task it is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from PIL import Image
 from data import Dataset, Preparation
 from data.check import Survey
 from engine.check_data.findings import Finding
+from engine.check_data.samples import Sheet
 from engine.run.measure import Measure
 
 
@@ -79,8 +80,13 @@ class Task(Protocol):
     def check(self, dataset: Dataset) -> None:
         """Raise InputError where nothing can be learned from a data set, or judged by it."""
 
-    def findings(self, datasets: Sequence[Dataset], surveys: Sequence[Survey]) -> Iterator[Finding]:
-        """What check_data says beyond broken, doubled and odd images."""
+    def findings(
+        self, datasets: Sequence[Dataset], surveys: Sequence[Survey], network: Callable[[], nn.Layer]
+    ) -> Iterator[Finding]:
+        """What check_data says beyond broken, doubled and odd images; `network` builds the config's network."""
+
+    def sheet(self, dataset: Dataset) -> Sheet:
+        """What check_data's sheet shows of samples."""
 
     def class_counts(self, datasets: Sequence[Dataset]) -> list[dict]:
         """What check_data lists: {"label", "class", "training", "validation"} of each class; maybe nothing."""

@@ -4,7 +4,9 @@
     scores.py               what answers are worth, gathered over batches and devices
     average_precision.py    AP as COCO has it
     results.py              answers in pixels of the stored picture, as COCO writes them
-    export.py               the network for deployment
+    drawing.py              pictures with their objects
+    findings.py, sheet.py   what check_data says and shows of objects
+    coco_files.py           any set as COCO's files
 """
 
 from engine.tasks.detection.task import Detection

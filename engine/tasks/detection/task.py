@@ -1,6 +1,6 @@
 """Finding objects: average precision, sample images and picture files with what was found, the exported form."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +14,17 @@ from data.check import Survey
 from data.detection.batch import Sample, detection_batch
 from data.detection.dataset import DetectionDataset
 from engine.check_data.findings import Finding
+from engine.check_data.samples import Sheet
 from engine.errors import InputError
 from engine.run.measure import Measure
 from engine.tasks.detection.drawing import draw_objects
+from engine.tasks.detection.findings import object_counts, object_findings
 from engine.tasks.detection.results import Answer, answers_of, pixels_of, told
 from engine.tasks.detection.scores import DetectionScores
+from engine.tasks.detection.sheet import of_objects
 from engine.tasks.picture_files import find_pictures
 from engine.terminal import printable
+from models import DetectionGraph
 
 SURE = 0.5  # the score from which an answer is told and drawn
 LEGIBLE = 300  # pixels of a short side; a smaller picture is drawn enlarged, so that names have room
@@ -108,8 +112,16 @@ class Detection:
         if not any(not entry["iscrowd"] for index in range(len(dataset)) for entry in dataset.annotations(index)):
             raise InputError(f"data: its {len(dataset)} pictures show no object: there is nothing to learn or judge by")
 
-    def findings(self, datasets: Sequence[Dataset], surveys: Sequence[Survey]) -> Iterator[Finding]:
-        return iter(())
+    def findings(
+        self, datasets: Sequence[Dataset], surveys: Sequence[Survey], network: Callable[[], nn.Layer]
+    ) -> Iterator[Finding]:
+        return object_findings(datasets, surveys, network)
+
+    def sheet(self, dataset: Dataset) -> Sheet:
+        return of_objects(dataset)
 
     def class_counts(self, datasets: Sequence[Dataset]) -> list[dict]:
-        return []
+        return object_counts(datasets)
+
+    def exported(self, model: nn.Layer) -> nn.Layer:
+        return DetectionGraph(model)
