@@ -1,7 +1,8 @@
 """Export a trained model for deployment:  python tools/export_model.py -c output/quickstart/config.yaml [-w best]
 
 Writes a `paddle.jit` model, image float32 [N, C, H, W] -> probabilities [N, classes], and preparation.json with the
-class names and what turns a picture into that image. Load it with paddle.jit.load or paddle.inference.
+class names and what turns a picture into that image. Load it with paddle.jit.load or paddle.inference. A detector takes
+one image of any size and gives boxes [D, 4] in its pixels, scores [D], classes [D] and masks [D, S, S].
 """
 
 import argparse

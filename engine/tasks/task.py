@@ -75,7 +75,10 @@ class Task(Protocol):
         """A picture with its answer in it. Raises InputError where there is nothing to draw."""
 
     def exported(self, model: nn.Layer) -> nn.Layer:
-        """image float32 [N, C, H, W] -> a tensor: what deployment calls, of Paddle's operators only."""
+        """image float32 [N, C, H, W] -> a tensor or several: what deployment calls, of Paddle's operators only.
+
+        `input_shape`, where it has one, says which of the sizes are open (None); else N alone is.
+        """
 
     def check(self, dataset: Dataset) -> None:
         """Raise InputError where nothing can be learned from a data set, or judged by it."""

@@ -22,59 +22,65 @@ class DetectionGraph(nn.Layer):
     """image float32 [1, C, H, W] -> boxes [D, 4] in pixels of it, scores [D], classes int64 [D] and, of a network with
     masks, masks [D, S, S]: what `model` answers in evaluation, the best first; D may be 0."""
 
+    input_shape = (1, 3, None, None)
+
     def __init__(self, model: MaskRCNN):
         super().__init__()
         self.model = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        heads = self.model.heads
-        size = sizes(image)[2:]
-        maps = self.model.neck(self.model.backbone(image, last=self.model.last_stage))
-        rois = self._proposals(maps, size)
-        logits, deltas = heads.predictor(heads.box_head(_pooled(heads.box_pool, maps, rois)))
-        boxes, scores, classes = self._chosen(logits, deltas, rois, size)
-        if heads.mask_head is None:
-            return boxes[:-1], scores[:-1], classes[:-1]
-        pool = heads.box_pool if heads.mask_pool is None else heads.mask_pool
-        features = _pooled(pool, maps, boxes)
-        features = heads.box_head(features) if heads.mask_pool is None else features
-        masks = mask_probabilities(heads.mask_head(features), classes)
-        return boxes[:-1], scores[:-1], classes[:-1], masks[:-1]
+        return _answer(self.model, image)
 
-    def _proposals(self, maps, size):
-        """[P, 4], P above 0: those of RPN.propose, and where there are too few some without area."""
-        rpn, all_boxes, all_scores = self.model.rpn, [], []
-        logits, deltas = rpn(maps)
-        anchors = rpn.anchors([sizes(level)[2:] for level in maps])
-        for score, delta, anchor in zip(logits, deltas, anchors, strict=True):
-            score, place = _best(score[0], rpn.before_nms[1])
-            boxes = clip_boxes(decode_boxes(paddle.gather(delta[0], place), paddle.gather(anchor, place)), *size)
-            kept = nms(boxes, rpn.nms_threshold)  # the best come first
-            all_boxes.append(paddle.gather(boxes, kept))
-            all_scores.append(paddle.gather(score, kept))
-        boxes, scores = paddle.concat(all_boxes), paddle.concat(all_scores)
-        last = paddle.full_like(scores, -1e9)
-        _, place = _best(paddle.where(has_area(boxes), scores, last), rpn.after_nms[1])
-        return paddle.gather(boxes, place)
 
-    def _chosen(self, logits, deltas, rois, size):
-        """boxes [D + 1, 4], scores, classes: those of `detect`, and one that is no answer."""
-        answering = self.model.heads.answering
-        scores = F.softmax(logits, axis=1)[:, :-1]
-        boxes = clip_boxes(decode_boxes(deltas, rois.unsqueeze(1), WEIGHTS), *size)
-        valid = paddle.logical_and(has_area(boxes), has_area(rois).unsqueeze(1))
-        likely = paddle.logical_and(scores > answering["score_threshold"], valid).nonzero()
-        nowhere = paddle.zeros([1, 2], "int64")
-        likely = paddle.concat([likely, nowhere])
-        boxes, scores, classes = paddle.gather_nd(boxes, likely), paddle.gather_nd(scores, likely), likely[:, 1]
-        real = paddle.arange(sizes(scores)[0]) < sizes(scores)[0] - 1
-        scores = paddle.where(real, scores, paddle.zeros_like(scores))
-        order = scores.argsort(descending=True)  # what is no answer comes last,
-        boxes, scores, classes, real = (paddle.gather(values, order) for values in (boxes, scores, classes, real))
-        categories = paddle.where(real, classes, paddle.full_like(classes, -1))
-        kept = nms(apart(boxes, categories), answering["nms_threshold"])  # and nothing overlaps it
-        kept = paddle.concat([kept[:-1][: answering["most"]], kept[-1:]])
-        return tuple(paddle.gather(values, kept) for values in (boxes, scores, classes))
+# Functions: what Paddle 2.6 finds in a layer it reads as a graph's source, and does not know a zip with `strict`.
+
+
+def _answer(model, image):
+    heads, size = model.heads, sizes(image)[2:]
+    maps = model.neck(model.backbone(image, last=model.last_stage))
+    rois = _proposals(model.rpn, maps, size)
+    logits, deltas = heads.predictor(heads.box_head(_pooled(heads.box_pool, maps, rois)))
+    boxes, scores, classes = _chosen(logits, deltas, rois, size, **heads.answering)
+    if heads.mask_head is None:
+        return boxes[:-1], scores[:-1], classes[:-1]
+    if heads.mask_pool is None:
+        features = heads.box_head(_pooled(heads.box_pool, maps, boxes))
+    else:
+        features = _pooled(heads.mask_pool, maps, boxes)
+    masks = mask_probabilities(heads.mask_head(features), classes)
+    return boxes[:-1], scores[:-1], classes[:-1], masks[:-1]
+
+
+def _proposals(rpn, maps, size):
+    """[P, 4], P above 0: those of RPN.propose, and where there are too few some without area."""
+    all_boxes, all_scores = [], []
+    anchors = rpn.anchors([sizes(level)[2:] for level in maps])
+    for score, delta, anchor in zip(*rpn(maps), anchors, strict=True):
+        score, place = _best(score[0], rpn.before_nms[1])
+        boxes = clip_boxes(decode_boxes(paddle.gather(delta[0], place), paddle.gather(anchor, place)), *size)
+        kept = nms(boxes, rpn.nms_threshold)  # the best come first
+        all_boxes.append(paddle.gather(boxes, kept))
+        all_scores.append(paddle.gather(score, kept))
+    boxes, scores = paddle.concat(all_boxes), paddle.concat(all_scores)
+    scores = paddle.where(has_area(boxes), scores, paddle.full_like(scores, -1e9))
+    return paddle.gather(boxes, _best(scores, rpn.after_nms[1])[1])
+
+
+def _chosen(logits, deltas, rois, size, *, score_threshold, nms_threshold, most):
+    """boxes [D + 1, 4], scores, classes: those of `detect`, and one that is no answer."""
+    scores = F.softmax(logits, axis=1)[:, :-1]
+    boxes = clip_boxes(decode_boxes(deltas, rois.unsqueeze(1), WEIGHTS), *size)
+    valid = paddle.logical_and(has_area(boxes), has_area(rois).unsqueeze(1))
+    likely = paddle.logical_and(scores > score_threshold, valid).nonzero()
+    likely = paddle.concat([likely, paddle.zeros([1, 2], "int64")])
+    boxes, scores, classes = paddle.gather_nd(boxes, likely), paddle.gather_nd(scores, likely), likely[:, 1]
+    real = paddle.arange(sizes(scores)[0]) < sizes(scores)[0] - 1
+    scores = paddle.where(real, scores, paddle.zeros_like(scores))
+    order = scores.argsort(descending=True)  # what is no answer comes last,
+    boxes, scores, classes = (paddle.gather(values, order) for values in (boxes, scores, classes))
+    kept = nms(apart(boxes, paddle.where(scores > 0, classes, paddle.full_like(classes, -1))), nms_threshold)
+    kept = paddle.concat([kept[:-1][:most], kept[-1:]])  # and nothing overlaps it
+    return tuple(paddle.gather(values, kept) for values in (boxes, scores, classes))
 
 
 def _best(scores, most):
