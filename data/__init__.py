@@ -2,16 +2,20 @@
 
 A builder's signature is the schema of the `data:` section of a config; it returns (train, validation). dataset.py says
 what a data set is, and a batch; ArrayDataset (arrays.py), WarpedDataset (warped.py), ComposedDataset (composed.py, of
-the parts in composing/) and ImageDataset (image_folder.py) are the kinds of it. Archives in the place of folders are
+the parts in composing/) and ImageDataset (image_folder.py) are the kinds of it. Sets to detect in are SceneDataset
+(garment_scenes.py) and CocoDataset (coco.py), of the parts in detection/. Archives in the place of folders are
 unpacked by archives.py; check.py tells what the stored pictures are like; labelled.py reads new pictures for a model
 that is there.
 """
 
 from data.archives import find_archives, unpack
 from data.cifar import cifar10, cifar100
+from data.coco import coco
 from data.composed import composed
 from data.dataset import Batch, Dataset, length
+from data.detection.preparation import DetectionPreparation
 from data.errors import DataError
+from data.garment_scenes import garment_scenes
 from data.idx import fashion_mnist
 from data.image_folder import image_folder
 from data.labelled import labelled_pictures
@@ -26,6 +30,8 @@ DATASETS = {
     "fashion_mnist": fashion_mnist,
     "warped_fashion_mnist": warped_fashion_mnist,
     "composed": composed,
+    "garment_scenes": garment_scenes,
+    "coco": coco,
     "cifar10": cifar10,
     "cifar100": cifar100,
     "image_folder": image_folder,
@@ -33,6 +39,7 @@ DATASETS = {
 }
 
 __all__ = [
-    "DATASETS", "MAX_PIXELS", "PICTURE_ENDINGS", "Batch", "DataError", "Dataset", "Loader", "Preparation",
-    "find_archives", "labelled_pictures", "length", "picture_files", "read_pickle", "read_picture", "unpack",
+    "DATASETS", "MAX_PIXELS", "PICTURE_ENDINGS", "Batch", "DataError", "Dataset", "DetectionPreparation", "Loader",
+    "Preparation", "find_archives", "labelled_pictures", "length", "picture_files", "read_pickle", "read_picture",
+    "unpack",
 ]

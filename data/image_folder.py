@@ -16,6 +16,7 @@ from data.errors import DataError, printable
 from data.layout import Part, Wanted, find_parts
 from data.preparation import MAX_PIXELS, Preparation, read_picture
 from data.randomness import AUGMENTATION, global_state_seeded
+from data.readable import readable
 from data.user_path import UserPath
 from data.walk import unused_text
 
@@ -124,7 +125,7 @@ class ImageDataset:
         """
         images, labels = np.empty((len(indices), *self.image_shape), np.float32), []
         for index in map(int, indices):
-            found, picture = self._readable(index)
+            found, picture = readable(self, index, training=self.augmentation is not None)
             if picture is None:
                 continue
             if self.augmentation is None:
@@ -142,23 +143,6 @@ class ImageDataset:
     def path(self, index: int) -> str:
         """The file of a sample."""
         return os.fsdecode(self.paths[index])
-
-    def _readable(self, index):
-        """Index and picture of this sample or, in training, of the next that can be read; (index, None) if skipped."""
-        is_training = self.augmentation is not None
-        for candidate in range(index, index + (len(self) if is_training else 1)):
-            candidate %= len(self)
-            try:
-                return candidate, self.stored_picture(candidate)
-            except DataError as error:
-                if self.on_corrupt_image == "stop":
-                    raise
-                self.skipped += 1
-                log.warning("skipped %s", printable(str(error)))
-        if is_training:
-            path = self.path(index)
-            raise DataError(f"{path}: cannot be read as an image, and none of the {len(self)} training images can")
-        return index, None
 
 
 def _check_settings(

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -106,7 +107,7 @@ def _given(wanted, unused):
             count_beside(root / name, BESIDE, unused)
     tops = {Path(name).parts[0] for name in names if Path(name).parts}
     if lists:
-        _count_unlisted(root, parts, unused)
+        count_unlisted(root, [path for part in parts for path in part.paths], unused)
     elif tops:
         count_beside(root, BESIDE, unused, folders=[name for name in visible_folders(root) if name not in tops])
     return classes, *parts
@@ -132,9 +133,9 @@ def _listed_files(root, name, entries, classes, first_label):
     return [os.path.join(root, entry.path) for entry in entries], [entry.label for entry in entries]
 
 
-def _count_unlisted(root, parts, unused):
-    """Pictures that no list names, in the folder below root that holds all that they name."""
-    listed = {os.path.abspath(path) for part in parts for path in part.paths}
+def count_unlisted(root: str | Path, paths: Iterable[str], unused: Counter) -> None:
+    """Count the pictures that are not among `paths`, in the folder below root that holds all of these."""
+    listed = {os.path.abspath(path) for path in paths}
     common = os.path.commonpath({os.path.dirname(path) for path in listed})
     root = os.path.abspath(root)
     if os.path.commonpath([common, root]) == root:

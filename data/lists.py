@@ -45,7 +45,7 @@ def read_list(path: Path, root: Path, first_label: int) -> list[Entry]:
         if label is None or label < first_label:
             wanted = f"wanted {first_label} (data.first_label) to {LARGEST_LABEL:,}"
             raise DataError(f"{path}, line {number}: label {quoted(parts[1])}, {wanted}")
-        entries.append(Entry(number, _below(root, file, f"{path}, line {number}"), label - first_label))
+        entries.append(Entry(number, below(root, file, f"{path}, line {number}"), label - first_label))
     return entries
 
 
@@ -118,8 +118,8 @@ def _is_label(text):
     return text.isdecimal() and len(text) <= len(str(LARGEST_LABEL)) and int(text) <= LARGEST_LABEL
 
 
-def _below(root, file, where):
-    """The path below root that a line names."""
+def below(root: str | Path, file: str, where: str) -> str:
+    """The path below root that a line or an entry names, with slashes where it came from Windows. Raises DataError."""
     if "\0" in file:
         raise DataError(f"{where}: {quoted(file)}: no file can have this name")
     if "\\" not in file or os.path.lexists(os.path.join(root, file)):

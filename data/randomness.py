@@ -9,6 +9,7 @@ import numpy as np
 # The purpose leads every seed, so that the order and the augmentation of one epoch never share a stream. It must not
 # be zero and must not trail: NumPy's SeedSequence pads with zeros, so (7, 0) and (7,) are the same seed.
 ORDER, AUGMENTATION, SYNTHETIC, FIXED_GEOMETRY, COMPOSITION, BACKDROP = 1, 2, 3, 4, 5, 6
+SCENE, SAMPLING = 7, 8
 
 
 def generator(purpose: int, *numbers: int) -> np.random.Generator:

@@ -6,11 +6,12 @@ samples. Works for the data of every config. Ends with status 1 where something 
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
-from engine.build import build_data
+from engine.build import build_data, build_model
 from engine.check_data.findings import findings
 from engine.check_data.report import describe_data, has_problems, report_text, survey_sets, write_data_report
 from engine.check_data.samples import write_data_sheet
@@ -33,14 +34,16 @@ def main() -> int:
     datasets = build_data(config)
     surveys = survey_sets(datasets, arguments.limit)
     task = task_of(config.model.name)
+    of_task = task.findings(datasets, surveys, partial(build_model, config, datasets[0]))
     found = findings(
-        datasets, surveys, images_per_step=config.batch.images_per_step, task_findings=task.findings(datasets, surveys),
+        datasets, surveys, images_per_step=config.batch.images_per_step, task_findings=of_task,
         on_corrupt_image=getattr(config.data, "on_corrupt_image", "stop"),  # only files break
     )
     report = describe_data(config.name, config.data.name, datasets, surveys, found, task.class_counts(datasets))
     files = write_data_report(report, folder)
     if len(surveys[0].indices):
-        files.append(write_data_sheet(datasets[0], surveys[0].indices, config.seed, folder / "samples.png"))
+        sheet = task.sheet(datasets[0])
+        files.append(write_data_sheet(datasets[0], surveys[0].indices, config.seed, folder / "samples.png", sheet))
     if arguments.json:
         print(json_text(report, indent=2))
     else:

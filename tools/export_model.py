@@ -4,8 +4,10 @@
 --format onnx     model.onnx, for onnxruntime and others, compared with the model where onnxruntime is installed
 --format torch    model.safetensors, the weights by torchvision's and timm's names, for load_state_dict
 
-The first two take image float32 [N, C, H, W] and give probabilities [N, classes]. Beside each lies preparation.json
-with the class names and what turns a picture into that image. onnx and torch want requirements-export.txt installed.
+The first two take image float32 [N, C, H, W] and give probabilities [N, classes]; a detector, as paddle only, takes one
+image of any size and gives boxes [D, 4] in its pixels, scores [D], classes [D] and masks [D, S, S]. Beside each lies
+preparation.json with the class names and what turns a picture into that image. onnx and torch want
+requirements-export.txt installed.
 """
 
 import argparse

@@ -86,7 +86,8 @@ def _too_few(training, images_per_step):
 def _peculiar(datasets, surveys):
     short_sides = np.concatenate([each.sizes.min(axis=1) for each in surveys])
     side, resize_short = datasets[0].image_shape[-1], datasets[0].preparation.resize_short  # None for arrays
-    if resize_short and (small := int((short_sides < side).sum())):
+    is_cropped = resize_short and not hasattr(datasets[0].preparation, "resize_long")
+    if is_cropped and (small := int((short_sides < side).sum())):
         yield Finding("note", f"{many(small, 'picture')} smaller than data.image_size ({side}), scaled up")
     if resize_short and (huge := int((short_sides > HUGE * resize_short).sum())):
         text = f"over {HUGE} times as large as data.resize_short ({resize_short}); smaller copies are read much faster"

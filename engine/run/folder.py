@@ -10,7 +10,7 @@ import pydantic
 import yaml
 from pydantic import PositiveFloat, PositiveInt
 
-from data import Preparation
+from data import DetectionPreparation, Preparation
 from engine.config import Config, load_config
 from engine.config.yaml_text import read_yaml
 from engine.environment import describe
@@ -172,11 +172,32 @@ class _PreparationFile(Strict):
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
 
     @pydantic.model_validator(mode="after")
-    def _agree(self):
+    def _channels_agree(self):
         if not len(self.mean) == len(self.std) == self.image_shape[0]:
             raise ValueError(f"mean and std: expected {self.image_shape[0]} numbers each, one a channel")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _sizes_agree(self):
         if self.resize_short is not None and self.resize_short < max(self.image_shape[1:]):
             raise ValueError(f"resize_short: {self.resize_short}, less than the {max(self.image_shape[1:])} of a side")
+        return self
+
+
+class _DetectionPreparationFile(_PreparationFile):
+    """The same of a `DetectionPreparation`."""
+
+    image_shape: tuple[Literal[3], PositiveInt, PositiveInt]
+    resize_short: PositiveInt
+    resize_long: PositiveInt
+    category_ids: list[int]
+
+    @pydantic.model_validator(mode="after")
+    def _sizes_agree(self):
+        if self.resize_short > self.resize_long:
+            raise ValueError(f"resize_short: {self.resize_short}, more than the resize_long of {self.resize_long}")
+        if len(self.category_ids) != len(self.classes):
+            raise ValueError(f"category_ids: {len(self.category_ids)} of {len(self.classes)} classes")
         return self
 
 
@@ -184,7 +205,10 @@ def read_preparation(folder: Path) -> Preparation:
     """The class names and picture preparation that training wrote into a folder. Raises InputError."""
     path = folder / PREPARATION_FILE
     try:
-        return Preparation(**_PreparationFile.model_validate_json(path.read_bytes()).model_dump())
+        text = path.read_bytes()
+        detects = b'"resize_long"' in text
+        made, file = (DetectionPreparation, _DetectionPreparationFile) if detects else (Preparation, _PreparationFile)
+        return made(**file.model_validate_json(text).model_dump())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a folder that tools/train.py made") from None
     except pydantic.ValidationError as failure:

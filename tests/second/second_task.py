@@ -5,6 +5,7 @@ import paddle
 from paddle import nn
 
 from data import picture_files, read_picture
+from engine.check_data.samples import of_images
 from engine.errors import InputError
 from engine.tasks import TASKS, Measure
 
@@ -38,8 +39,11 @@ class Regression:
     def check(self, dataset):
         pass
 
-    def findings(self, datasets, surveys):
+    def findings(self, datasets, surveys, network):
         return iter(())
+
+    def sheet(self, dataset):
+        return of_images(dataset)
 
     def class_counts(self, datasets):
         return []
