@@ -21,8 +21,11 @@ from engine.train.ema import Ema
 from engine.train.schedule import learning_rate
 from engine.train.step import Learner
 from models import MODELS, from_paddle_names, load_weights
-from ops import DeformConv2D, FrozenBatchNorm, SyncBatchNorm
+from ops import DeformConv2D, DeformRoIPool, FrozenBatchNorm, SyncBatchNorm
 from ops.native import cache_folder
+
+# How fast the layer learns that moves sampling points, of the rate, by DCN's version: arXiv:1703.06211 and 1811.11168.
+OFFSET_RATES = {DeformConv2D: {1: 1.0, 2: 0.1}, DeformRoIPool: {1: 0.01, 2: 1.0}}
 
 
 def build_data(config: Config) -> tuple[Dataset, Dataset]:
@@ -64,7 +67,8 @@ def build_loaders(
     """The seeded loaders of this device's share of each step, for a training that can learn."""
     check_feasible(config)
     task = task_of(config.model.name)
-    task.check(train_set)
+    for dataset in (train_set, validation_set):
+        task.check(dataset)
     check_expected(config.expect, task.measures)
     batch = config.batch
     if batch.workers % ranks:
@@ -97,12 +101,11 @@ def build_model(config: Config, dataset: Dataset | Preparation) -> nn.Layer:
     try:
         # Optimizer states are kept by parameter name: the names must be the same in every process and every test.
         with paddle.utils.unique_name.guard():
-            backbone = build_backbone(
-                **arguments(section, build_backbone),
-                in_channels=dataset.image_shape[0],
-                bn_images_per_worker=config.batch.images_per_worker,
-            )
-            return build_head(backbone, len(dataset.classes), **arguments(section, build_head))
+            images = config.batch.images_per_worker
+            derived = {"in_channels": dataset.image_shape[0], "bn_images_per_worker": images}
+            backbone = build_backbone(**arguments(section, build_backbone, **derived))
+            head_arguments = arguments(section, build_head, images_per_worker=images)
+            return build_head(backbone, len(dataset.classes), **head_arguments)
     except ValueError as error:
         raise InputError(f"model: {error}") from None
 
@@ -134,8 +137,8 @@ def build_optimizer(config: Config, model: nn.Layer) -> paddle.optimizer.Optimiz
     section = config.optimizer
     multiplier = {}
     for layer in model.sublayers():
-        if isinstance(layer, DeformConv2D):
-            paper = 1.0 if layer.version == 1 else 0.1
+        if isinstance(layer, tuple(OFFSET_RATES)):
+            paper = OFFSET_RATES[type(layer)][layer.version]
             chosen = paper if section.offset_lr_multiplier is None else section.offset_lr_multiplier
             multiplier.update({id(parameter): chosen for parameter in layer.offset.parameters()})
     groups = {}

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import paddle
 from paddle import nn
@@ -10,6 +10,11 @@ from paddle import nn
 from data import DataError, Loader, length
 from engine.errors import Diverged
 from engine.tasks import Scores, Task
+
+
+def numbers_text(numbers: Mapping[str, float | None]) -> str:
+    """Such as `loss: 0.12345, top1_error: 0.06789`; n/a where there was nothing to judge."""
+    return ", ".join(f"{name}: {'n/a' if value is None else f'{value:.5f}'}" for name, value in numbers.items())
 
 
 @paddle.no_grad()
@@ -40,6 +45,6 @@ def evaluate(
     if not scores.images:
         raise DataError("evaluation: not one of the validation images can be read")
     for name, number in scores.numbers().items():
-        if not math.isfinite(number):
+        if number is not None and not math.isfinite(number):
             raise Diverged(f"the {name} of {scores.images} images in evaluation is {number}")
     return scores, kept[:samples]

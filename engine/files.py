@@ -75,6 +75,13 @@ def _opened(path, missing):
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def check_file_target(path: str | Path, option: str) -> Path:
+    """The path of a file to be written after long work. Raises InputError where it is a folder, or in none."""
+    if os.path.isdir(path) or not os.path.isdir(os.path.dirname(path) or "."):
+        raise InputError(f"{option} {path}: expected a file in a folder that exists")
+    return Path(path)
+
+
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[None]:
     """Within, an OSError is a DiskError that names the file which is being written."""

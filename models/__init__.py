@@ -2,24 +2,29 @@
 
 MODELS has, by the name that a config gives, a backbone's builder and the network's head. Their signatures are the
 schema of the `model:` section, less what the program derives: a backbone is given `in_channels` and
-`bn_images_per_worker`, a head the backbone and `num_classes`.
+`bn_images_per_worker`, a head the backbone, `num_classes` and, where it asks for it, `images_per_worker`; whether a
+detector has masks its name says. A head's `task` is how its predictions are judged and shown.
 """
 
 from models.classifier import Classifier
-from models.detection import MaskRCNN, mask_rcnn, pack_masks, paste_mask
+from models.detection import DetectionGraph, MaskRCNN, faster_rcnn, mask_rcnn, pack_masks, paste_mask
 from models.resnet import ResNet, from_paddle_names, resnet
 from models.weights import WeightsReport, load_weights
 
 MODELS = {
     "resnet": (resnet, Classifier),
+    "mask_rcnn": (resnet, mask_rcnn),
+    "faster_rcnn": (resnet, faster_rcnn),
 }
 
 __all__ = [
     "MODELS",
     "Classifier",
+    "DetectionGraph",
     "MaskRCNN",
     "ResNet",
     "WeightsReport",
+    "faster_rcnn",
     "from_paddle_names",
     "load_weights",
     "mask_rcnn",

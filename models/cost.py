@@ -12,21 +12,22 @@ SAMPLE = 4  # multiply-adds of a bilinear sample: one for each of the pixels aro
 
 
 def multiply_adds(model: nn.Layer, image_shape: Sequence[int]) -> int:
-    """Multiply-adds of the convolutions and linear layers of one forward pass of one image [C, H, W].
+    """Multiply-adds of the convolutions and linear layers of one forward pass of one image [C, H, W]; of a detector
+    with as many proposals and answers as there can be.
 
     A deformable convolution counts as the plain one, its offset branch (a convolution of its own) and the samples: four
     for each tap, input channel and position. Norms, activations and additions are left out, as is usual.
     """
     counted = []
 
-    def count(_, layer, x, output):
+    def count(_, layer, x, output, times):
         if isinstance(layer, nn.Linear):
-            counted.append(layer.weight.size)
+            counted.append(times * layer.weight.size)
             return
-        positions = math.prod(output.shape[2:])
-        counted.append(layer.weight.size * positions)
+        positions = math.prod((x if isinstance(layer, nn.Conv2DTranspose) else output).shape[2:])
+        counted.append(times * layer.weight.size * positions)
         if isinstance(layer, DeformConv2D):
-            counted.append(SAMPLE * x.shape[1] * math.prod(layer.weight.shape[2:]) * positions)
+            counted.append(times * SAMPLE * x.shape[1] * math.prod(layer.weight.shape[2:]) * positions)
 
-    see_layers(model, (nn.Conv2D, DeformConv2D, nn.Linear), count, image_shape)
+    see_layers(model, (nn.Conv2D, nn.Conv2DTranspose, DeformConv2D, nn.Linear), count, image_shape)
     return sum(counted)

@@ -69,7 +69,7 @@ def norms_of_one_value(model: nn.Layer, image_shape: tuple[int, ...], images_per
     """
     found = []
 
-    def look(name, layer, x, _):
+    def look(name, layer, x, *_):
         positions = math.prod(x.shape[2:])
         if isinstance(layer, BatchNorm):
             values = positions * (layer.images_per_worker or images_per_step)

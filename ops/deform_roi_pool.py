@@ -7,7 +7,7 @@ import paddle
 from paddle import Tensor, nn
 
 from ops.deform_conv import MODULATION
-from ops.implementation import at_least_float32, check_floats
+from ops.implementation import at_least_float32, check_floats, sizes
 
 OP = "deformable RoI pooling"
 Size = int | tuple[int, int]  # kh = kw, or (kh, kw)
@@ -100,7 +100,7 @@ def _mean_of_samples(x, point_y, point_x, image, bins, groups, position_sensitiv
     Every pixel is a row of the channels that are read together, so that the index has one number a sample and pixel:
     with one number a value, as in bilinear_sample, it would be larger than the values.
     """
-    height, width = _sizes(x)[2:]
+    height, width = sizes(x)[2:]
     samples = point_y.shape[4]
     maps = bins[0] * bins[1] if position_sensitive else 1
     members = x.shape[1] // (groups * maps)
@@ -131,13 +131,8 @@ def _neighbours(point, size):
 
 def _image_of_box(boxes, boxes_num):
     """The image that each box lies in, [R]."""
-    box = paddle.arange(_sizes(boxes)[0]).astype(boxes_num.dtype)
+    box = paddle.arange(sizes(boxes)[0]).astype(boxes_num.dtype)
     return paddle.searchsorted(paddle.cumsum(boxes_num), box, right=True)
-
-
-def _sizes(tensor):
-    """The shape; sizes that a graph for export leaves open are tensors."""
-    return [paddle.shape(tensor)[axis] if size < 0 else size for axis, size in enumerate(tensor.shape)]
 
 
 def _constant(tensor):

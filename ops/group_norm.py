@@ -17,6 +17,7 @@ from ops.implementation import (
     choose,
     gamma_and_beta,
     learn_together,
+    sizes,
 )
 
 
@@ -69,7 +70,7 @@ def _composed(x, groups, weight, bias, eps):
     grouped = at_least_float32(x).reshape([0, groups, -1])  # S_i of the paper: (C / G, H, W) of one image
     centred = grouped - grouped.mean(axis=2, keepdim=True)
     variance = (centred * centred).mean(axis=2, keepdim=True)
-    y = (centred / paddle.sqrt(variance + eps)).reshape([0, *x.shape[1:]])
+    y = (centred / paddle.sqrt(variance + eps)).reshape([0, *sizes(x)[1:]])
     return affine(y, weight, bias).astype(x.dtype)
 
 

@@ -68,6 +68,11 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.astype(paddle.float32) if x.dtype in LOW_PRECISION else x
 
 
+def sizes(x: Tensor) -> list[int | Tensor]:
+    """The shape; sizes that a graph for export leaves open are tensors."""
+    return [paddle.shape(x)[axis] if size < 0 else size for axis, size in enumerate(x.shape)]
+
+
 def per_channel(vector: Tensor, x: Tensor) -> Tensor:
     """A [C] vector shaped [1, C, 1, ...] to be broadcast over x [N, C, ...]."""
     return vector.reshape([1, -1] + [1] * (x.ndim - 2))

@@ -32,7 +32,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, categories: Tensor 
     order = paddle.gather(valid, _falling(paddle.gather(scores, valid)))
     boxes = paddle.gather(boxes, order)
     if categories is not None:
-        boxes = _apart(boxes, paddle.gather(categories, order))
+        boxes = apart(boxes, paddle.gather(categories, order))
     return paddle.gather(order, paddle_nms(boxes, iou_threshold))
 
 
@@ -42,8 +42,9 @@ def _falling(scores):
     return paddle.to_tensor((-scores.astype("float64")).numpy().argsort(kind="stable"), dtype="int64")
 
 
-def _apart(boxes, categories):
-    """Boxes moved so that those of two categories cannot overlap; in float64, which moves them by no more than that."""
+def apart(boxes: Tensor, categories: Tensor) -> Tensor:
+    """Boxes [B, 4], B above 0, moved so that those of two of the categories [B] cannot overlap; in float64, which moves
+    them by no more than that."""
     boxes = boxes.astype("float64")
     low = boxes.min()
     return boxes - low + categories.astype("float64").unsqueeze(1) * (boxes.max() - low + 1)

@@ -27,10 +27,11 @@ def roi_align(
     these raise ValueError: boxes_num that does not sum to R, boxes that are not finite or lie beyond 16 sizes of the
     map, shapes and dtypes that do not fit. On a GPU the check of the boxes waits for them.
     """
-    bins = pair(output_size)
-    counts = boxes_num.tolist() if isinstance(boxes_num, paddle.Tensor) else list(boxes_num)
-    _check(x, boxes, counts, bins, spatial_scale, sampling_ratio)
     settings = output_size, spatial_scale, sampling_ratio
+    if not paddle.in_dynamic_mode():  # a graph for export takes them as they come; boxes_num is a tensor there
+        return paddle_roi_align(x, _with_area(boxes), boxes_num, *settings, aligned=True)
+    counts = boxes_num.tolist() if isinstance(boxes_num, paddle.Tensor) else list(boxes_num)
+    _check(x, boxes, counts, pair(output_size), spatial_scale, sampling_ratio)
     if no_boxes(boxes):
         box, count = one_box(boxes, paddle.to_tensor(counts, dtype="int32"))
         return roi_align(x, box, count, *settings)[:0]

@@ -7,7 +7,6 @@ OMP_NUM_THREADS=n chooses the threads.
 import argparse
 import datetime
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from engine.bench import ops, step
 from engine.bench.view import section_text
 from engine.command import Parser, command, typed_path
 from engine.errors import InputError
-from engine.files import write_text
+from engine.files import check_file_target, write_text
 
 BENCHES = {"ops": ops, "step": step}
 
@@ -50,8 +49,8 @@ def parse_arguments() -> argparse.Namespace:
     for name in arguments.only or []:
         if name not in names:
             raise InputError(f"--only {name}: expected some of {','.join(names)}")
-    if arguments.json and (os.path.isdir(arguments.json) or not os.path.isdir(os.path.dirname(arguments.json) or ".")):
-        raise InputError(f"--json {arguments.json}: expected a file in a folder that exists")
+    if arguments.json:
+        check_file_target(arguments.json, "--json")
     return arguments
 
 

@@ -1,7 +1,8 @@
 """Evaluate a trained model:  python tools/eval.py -c output/quickstart/config.yaml [-w best] [--data FOLDER]
 
 On the validation images of its config, or on all pictures of another FOLDER/CLASS/*.jpg (an archive of it, or a list of
-`path label`), prepared as in the run; its classes are found by their names. Prints the errors, of all and by class.
+`path label`), prepared as in the run; its classes are found by their names. Prints the errors of a classifier, the
+average precision of a detector, of all and by class.
 """
 
 import argparse
@@ -17,7 +18,8 @@ from engine.command import command, config_parser, typed_path
 from engine.config import Config
 from engine.drawing import check_target
 from engine.errors import InputError
-from engine.evaluation import evaluate
+from engine.evaluation import evaluate, numbers_text
+from engine.files import check_file_target
 from engine.run.folder import load_run_config
 from engine.tasks import task_of
 from engine.terminal import json_text
@@ -28,6 +30,7 @@ LONGEST = 20  # classes on the screen
 def main() -> None:
     arguments = parse_arguments()
     picture = arguments.confusion and check_target(arguments.confusion)
+    results = arguments.results and check_file_target(arguments.results, "--results")
     config = load_run_config(arguments.config, arguments.override)
     rank, ranks = environment.start(config.device, config.deterministic)
     model, preparation = load_trained(config, arguments.weights)
@@ -40,11 +43,13 @@ def main() -> None:
     if arguments.json:
         print(json_text({**counts, **numbers, **scores.details()}))
     else:
-        shown = ", ".join(f"{name}: {value:.5f}" for name, value in numbers.items())
         skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
-        print(f"[Eval] {shown} ({counts['images']} images{skipped})", *scores.in_words(LONGEST).splitlines(), sep="\n")
+        total = f"[Eval] {numbers_text(numbers)} ({counts['images']} images{skipped})"
+        print(total, *scores.in_words(LONGEST).splitlines(), sep="\n")
     if picture:
         scores.draw(picture)
+    if results:
+        scores.write(results)
 
 
 def build_dataset(config: Config, preparation: Preparation, folder: str | None) -> Dataset:
@@ -62,12 +67,9 @@ def build_dataset(config: Config, preparation: Preparation, folder: str | None) 
 
 def parse_arguments() -> argparse.Namespace:
     parser = config_parser(__doc__, weights=True)
-    parser.add_argument(
-        "--data", type=typed_path, metavar="FOLDER", help="all pictures of these class folders (validation images)"
-    )
-    parser.add_argument(
-        "--confusion", type=typed_path, metavar="FILE", help="draw which is taken for which: a .png or .svg"
-    )
+    parser.add_argument("--data", type=typed_path, metavar="FOLDER", help="all pictures of class folders")
+    parser.add_argument("--confusion", type=typed_path, metavar="FILE", help="draw which is taken for which: a .png")
+    parser.add_argument("--results", type=typed_path, metavar="FILE", help="all answers as COCO's result file, a JSON")
     parser.add_argument("--json", action="store_true", help="print one JSON object; confusion is [true][predicted]")
     return parser.parse_args()
 

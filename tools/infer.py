@@ -1,7 +1,8 @@
 """Name what is on pictures:  python tools/infer.py -c output/quickstart/config.yaml PICTURE_OR_FOLDER ... [--json]
 
 Folders are searched to any depth for files with the endings of pictures, hidden ones apart. A picture that cannot be
-read does not stop the others: it is named at the end, and the status is 1.
+read does not stop the others: it is named at the end, and the status is 1. With --draw DIR what a detector finds is
+drawn into copies of the pictures, and DIR/answers.json says the same.
 """
 
 import argparse
@@ -17,13 +18,16 @@ from engine.command import command, config_parser, typed_path
 from engine.errors import InputError
 from engine.run.folder import load_run_config
 from engine.tasks import task_of
+from engine.tasks.drawn_answers import draw_answers
 from engine.terminal import json_text, one_line
 
 
 def main() -> int:
     arguments = parse_arguments()
-    if arguments.top < 1:
+    if arguments.top is not None and arguments.top < 1:
         raise InputError(f"--top {arguments.top}: expected 1 or more")
+    if arguments.least is not None and not 0 <= arguments.least <= 1:
+        raise InputError(f"--least {arguments.least:g}: expected a score from 0 to 1")
     config = load_run_config(arguments.config, arguments.override)
     environment.start(config.device)
     task = task_of(config.model.name)
@@ -31,7 +35,9 @@ def main() -> int:
     model, preparation = load_trained(config, arguments.weights)
     predictions = []
     bound = getattr(config.data, "max_pixels", MAX_PIXELS)
-    for prediction in task.answers(model, preparation, pictures, top=arguments.top, max_pixels=bound):
+    limits = {"top": arguments.top, "least": arguments.least, "max_pixels": bound}
+    answers = task.answers(model, preparation, pictures, **limits)
+    for prediction in draw_answers(answers, task, arguments.draw, bound) if arguments.draw else answers:
         predictions.append(prediction)
         if not arguments.json and "error" not in prediction:
             print(task.in_words(prediction))
@@ -49,8 +55,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "pictures", nargs="+", type=typed_path, metavar="PICTURE", help="picture files, or folders of them"
     )
-    parser.add_argument("--top", type=int, default=3, metavar="N", help="how many classes to name (3)")
-    parser.add_argument("--json", action="store_true", help='print a JSON list; a broken picture has "error" for "top"')
+    parser.add_argument("--top", type=int, metavar="N", help="how many guesses a picture (3 classes, all objects)")
+    parser.add_argument("--least", type=float, metavar="P", help="only what is that sure (classes 0, objects 0.5)")
+    parser.add_argument("--draw", type=typed_path, metavar="DIR", help="draw what was found into copies there")
+    parser.add_argument("--json", action="store_true", help='print a JSON list; a broken picture has an "error"')
     return parser.parse_args()
 
 

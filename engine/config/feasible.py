@@ -30,6 +30,11 @@ def check_network(config: Config, model: nn.Layer, image_shape: tuple[int, ...])
             "model.norm: frozen_bn has no statistics of its own and never learns any; "
             "name the weights of a BN network by pretrained=FILE.pdparams, or use bn or gn"
         )
+    if not config.pretrained and (frozen := getattr(config.model, "freeze_at", 0)):
+        raise InputError(
+            f"model.freeze_at: {frozen} would keep the first stages as they are drawn, for ever; name the weights of a "
+            "trained network by pretrained=FILE.pdparams, or use model.freeze_at=0, which learns all from scratch"
+        )
     # A value less the mean of itself alone is 0, whatever the network computes: every output would be a beta.
     if alone := norms_of_one_value(model, image_shape, config.batch.images_per_step):
         shape = " x ".join(map(str, image_shape[1:]))

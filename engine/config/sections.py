@@ -77,7 +77,7 @@ class Optimizer(Section):
     beta2: Fraction = 0.999
     weight_decay: NonNegativeFloat = 1e-4
     decay_norm_and_bias: bool = True  # False spares every vector: gamma, beta and biases
-    offset_lr_multiplier: NonNegativeFloat | None = None  # None: the papers' 1 for DCN v1 and 0.1 for v2
+    offset_lr_multiplier: NonNegativeFloat | None = None  # None: the papers' (convolutions v1 1, v2 0.1; RoIs 0.01, 1)
     clip_norm: PositiveFloat | None = None  # global L2 norm of the gradients of a step
 
 
@@ -144,12 +144,13 @@ def _section(name, *builders, derived=()):
     return pydantic.create_model(f"{name}_section", __base__=Section, **fields)
 
 
-def arguments(section: Section, builder: Callable) -> dict:
-    """The values of `section` that `builder` takes."""
-    return {name: getattr(section, name) for name in inspect.signature(builder).parameters if hasattr(section, name)}
+def arguments(section: Section, builder: Callable, **derived: Any) -> dict:
+    """The values of `section` that `builder` takes, and those of `derived`."""
+    values = {**derived, **dict(section)}
+    return {name: values[name] for name in inspect.signature(builder).parameters if name in values}
 
 
-DERIVED = ("backbone", "num_classes", "in_channels", "bn_images_per_worker")
+DERIVED = ("backbone", "num_classes", "in_channels", "bn_images_per_worker", "images_per_worker", "masks")
 MODEL_SECTIONS = {name: _section(name, *builders, derived=DERIVED) for name, builders in MODELS.items()}
 DATA_SECTIONS = {name: _section(name, builder) for name, builder in DATASETS.items()}
 

@@ -7,16 +7,19 @@ from typing import NamedTuple
 
 from engine.errors import InputError
 from engine.report.dcn import figure_convolutions, table_convolutions
+from engine.report.detection import table_ap
 from engine.report.gn_figures import figure_1, figure_4, figure_5
 from engine.report.gn_tables import table_1, table_2, table_3
 from engine.report.records import CHANNELS, DEFORMABLE, GROUPS, IMAGES, NORM, VERSION
 from engine.report.words import listed
+from engine.run.measure import Measure
 
 
 class Drawing(NamedTuple):
     needs: list[dict[str, int]]  # one of these: axis -> how many values, null apart, it must have
     draw: Callable  # of a sweep -> (a matplotlib Figure or a list of tables), caption
     title: str | None = None  # of what is not in the paper
+    measure: str | None = None  # one that a sweep must have
 
 
 DRAWINGS = {
@@ -28,20 +31,27 @@ DRAWINGS = {
     "table_3": Drawing([{GROUPS: 2}, {CHANNELS: 2}], table_3),
     "figure_convolutions": Drawing([{DEFORMABLE: 2}, {VERSION: 2}], figure_convolutions, "Kinds of convolution"),
     "table_convolutions": Drawing([{DEFORMABLE: 2}, {VERSION: 2}], table_convolutions, "What each costs and buys"),
+    "table_ap": Drawing([{}], table_ap, "Average precision", "box_ap"),
 }
 MOST_SETTINGS = 120  # that a figure can tell apart, each with a line or a panel
 
 
-def check_figures(names: Iterable[str], axes: Mapping[str, Iterable], settings: int = 0) -> None:
+def check_figures(
+    names: Iterable[str], axes: Mapping[str, Iterable], settings: int = 0, measures: Iterable[Measure] = ()
+) -> None:
     """Raise InputError where a name is none of DRAWINGS, or a sweep cannot give it.
 
-    axes: the sweep's values by axis, None where a value would mean nothing; settings: how many it has, seeds apart.
+    axes: the sweep's values by axis, None where a value would mean nothing; settings: how many it has, seeds apart;
+    measures: those of its task.
     """
+    measured = [measure.name for measure in measures]
     for name in names:
         if name not in DRAWINGS:
             close = difflib.get_close_matches(str(name), DRAWINGS, n=1)
             advice = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(DRAWINGS)}"
             raise InputError(f"figures: {name} is unknown; {advice}")
+        if (measure := DRAWINGS[name].measure) not in (None, *measured):
+            raise InputError(f"figures: {name} needs {measure}; these runs are measured by {listed(measured)}")
         needs = DRAWINGS[name].needs
         counts = {axis: len({json.dumps(value) for value in values if value is not None})  # lists have no hash
                   for axis, values in axes.items()}

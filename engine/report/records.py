@@ -36,6 +36,7 @@ GROUPS, CHANNELS = "model.norm_groups", "model.norm_channels_per_group"
 DEFORMABLE, VERSION, DILATED = "model.deformable_stages", "model.deformable_version", "model.dilated_stages"
 STATES = ("finished", "failed", "stopped", "waiting")
 MOST_RUNS = 10_000  # of a sweep
+MOST_MEASURES = 50
 SAME_AS = {NORM: "norm", IMAGES: "images_per_worker", SEED: "seed"}  # axes whose value stands in another column too
 
 
@@ -84,12 +85,16 @@ class _Measure(pydantic.BaseModel):
     lower_is_better: bool
 
 
+DescribedMeasure = Annotated[_Measure, AfterValidator(lambda said: Measure(**said.model_dump()))]
+
+
 class Description(pydantic.BaseModel):
     """What sweep.yaml holds."""
 
     name: Text
     file: Text
-    measure: Annotated[_Measure, AfterValidator(lambda said: Measure(**said.model_dump()))] = TOP1_ERROR
+    measure: DescribedMeasure = TOP1_ERROR
+    more_measures: Annotated[list[DescribedMeasure], Field(max_length=MOST_MEASURES)] = []
     title: Text | None = None
     figures: list[Text]
     statistic: Literal["median_last_5", "last"]
@@ -100,9 +105,15 @@ class Description(pydantic.BaseModel):
     def _known_values(self):
         for key in (DEFORMABLE, DILATED):
             _stages(self.value(key))
-        if strange := [axis for axis in self.keys if axis in row_type(self.measure).model_fields and axis != SEED]:
+        columns_of_all = row_type(self.measures).model_fields
+        if strange := [axis for axis in self.keys if axis in columns_of_all and axis != SEED]:
             raise ValueError(f"axes: {strange[0]} is no config key")
         return self
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """All that tell how good a run is, the headline first."""
+        return (self.measure, *self.more_measures)
 
     @property
     def keys(self) -> list[str]:
@@ -141,9 +152,9 @@ class Row(pydantic.BaseModel):
 
 
 @functools.cache
-def row_type(measure: Measure) -> type[Row]:
-    """A Row with the columns of a measure."""
-    fields = {column: (value_type(measure) | None, ...) for column in columns(measure)}
+def row_type(measures: tuple[Measure, ...]) -> type[Row]:
+    """A Row with the columns of these measures."""
+    fields = {column: (value_type(measure) | None, ...) for measure in measures for column in columns(measure)}
     return pydantic.create_model("Row", __base__=Row, **fields)
 
 
@@ -188,7 +199,7 @@ def read_results(folder: Path, file: Description) -> list[dict]:
     """
     path = folder / RESULTS_FILE
     reader = csv.DictReader(io.StringIO(read_text(path, "no such file; tools/sweep.py writes it"), ""), strict=True)
-    needed = [name for name, field in row_type(file.measure).model_fields.items() if field.is_required()]
+    needed = [name for name, field in row_type(file.measures).model_fields.items() if field.is_required()]
     runs = []
     try:
         if missing := [column for column in (*needed, *file.keys) if column not in (reader.fieldnames or ())]:
@@ -208,7 +219,7 @@ def _read_run(row, file, where):
     if row["state"] not in STATES:
         raise InputError(f"{where}: state {printable(row['state'])}, expected one of {', '.join(STATES)}")
     try:
-        run = row_type(file.measure).model_validate({key: text or None for key, text in row.items()}).model_dump()
+        run = row_type(file.measures).model_validate({key: text or None for key, text in row.items()}).model_dump()
         run |= {axis: run[column] for axis, column in SAME_AS.items()}
     except pydantic.ValidationError as failure:
         column = failure.errors()[0]["loc"][0]
@@ -220,7 +231,7 @@ def _read_run(row, file, where):
             run[axis] = _axis_value(axis, row[axis], run)
         except ValueError as error:
             raise InputError(f"{where}: {axis} is {_shown(row[axis])}, {error}") from None
-    for column in (f"{file.measure.name}_{file.statistic}", "train_seconds"):
+    for column in (*(f"{measure.name}_{file.statistic}" for measure in file.measures), "train_seconds"):
         if run["state"] == "finished" and run[column] is None:
             raise InputError(f"{where}: {column} is empty")
     return run

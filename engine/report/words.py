@@ -7,10 +7,10 @@ from engine.report.results import DEFORMABLE, Setting, SweepResults
 from engine.run.measure import TOP1_ERROR, Measure
 
 NOUNS = {TOP1_ERROR.name: "error"}  # shorter than its own words, as in the paper's figures
-NETWORKS = {"resnet": "ResNet"}
+NETWORKS = {"resnet": "ResNet", "mask_rcnn": "Mask R-CNN of ResNet", "faster_rcnn": "Faster R-CNN of ResNet"}
 DATASETS = {
     "fashion_mnist": "Fashion-MNIST", "warped_fashion_mnist": "warped Fashion-MNIST", "cifar10": "CIFAR-10",
-    "composed": "composed images",
+    "composed": "composed images", "garment_scenes": "scenes of garments", "coco": "a set in COCO’s format",
     "cifar100": "CIFAR-100", "synthetic": "synthetic gratings", "image_folder": "a folder of images",
 }
 EMBEDDED = ({"fashion_mnist"}, {"warped_fashion_mnist"})  # a part of them lies in the repository
@@ -62,13 +62,17 @@ def signed(points: float, digits: int) -> str:
     return f"{points:+.{digits}f}".replace("-", "−")
 
 
-def error_text(sweep: SweepResults, setting: Setting | None) -> str:
-    """`12.34 ± 0.05`: mean and sample deviation over seeds, and how many seeds where some are missing."""
+def error_text(sweep: SweepResults, setting: Setting | None, measure: Measure | None = None) -> str:
+    """`12.34 ± 0.05`: mean and sample deviation over seeds, and how many seeds where some are missing.
+
+    measure: another than the sweep's headline.
+    """
     if setting is None:
         return ""
-    found = setting.average(sweep.statistic)
-    text = number_of(sweep.measure, found.mean) if found else "–"
-    text += f" ± {number_of(sweep.measure, found.deviation)}" if found and found.deviation is not None else ""
+    measure = measure or sweep.measure
+    found = setting.average(f"{measure.name}_{sweep.file.statistic}")
+    text = number_of(measure, found.mean) if found else "–"
+    text += f" ± {number_of(measure, found.deviation)}" if found and found.deviation is not None else ""
     missing = len(setting.finished) < setting.seeds
     return text + (f" ({len(setting.finished)} of {setting.seeds})" if missing else "")
 

@@ -36,10 +36,16 @@ def settle(progress: Progress) -> None:
             continue  # settled before, by a checkpoint
         numbers = _mean_over_devices({name: float(value) for name, value in outputs.items()})
         if not math.isfinite(numbers["loss"]):
-            raise Diverged(f"the loss is {numbers['loss']} at step {first + offset + 1}")
+            parts = [name for name, number in numbers.items() if name != "loss" and not math.isfinite(number)]
+            raise Diverged(f"the loss is {numbers['loss']} at step {first + offset + 1}{_listed(parts)}")
         progress.window[offset] = numbers
         for name, number in numbers.items():
             progress.sums[name] = progress.sums.get(name, 0.0) + number
+
+
+def _listed(parts):
+    """Which losses are not finite, where a network has several."""
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _mean_over_devices(numbers):

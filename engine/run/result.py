@@ -151,7 +151,7 @@ def check_expected(expect: Mapping[str, float] | None, measures: Sequence[Measur
             raise InputError(f"expect.{key}: {bound:g}, expected a fraction from 0 to 1")
 
 
-def as_expected(expect: Mapping[str, float], numbers: Mapping[str, float]) -> bool:
+def as_expected(expect: Mapping[str, float], numbers: Mapping[str, float | None]) -> bool:
     """Whether the numbers of an evaluation, by name, are what `expect` of a config says.
 
     Raises InputError where they lack one: to be called as soon as there is an evaluation.
@@ -160,7 +160,8 @@ def as_expected(expect: Mapping[str, float], numbers: Mapping[str, float]) -> bo
     for key, bound in expect.items():
         name, _, side = key.rpartition("_")
         if numbers.get(name) is None:
-            there = [other for other in numbers if other not in Record.model_fields]
+            there = [other for other, number in numbers.items() if number is not None]
+            there = [other for other in there if other not in Record.model_fields]
             raise InputError(f"expect.{key}: evaluation tells no {name}; expected one of {', '.join(there)}")
         met.append(numbers[name] < bound if side == "below" else numbers[name] > bound)
     return all(met)

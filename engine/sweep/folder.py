@@ -121,10 +121,9 @@ def _matters(key, was, is_now):
 def description(sweep: Sweep) -> dict:
     """What sweep.yaml says: with results.csv, all that a report needs."""
     plain = json.loads(sweep.section.model_dump_json(exclude={"axes", "max_runs"}))
-    measure = sweep.measures[0]._asdict()
-    return {
-        "name": sweep.name, "file": sweep.file, "measure": measure, "axes": sweep.grids, **plain, "config": sweep.shared
-    }
+    measure, *more = (measure._asdict() for measure in sweep.measures)
+    measures = {"measure": measure, **({"more_measures": more} if more else {})}
+    return {"name": sweep.name, "file": sweep.file, **measures, "axes": sweep.grids, **plain, "config": sweep.shared}
 
 
 def state(run: Run) -> str:

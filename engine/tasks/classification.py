@@ -1,7 +1,5 @@
 """Classifying images: errors, sample images with answers, names of what is on picture files, the exported form."""
 
-import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,9 +9,8 @@ from paddle import nn
 from paddle.nn import functional as F
 from PIL import Image, ImageDraw, ImageFont
 
-from data import MAX_PIXELS, PICTURE_ENDINGS, DataError, Dataset, Preparation, picture_files, read_picture
+from data import MAX_PIXELS, DataError, Dataset, Preparation, read_picture
 from data.check import Survey
-from data.walk import unused_text
 from engine.check_data.findings import Finding
 from engine.check_data.samples import Sheet, of_images
 from engine.drawing import check_target, fonts_for_names
@@ -22,10 +19,11 @@ from engine.run.measure import Measure
 from engine.tasks.class_findings import class_counts, class_findings
 from engine.tasks.confusion import Confusion, by_class_text
 from engine.tasks.confusion_figure import write_confusion_figure
+from engine.tasks.picture_files import find_pictures
 from engine.terminal import printable
 
 SIDE = 160  # pixels of a sample image, caption apart
-log = logging.getLogger("engine")
+TOP = 3  # classes that are named of a picture
 
 
 class Classification:
@@ -61,29 +59,16 @@ class Classification:
         return pictures
 
     def find(self, paths: Sequence[str]) -> list[Path]:
-        """The picture files among paths, in order. Raises InputError where there is none.
-
-        A folder is searched to any depth for files with the endings of pictures, hidden ones apart, and what is left
-        out is logged; a file is taken whatever its ending.
-        """
-        found = []
-        for path in map(Path, paths):
-            if path.is_dir():
-                found += _pictures_below(path)
-            elif path.exists():
-                found.append(path)
-            else:
-                raise InputError(f"{path}: no such picture or folder")
-        return found
+        return find_pictures(paths)
 
     def answers(
-        self, model: nn.Layer, preparation: Preparation, files: list[Path], *, top: int = 3, batch: int = 32,
-        max_pixels: int = MAX_PIXELS,
+        self, model: nn.Layer, preparation: Preparation, files: list[Path], *, top: int | None = None,
+        least: float | None = None, batch: int = 32, max_pixels: int = MAX_PIXELS,
     ) -> Iterator[dict]:
         """Yield {"file", "top": [{"class", "probability"}, ...]} for each file, the most probable class first.
 
         A picture that cannot be read gives {"file", "error"} in its place, with the path and the reason. max_pixels:
-        as of image_folder.
+        as of image_folder; top: 3 where it is None; least: 0.
         """
         for start in range(0, len(files), batch):
             part = files[start : start + batch]
@@ -94,19 +79,24 @@ class Classification:
                     yield {"file": str(file), "error": str(image)}
                     continue
                 row = next(rows)
-                best = np.argsort(-row)[:top]
+                best = [index for index in np.argsort(-row)[: top or TOP] if row[index] >= (least or 0.0)]
                 guesses = [{"class": preparation.classes[index], "probability": float(row[index])} for index in best]
                 yield {"file": str(file), "top": guesses}
 
     def in_words(self, answer: dict) -> str:
         """What `answers` gave for a picture that could be read, as a line."""
         guesses = (f"{guess['class']} {100 * guess['probability']:.1f} %" for guess in answer["top"])
-        return printable(f"{answer['file']}: {', '.join(guesses)}")
+        return printable(f"{answer['file']}: {', '.join(guesses) or 'nothing so sure'}")
+
+    def drawn(self, picture: Image.Image, answer: dict) -> Image.Image:
+        raise InputError("--draw: a class is of the whole picture, there is nothing to draw; --json tells it")
 
     def exported(self, model: nn.Layer) -> nn.Layer:
         return Probabilities(model)
 
     def check(self, dataset: Dataset) -> None:
+        if dataset.labels is None:
+            raise InputError("data: its pictures have not one class each; a classifier wants that they have")
         if len(dataset.classes) < 2:
             raise InputError(
                 f"data: has {len(dataset.classes)} class, and so nothing to tell apart; expected 2 or more"
@@ -168,6 +158,9 @@ class ClassScores:
         """Which class is taken for which, as .png or .svg."""
         write_confusion_figure(self.confusion, check_target(path))
 
+    def write(self, path: Path) -> None:
+        raise InputError("--results: COCO's result files hold boxes, and there are none; --json tells all")
+
 
 class Probabilities(nn.Layer):
     """image [N, C, H, W] -> probabilities [N, classes]: the batch dict of training is no matter of deployment."""
@@ -178,16 +171,6 @@ class Probabilities(nn.Layer):
 
     def forward(self, image: paddle.Tensor) -> paddle.Tensor:
         return F.softmax(self.classifier.logits(image), axis=1)
-
-
-def _pictures_below(folder):
-    unused = Counter()
-    found = [Path(file) for file in picture_files(folder, unused)]
-    if unused:
-        log.warning("%s", printable(f"{folder}: {unused_text(unused)}"))
-    if not found:
-        raise InputError(f"{folder}: no pictures in this folder; looked for {', '.join(sorted(PICTURE_ENDINGS))}")
-    return found
 
 
 def _prepared(preparation, file, max_pixels):

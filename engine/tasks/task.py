@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from paddle import nn
+from PIL import Image
 
 from data import Dataset, Preparation
 from data.check import Survey
@@ -25,8 +26,11 @@ class Scores(Protocol):
     def gather(self) -> None:
         """Let every device have what all of them added."""
 
-    def numbers(self) -> dict[str, float]:
-        """By name, the measures and what else there is, such as the loss; of all images that were added."""
+    def numbers(self) -> dict[str, float | None]:
+        """By name, the measures and what else there is, such as the loss; of all images that were added.
+
+        None of what else there is: nothing was there to judge.
+        """
 
     def details(self) -> dict:
         """What goes beyond `numbers`, for JSON."""
@@ -36,6 +40,9 @@ class Scores(Protocol):
 
     def draw(self, path: Path) -> None:
         """Draw them into a file. Raises InputError where there is nothing to draw."""
+
+    def write(self, path: Path) -> None:
+        """Write all answers as other programs read them. Raises InputError where they have no such form."""
 
 
 class Task(Protocol):
@@ -56,16 +63,22 @@ class Task(Protocol):
         """The files among paths, folders searched, that `answers` can be given. Raises InputError."""
 
     def answers(self, model: nn.Layer, preparation: Preparation, files: list[Path], **settings: Any) -> Iterator[dict]:
-        """Of each file {"file", ...}, or {"file", "error"} where it cannot be read. settings: top, max_pixels."""
+        """Of each file {"file", ...}, or {"file", "error"} where it cannot be read.
+
+        settings: how many guesses at most (top), from which score on (least), both None for the task's own; max_pixels.
+        """
 
     def in_words(self, answer: dict) -> str:
         """An answer as a line."""
+
+    def drawn(self, picture: Image.Image, answer: dict) -> Image.Image:
+        """A picture with its answer in it. Raises InputError where there is nothing to draw."""
 
     def exported(self, model: nn.Layer) -> nn.Layer:
         """image float32 [N, C, H, W] -> a tensor: what deployment calls, of Paddle's operators only."""
 
     def check(self, dataset: Dataset) -> None:
-        """Raise InputError where nothing can be learned from a data set."""
+        """Raise InputError where nothing can be learned from a data set, or judged by it."""
 
     def findings(
         self, datasets: Sequence[Dataset], surveys: Sequence[Survey], network: Callable[[], nn.Layer]

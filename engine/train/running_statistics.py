@@ -85,9 +85,12 @@ def make_precise(
         dataset, max(1, wanted // passes // ranks) * ranks, train=True, seed=loader.seed, rank=loader.rank, ranks=ranks,
         processes=loader.processes,
     )
-    settings = [(layer.momentum, layer.images_per_worker) for layer in layers]
+    workers = {part: part.images_per_worker for part in model.sublayers() if hasattr(part, "images_per_worker")}
+    for part in workers:  # norms, and what calls some of them for each worker
+        part.images_per_worker = None
+    momenta = [layer.momentum for layer in layers]
     for layer in layers:
-        layer.momentum, layer.images_per_worker = 0.0, None  # what is tracked is then the batch itself
+        layer.momentum = 0.0  # what is tracked is then the batch itself
     model.train()
     sums = 0.0
     with contextlib.closing(loader.epoch(epoch)) as batches:
@@ -99,8 +102,10 @@ def make_precise(
                 for n in (0, 1)
             )
             sums = sums + np.stack([mean, variance + mean**2])
-    for layer, (momentum, images_per_worker) in zip(layers, settings, strict=True):
-        layer.momentum, layer.images_per_worker = momentum, images_per_worker
+    for part, images_per_worker in workers.items():
+        part.images_per_worker = images_per_worker
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
     if ranks > 1:
         shared = paddle.to_tensor(sums)
         paddle.distributed.all_reduce(shared)

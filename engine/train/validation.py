@@ -3,8 +3,8 @@
 import contextlib
 from collections.abc import Callable, Mapping
 
-from data import Loader
-from engine.evaluation import evaluate
+from data import DataError, Loader
+from engine.evaluation import evaluate, numbers_text
 from engine.run.progress import Progress
 from engine.run.record import RunRecord
 from engine.run.result import as_expected
@@ -38,6 +38,8 @@ def evaluate_epoch(
         offsets = draw() if draw and record.active else None
         look()
     numbers, epoch = scores.numbers(), progress.epoch + 1
+    if numbers[headline.name] is None:
+        raise DataError(f"evaluation: the images that could be read show nothing to judge {headline.words} by")
     as_expected(expect or {}, numbers)
     if offsets:
         record.offsets(*offsets, progress.step)
@@ -46,5 +48,5 @@ def evaluate_epoch(
     value = numbers[headline.name]
     if progress.best is None or headline.better(value, progress.best[headline.name]):
         progress.best = {headline.name: value, "epoch": epoch, "step": progress.step}
-    shown = ", ".join(f"{name}: {number:.5f}" for name, number in numbers.items())
+    shown = numbers_text(numbers)
     record.log(f"[Eval][Epoch {epoch}] {shown}, best {headline.name}: {progress.best[headline.name]:.5f}")

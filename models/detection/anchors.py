@@ -47,10 +47,7 @@ class Anchors(nn.Layer):
         self.strides = strides
 
     def forward(self, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
-        return [
-            grid_anchors(cell, *shape, stride)
-            for cell, shape, stride in zip(self.cells, shapes, self.strides, strict=True)
-        ]
+        return _grids(self.cells, shapes, self.strides)
 
     def best_overlap(self, boxes: Tensor, height: int, width: int) -> Tensor:
         """How well the anchors of a height x width picture fit: boxes [G, 4], G above 0 -> the best IoU of each, [G].
@@ -60,3 +57,8 @@ class Anchors(nn.Layer):
         """
         shapes = [(-(-height // stride), -(-width // stride)) for stride in self.strides]
         return paddle.stack([box_iou(boxes, anchors).max(axis=1) for anchors in self(shapes)]).max(axis=0)
+
+
+def _grids(cells, shapes, strides):
+    """A function, for where Paddle 2.6 makes a graph of a forward() it knows no zip with `strict`."""
+    return [grid_anchors(cell, *shape, stride) for cell, shape, stride in zip(cells, shapes, strides, strict=True)]

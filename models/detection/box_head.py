@@ -94,7 +94,7 @@ class BoxPredictor(nn.Layer):
         if features.ndim == 4:
             features = features.mean(axis=[2, 3])
         deltas = self.deltas(features).astype("float32")
-        return self.logits(features).astype("float32"), deltas.reshape([features.shape[0], -1, 4])
+        return self.logits(features).astype("float32"), deltas.reshape([0, -1, 4])
 
 
 def box_losses(

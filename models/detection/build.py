@@ -1,7 +1,7 @@
 """A detector from plain values."""
 
-from functools import partial
-from typing import Literal
+from functools import partial, wraps
+from typing import Any, Literal
 
 from models.detection.anchors import Anchors
 from models.detection.box_head import FourConvolutionsOneLinear, TwoLinear
@@ -133,6 +133,15 @@ def mask_rcnn(
         most=detections_per_image, images_per_worker=images_per_worker,
     )
     return MaskRCNN(backbone, pyramid, rpn, roi_heads, last_stage=last_stage, freeze_at=freeze_at)
+
+
+@wraps(mask_rcnn, assigned=["__annotations__"])  # and its signature, which a config's section is made of
+def faster_rcnn(backbone: ResNet, num_classes: int, **settings: Any) -> MaskRCNN:
+    """`mask_rcnn` without masks."""
+    return mask_rcnn(backbone, num_classes, **{**settings, "masks": False})
+
+
+mask_rcnn.task, faster_rcnn.task = "instance_segmentation", "detection"
 
 
 def _box_head(kind, channels, features, conv_channels, word, norm):

@@ -6,6 +6,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from models.detection.layers import xavier_convolution
+from ops.implementation import sizes
 
 
 class FPN(nn.Layer):
@@ -35,7 +36,7 @@ class FPN(nn.Layer):
         for stage in reversed(self.stages):
             inner = getattr(self, f"lateral_{stage}")(stages[stage])
             if above is not None:
-                inner = inner + F.interpolate(above, size=inner.shape[2:], mode="nearest")
+                inner = inner + F.interpolate(above, size=sizes(inner)[2:], mode="nearest")
             levels.insert(0, getattr(self, f"output_{stage}")(inner))
             above = inner
         return [*levels, F.max_pool2d(levels[-1], 1, stride=2)]

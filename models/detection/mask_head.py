@@ -9,6 +9,7 @@ from paddle.nn import functional as F
 
 from models.detection.layers import Convolutions, Normal, convolution, upsampling
 from ops import roi_align
+from ops.implementation import sizes
 
 AT_ONCE = 16  # objects whose masks are unpacked together: 64 MB at 800 x 1333 pixels
 BITS = (128, 64, 32, 16, 8, 4, 2, 1)
@@ -76,5 +77,5 @@ def mask_loss(logits: Tensor, classes: Tensor, targets: Tensor, shares: Tensor) 
 @paddle.no_grad()
 def mask_probabilities(logits: Tensor, classes: Tensor) -> Tensor:
     """logits [D, classes, S, S] -> [D, S, S] of the class that each box was given."""
-    own = paddle.arange(logits.shape[0]) * logits.shape[1] + classes
+    own = paddle.arange(sizes(logits)[0]) * logits.shape[1] + classes
     return F.sigmoid(paddle.gather(logits.reshape([-1, *logits.shape[2:]]), own))

@@ -1,6 +1,6 @@
 """Mask R-CNN (He et al., arXiv:1703.06870), and without masks Faster R-CNN (arXiv:1506.01497)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import paddle
 from paddle import Tensor, nn
@@ -18,7 +18,7 @@ class MaskRCNN(nn.Layer):
 
     Always
       image          float [N, 3, H, W], padded on the right and at the bottom
-      size           [N, 2], height and width of each image without padding
+      size           [N, 2], height and width of each image without padding; in evaluation without it H and W
     In evaluation
       original_size  [N, 2], those of the picture before it was resized; without it `size`
     In training, objects padded to the M of the richest image
@@ -56,7 +56,8 @@ class MaskRCNN(nn.Layer):
         if self.training:
             for stage in self.frozen_stages:  # here, not in train(): a wrapper for several devices does not call that
                 getattr(self.backbone, stage).eval()
-        image, sizes = batch["image"], batch["size"].tolist()
+        image = batch["image"]
+        sizes = batch["size"].tolist() if "size" in batch else [image.shape[2:]] * image.shape[0]
         maps = self.neck(self.backbone(image, last=self.last_stage))
         logits, deltas = self.rpn(maps)
         anchors = self.rpn.anchors([level.shape[2:] for level in maps])
@@ -67,6 +68,18 @@ class MaskRCNN(nn.Layer):
         losses = self.rpn.losses(logits, deltas, anchors, objects, batch["sampling_seed"].tolist())
         losses.update(self.heads.losses(maps, proposals, objects, batch))
         return {"loss": sum(losses.values()), **losses}
+
+    def parts(self, image: Tensor) -> Iterator[tuple[int, Callable[[], object]]]:
+        """(how often an image passes it at most, a function that runs it once) of each part, for image [1, 3, H, W].
+
+        Boxes and masks are as many as there can be in evaluation: how many there are, weights and images decide.
+        """
+        maps = []
+        yield 1, lambda: maps.extend(self.neck(self.backbone(image, last=self.last_stage)))
+        yield 1, lambda: self.rpn(maps)
+        yield self.rpn.after_nms[1], lambda: self.heads.one_box(maps)
+        if self.heads.mask_head is not None:
+            yield self.heads.answering["most"], lambda: self.heads.one_mask(maps)
 
     def _padded(self, answers, sizes, original_sizes):
         """The answers of all images in one dict, boxes in pixels of the original pictures."""

@@ -10,7 +10,7 @@ from models.detection.box_head import BoxPredictor, box_losses, detect, draw_roi
 from models.detection.layers import idle
 from models.detection.mask_head import MaskHead, mask_loss, mask_probabilities, mask_targets
 from models.detection.matching import Objects, joined, shares_of_workers
-from models.detection.roi_pooling import RoIPooling, RoIs, concatenate, image_of
+from models.detection.roi_pooling import RoIPooling, RoIs, concatenate, image_of, some_box
 
 
 class LastStage:
@@ -105,6 +105,14 @@ class RoIHeads(nn.Layer):
         ends = np.cumsum(np.reshape(counts, [-1, self.images_per_worker]).sum(axis=1)).tolist()
         parts = [(start, end) for start, end in zip([0, *ends], ends, strict=False) if end > start]
         return paddle.concat([head(features[start:end]) for start, end in parts])
+
+    def one_box(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What the box branch says of some box, whose level does not matter."""
+        return self.predictor(self._features(maps, some_box()))
+
+    def one_mask(self, maps: Sequence[Tensor]) -> Tensor:
+        """The logits of its masks."""
+        return self._mask_logits(maps, some_box())
 
     def answers(
         self, maps: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Sequence[float]]

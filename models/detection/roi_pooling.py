@@ -26,6 +26,11 @@ def concatenate(boxes_of_images: Sequence[paddle.Tensor]) -> RoIs:
     return RoIs(joined(boxes_of_images), [boxes.shape[0] for boxes in boxes_of_images])
 
 
+def some_box() -> RoIs:
+    """A box of 16 x 16 pixels in the corner of the one image."""
+    return RoIs(paddle.to_tensor([[0.0, 0.0, 16.0, 16.0]]), [1])
+
+
 def image_of(counts: Sequence[int]) -> np.ndarray:
     """The image of each RoI: NumPy [sum(counts)]."""
     return np.repeat(np.arange(len(counts)), counts)

@@ -1,0 +1,37 @@
+"""Copies of pictures with what was found in them, and a JSON of it all beside."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from data import read_picture
+from engine.files import write_text, writing_into, written_whole
+from engine.tasks.task import Task
+
+ANSWERS = "answers.json"
+
+
+def draw_answers(answers: Iterable[dict], task: Task, folder: str | Path, max_pixels: int) -> Iterator[dict]:
+    """Draw each of `answers` into folder/NAME.png as it comes, and yield it with that name as "drawn".
+
+    At the end folder/answers.json holds all of them. Pictures of one name get numbers behind it. Raises InputError.
+    """
+    folder, told, taken = Path(folder), [], set()
+    for answer in answers:
+        if "error" not in answer:
+            drawn = task.drawn(read_picture(answer["file"], max_pixels), answer)
+            answer = {**answer, "drawn": _free(Path(answer["file"]).stem, taken)}
+            with writing_into(folder), written_whole(folder / answer["drawn"]) as part:
+                drawn.save(part, format="PNG")
+        told.append(answer)
+        yield answer
+    with writing_into(folder):
+        write_text(folder / ANSWERS, json.dumps(told, indent=2) + "\n")
+
+
+def _free(stem, taken):
+    """A name for a PNG that none of `taken` has, small and capital letters being one to some file systems."""
+    names = (f"{stem}{f'_{number}' if number > 1 else ''}.png" for number in range(1, len(taken) + 2))
+    name = next(name for name in names if name.lower() not in taken)
+    taken.add(name.lower())
+    return name
