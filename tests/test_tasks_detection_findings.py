@@ -55,7 +55,8 @@ def test_a_set_in_order_has_notes_only(tmp_path):
 def test_the_share_of_objects_that_no_anchor_fits_by_hand(tmp_path):
     content = document()
     content["annotations"] = [
-        entry(1, 70, 7, [0, 0, 4, 4], WHOLE), entry(2, 70, 7, [4, 2, 8, 8], WHOLE), entry(3, 50, 90, [0, 0, 1, 1], WHOLE),
+        entry(1, 70, 7, [0, 0, 4, 4], WHOLE), entry(2, 70, 7, [4, 2, 8, 8], WHOLE),
+        entry(3, 50, 90, [0, 0, 1, 1], WHOLE),
     ]
     datasets = read_set(write_set(tmp_path, content))
     found = the(said_of(datasets, Network(4.0)), "no anchor fits")  # 4 x 4 has one of its own, 8 x 7 shares 16 of 56
