@@ -6,21 +6,28 @@ schema of the `model:` section, less what the program derives: a backbone is giv
 """
 
 from models.classifier import Classifier
+from models.clip_classifier import ClipClassifier
 from models.detection import MaskRCNN, mask_rcnn, pack_masks, paste_mask
+from models.i3d import I3D, i3d, inflated
 from models.resnet import ResNet, from_paddle_names, resnet
 from models.weights import WeightsReport, load_weights
 
 MODELS = {
     "resnet": (resnet, Classifier),
+    "i3d": (i3d, ClipClassifier),
 }
 
 __all__ = [
     "MODELS",
+    "I3D",
     "Classifier",
+    "ClipClassifier",
     "MaskRCNN",
     "ResNet",
     "WeightsReport",
     "from_paddle_names",
+    "i3d",
+    "inflated",
     "load_weights",
     "mask_rcnn",
     "pack_masks",

@@ -1,4 +1,4 @@
-"""One image of zeros sent through a network, to see what its layers are given."""
+"""One image, or clip, of zeros sent through a network, to see what its layers are given."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,9 +8,9 @@ from paddle import nn
 
 @paddle.no_grad()
 def see_layers(model: nn.Layer, kinds: tuple[type, ...], look: Callable, image_shape: Sequence[int]) -> None:
-    """Call look(name, layer, input, output) for each layer of these kinds as one image [C, H, W] passes, in evaluation.
+    """Call look(name, layer, input, output) for each layer of these kinds as one image passes, in evaluation.
 
-    The network is afterwards as it was.
+    image_shape [C, H, W], of a clip [C, T, H, W]. The network is afterwards as it was.
     """
 
     def hook(name):
@@ -21,7 +21,7 @@ def see_layers(model: nn.Layer, kinds: tuple[type, ...], look: Callable, image_s
     training = model.training
     model.eval()
     try:
-        model({"image": paddle.zeros([1, *image_shape])})
+        model({getattr(model, "sees", "image"): paddle.zeros([1, *image_shape])})
     finally:
         for handle in hooks:
             handle.remove()

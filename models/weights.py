@@ -79,8 +79,7 @@ def _value(name, array, entry):
     """An array as the floats that a model's entry can take. ValueError where they make no sense there."""
     if not entry.is_floating_point():
         return array
-    if array.dtype == np.uint16:
-        array = (array.astype(np.uint32) << 16).view(np.float32)
+    array = as_floats(array)
     if array.dtype.kind != "f":
         raise ValueError(f"{name} is of {array.dtype}, expected floats")
     if entry.dtype != paddle.float64:
@@ -92,6 +91,11 @@ def _value(name, array, entry):
         came = f"{array.min():g}" if array.any() else "nothing but 0"
         raise ValueError(f"{name}: a variance of {came} is of no training")
     return array
+
+
+def as_floats(array: np.ndarray) -> np.ndarray:
+    """An array with what is held as uint16, which is how NumPy holds Paddle's bfloat16, as float32."""
+    return (array.astype(np.uint32) << 16).view(np.float32) if array.dtype == np.uint16 else array
 
 
 def _is_variance(name):
