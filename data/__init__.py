@@ -12,6 +12,7 @@ from data.cifar import cifar10, cifar100
 from data.composed import composed
 from data.dataset import Batch, Dataset, length
 from data.errors import DataError
+from data.garment_clips import garment_clips
 from data.idx import fashion_mnist
 from data.image_folder import image_folder
 from data.labelled import labelled_pictures
@@ -19,6 +20,7 @@ from data.loader import Loader
 from data.pickles import read_pickle
 from data.preparation import MAX_PIXELS, PICTURE_ENDINGS, Preparation, read_picture
 from data.synthetic import synthetic
+from data.video_folder import video_folder
 from data.walk import picture_files
 from data.warped import warped_fashion_mnist
 
@@ -30,6 +32,8 @@ DATASETS = {
     "cifar100": cifar100,
     "image_folder": image_folder,
     "synthetic": synthetic,
+    "garment_clips": garment_clips,
+    "video_folder": video_folder,
 }
 
 __all__ = [

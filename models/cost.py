@@ -14,8 +14,8 @@ SAMPLE = 4  # multiply-adds of a bilinear sample: one for each of the pixels aro
 def multiply_adds(model: nn.Layer, image_shape: Sequence[int]) -> int:
     """Multiply-adds of the convolutions and linear layers of one forward pass of one image.
 
-    image_shape [C, H, W], of a clip [C, T, H, W]. A deformable convolution counts as the plain one, its offset branch (a
-    convolution of its own) and the samples: four for each tap, input channel and position. Norms, activations and
+    image_shape [C, H, W], of a clip [C, T, H, W]. A deformable convolution counts as the plain one, its offset branch
+    (a convolution of its own) and the samples: four for each tap, input channel and position. Norms, activations and
     additions are left out, as is usual.
     """
     counted = []
