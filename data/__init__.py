@@ -2,7 +2,8 @@
 
 A builder's signature is the schema of the `data:` section of a config; it returns (train, validation). dataset.py says
 what a data set is, and a batch; ArrayDataset (arrays.py), WarpedDataset (warped.py), ComposedDataset (composed.py, of
-the parts in composing/) and ImageDataset (image_folder.py) are the kinds of it. Archives in the place of folders are
+the parts in composing/) and ImageDataset (image_folder.py) are the kinds of it; of clips GarmentClips
+(garment_clips.py) and VideoDataset (video_folder.py, of the parts in video/). Archives in the place of folders are
 unpacked by archives.py; check.py tells what the stored pictures are like; labelled.py reads new pictures for a model
 that is there.
 """
@@ -15,11 +16,14 @@ from data.errors import DataError
 from data.garment_clips import garment_clips
 from data.idx import fashion_mnist
 from data.image_folder import image_folder
-from data.labelled import labelled_pictures
+from data.labelled import labelled_pictures, labelled_videos
 from data.loader import Loader
 from data.pickles import read_pickle
 from data.preparation import MAX_PIXELS, PICTURE_ENDINGS, Preparation, read_picture
 from data.synthetic import synthetic
+from data.video.layout import videos_below
+from data.video.preparation import ClipPreparation, film_strip
+from data.video.views import open_source, views_of
 from data.video_folder import video_folder
 from data.walk import picture_files
 from data.warped import warped_fashion_mnist
@@ -37,6 +41,7 @@ DATASETS = {
 }
 
 __all__ = [
-    "DATASETS", "MAX_PIXELS", "PICTURE_ENDINGS", "Batch", "DataError", "Dataset", "Loader", "Preparation",
-    "find_archives", "labelled_pictures", "length", "picture_files", "read_pickle", "read_picture", "unpack",
+    "DATASETS", "MAX_PIXELS", "PICTURE_ENDINGS", "Batch", "ClipPreparation", "DataError", "Dataset", "Loader",
+    "Preparation", "film_strip", "find_archives", "labelled_pictures", "labelled_videos", "length", "open_source",
+    "picture_files", "read_pickle", "read_picture", "unpack", "videos_below", "views_of",
 ]

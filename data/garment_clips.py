@@ -92,7 +92,6 @@ class GarmentClips:
 
     skipped = 0
     unused = Counter()
-    stored = "another draw"  # what stored_picture is, on a sheet of samples
 
     def __init__(
         self, garments: Garments, clips: int, draws: int, *, shape: tuple[int, int, int, int], speed: float,

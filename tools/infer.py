@@ -1,7 +1,7 @@
 """Name what is on pictures:  python tools/infer.py -c output/quickstart/config.yaml PICTURE_OR_FOLDER ... [--json]
 
-Folders are searched to any depth for files with the endings of pictures, hidden ones apart. A picture that cannot be
-read does not stop the others: it is named at the end, and the status is 1.
+Folders are searched to any depth for files with the endings of pictures, hidden ones apart; of a network over clips for
+videos, and folders of pictures. What cannot be read does not stop the others: it is named at the end, with status 1.
 """
 
 import argparse
@@ -10,14 +10,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
-from data import MAX_PIXELS
 from engine import environment
 from engine.build import load_trained
-from engine.command import command, config_parser, typed_path
+from engine.command import command, config_parser, typed_path, typed_views
 from engine.errors import InputError
 from engine.run.folder import load_run_config
 from engine.tasks import task_of
 from engine.terminal import json_text, one_line
+
+OF_DATA = ("max_pixels", "test_clips", "test_crops")  # settings that hold for other files too
 
 
 def main() -> int:
@@ -30,8 +31,11 @@ def main() -> int:
     pictures = task.find(arguments.pictures)
     model, preparation = load_trained(config, arguments.weights)
     predictions = []
-    bound = getattr(config.data, "max_pixels", MAX_PIXELS)
-    for prediction in task.answers(model, preparation, pictures, top=arguments.top, max_pixels=bound):
+    if arguments.views and len(preparation.image_shape) == 3:
+        raise InputError("--views: this network looks at pictures, not at videos")
+    settings = {name: getattr(config.data, name) for name in OF_DATA if hasattr(config.data, name)}
+    settings |= {**arguments.views, "top": arguments.top}
+    for prediction in task.answers(model, preparation, pictures, **settings):
         predictions.append(prediction)
         if not arguments.json and "error" not in prediction:
             print(task.in_words(prediction))
@@ -48,6 +52,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = config_parser(__doc__, weights=True)
     parser.add_argument(
         "pictures", nargs="+", type=typed_path, metavar="PICTURE", help="picture files, or folders of them"
+    )
+    parser.add_argument(
+        "--views", type=typed_views, default={}, metavar="10x3", help="of videos: average so many clips x crops of each"
     )
     parser.add_argument("--top", type=int, default=3, metavar="N", help="how many classes to name (3)")
     parser.add_argument("--json", action="store_true", help='print a JSON list; a broken picture has "error" for "top"')

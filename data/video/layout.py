@@ -41,7 +41,7 @@ class Wanted(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A line of a list: its number, the path of the video, how many frames it promises or 0, the label from 0."""
+    """A line of a list: its number, the path as it stands there, how many frames it promises or 0, the label from 0."""
 
     line: int
     path: str
@@ -87,16 +87,16 @@ def is_video(name: str) -> bool:
     return name.lower().endswith(VIDEO_ENDINGS)
 
 
-def read_list(path: Path, videos: Path, first_label: int) -> list[Entry]:
+def read_list(path: Path, first_label: int) -> list[Entry]:
     """The lines of a list: `video label`, or `folder frames label` of pictures, as MMAction and PaddleVideo write them.
 
-    Paths begin at `videos`. Raises DataError, also for a path with a space, which no other program could read either.
+    Raises DataError, also for a path with a space, which no other program could read either.
     """
     entries = []
     for number, line in lines(path):
         file, *counts = fields = line.split()
         if len(fields) not in (2, 3) or not all(count.isdecimal() and len(count) < 10 for count in counts):
-            spaced = "; a path in it has a space, rename it" if len(fields) > 3 or len(fields) == 3 else ""
+            spaced = "; a path with a space has to be renamed" if len(fields) > 2 else ""
             comma = "; a comma does not separate them, but a space or a tab" if "," in line else ""
             said = "wanted `video label`, or `folder frames label` for pictures"
             raise DataError(f"{path}, line {number}: got {quoted(line)}, {said}{comma or spaced}")
@@ -105,7 +105,7 @@ def read_list(path: Path, videos: Path, first_label: int) -> list[Entry]:
             raise DataError(f"{path}, line {number}: label {label}, wanted {first_label} (data.first_label) or more")
         if frames == [0]:
             raise DataError(f"{path}, line {number}: got {quoted(line)}, a folder of 0 frames")
-        entries.append(Entry(number, os.path.join(videos, file), frames[0] if frames else 0, label - first_label))
+        entries.append(Entry(number, file, frames[0] if frames else 0, label - first_label))
     return entries
 
 
@@ -123,11 +123,8 @@ def _given(wanted):
     root, validation = wanted.root, wanted.validation
     if validation == "val" and not (root / "val").exists():
         validation = next((name for name in VALIDATION if (root / name).exists()), validation)
-    names, videos = (wanted.train, validation), (wanted.train_videos, wanted.validation_videos)
-    lists = {
-        name: read_list(root / name, root / where, wanted.first_label)
-        for name, where in zip(names, videos, strict=True) if not (root / name).is_dir()
-    }
+    names = {wanted.train: root / wanted.train_videos, validation: root / wanted.validation_videos}
+    lists = {name: read_list(root / name, wanted.first_label) for name in names if not (root / name).is_dir()}
     if wanted.train in lists:
         classes = _listed_classes(wanted, lists)
     else:
@@ -135,9 +132,9 @@ def _given(wanted):
         if not classes:
             raise DataError(f"{root / wanted.train}: holds no class folders; wanted one of videos for each class")
     parts = [
-        _of_list(root / name, lists[name], classes, wanted.first_label) if name in lists
+        _of_list(root / name, videos, lists[name], classes, wanted.first_label) if name in lists
         else Part(*_of_folders(root / name, classes), str(root / name))
-        for name in names
+        for name, videos in names.items()
     ]
     return classes, *parts
 
@@ -151,16 +148,17 @@ def _listed_classes(wanted, lists):
     return names or [str(label + wanted.first_label) for label in range(classes)]
 
 
-def _of_list(path, entries, classes, first_label):
+def _of_list(path, videos, entries, classes, first_label):
     for entry in entries:
         if entry.label >= len(classes):
             last = len(classes) - 1 + first_label
             said = f"label {entry.label + first_label}, wanted {first_label} to {last}"
             raise DataError(f"{path}, line {entry.line}: {said}")
-    if not os.path.exists(entries[0].path):
-        setting = "data.train_videos or data.validation_videos names the folder below data.root that its paths begin at"
-        raise DataError(f"{path}, line {entries[0].line}: no such video: {entries[0].path}; {setting}")
     _, files, frames, labels = map(list, zip(*entries, strict=True))
+    files = [os.path.join(videos, file) for file in files]
+    if not os.path.exists(files[0]):
+        setting = "data.train_videos or data.validation_videos names the folder below data.root that its paths begin at"
+        raise DataError(f"{path}, line {entries[0].line}: no such video: {files[0]}; {setting}")
     return Part(files, labels, frames, str(path))
 
 

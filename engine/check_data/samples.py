@@ -1,4 +1,7 @@
-"""A sheet of training samples: each without augmentation, then as the network sees it in the first epochs."""
+"""A sheet of training samples: each without augmentation, then as the network sees it in the first epochs.
+
+Of clips: the frames of each, as the network sees them in the first epoch.
+"""
 
 import textwrap
 import warnings
@@ -20,37 +23,59 @@ def write_data_sheet(dataset: Dataset, indices: np.ndarray, seed: int, path: Pat
     from matplotlib.figure import Figure
 
     chosen = choose_samples(np.zeros(len(dataset), int) if dataset.labels is None else dataset.labels, indices)
-    _, height, width = dataset.image_shape
+    *_, height, width = dataset.image_shape
     gap = max(1, round(GAP * width))
-    mosaic = np.full((len(chosen) * (height + gap) - gap, (EPOCHS + 1) * (width + gap) - gap, 3), 255, np.uint8)
-    names, tops, lefts = [], np.arange(len(chosen)) * (height + gap), np.arange(EPOCHS + 1) * (width + gap)
+    said, heads, row_of = _of_clips(dataset) if len(dataset.image_shape) == 4 else _of_images(dataset)
+    mosaic = np.full((len(chosen) * (height + gap) - gap, len(heads) * (width + gap) - gap, 3), 255, np.uint8)
+    names, tops, lefts = [], np.arange(len(chosen)) * (height + gap), np.arange(len(heads)) * (width + gap)
     for index, top in zip(chosen, tops, strict=True):
-        images = [dataset.preparation(dataset.stored_picture(index))]
-        images += [dataset.batch(np.array([index]), seed=seed, epoch=epoch)["image"][0] for epoch in range(EPOCHS)]
-        for image, left in zip(images, lefts, strict=True):
-            mosaic[top : top + height, left : left + width] = dataset.preparation.shown(image)
+        for picture, left in zip(row_of(index, seed), lefts, strict=True):
+            mosaic[top : top + height, left : left + width] = picture
         name = _name(dataset, index)
         letters = LETTERS if name.isascii() else LETTERS // 2  # Chinese ones are twice as wide
         names.append(textwrap.fill(name, letters))
 
     tall = (WIDTH - LEFT - RIGHT) * mosaic.shape[0] / mosaic.shape[1]
     total = ABOVE + tall + BELOW
-    stored = getattr(dataset, "stored", "unchanged")
-    left = "without augmentation" if stored == "unchanged" else f"{stored} of the class"
-    said = f"Left {left}, then as training shows them to the network in its first epochs."
     with drawing_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the label's number stands beside the name
         figure = Figure(figsize=(WIDTH, total))
         heading(figure, "Training samples", said)
         axis = figure.add_axes([LEFT / WIDTH, BELOW / total, 1 - (LEFT + RIGHT) / WIDTH, tall / total])
         axis.imshow(mosaic, aspect="auto")
-        axis.set_xticks(lefts + width / 2, [stored, *(f"epoch {n + 1}" for n in range(EPOCHS))], fontsize=8)
+        axis.set_xticks(lefts + width / 2, heads, fontsize=8)
         axis.set_yticks(tops + height / 2, names, fontsize=8, fontfamily=fonts_for_names())
         axis.tick_params(length=0, labelbottom=False, labeltop=True)
         axis.grid(False)
         axis.spines[:].set_visible(False)
         save_figure(figure, path)
     return path
+
+
+def _of_images(dataset):
+    """What is said of the sheet, the heads of its columns, and what gives the pictures of a row."""
+    stored = getattr(dataset, "stored", "unchanged")
+    left = "without augmentation" if stored == "unchanged" else f"{stored} of the class"
+    said = f"Left {left}, then as training shows them to the network in its first epochs."
+
+    def row_of(index, seed):
+        images = [dataset.preparation(dataset.stored_picture(index))]
+        images += [dataset.batch(np.array([index]), seed=seed, epoch=epoch)["image"][0] for epoch in range(EPOCHS)]
+        return map(dataset.preparation.shown, images)
+
+    return said, [stored, *(f"epoch {n + 1}" for n in range(EPOCHS))], row_of
+
+
+def _of_clips(dataset):
+    frames = dataset.image_shape[1]
+    shown = np.unique(np.linspace(0, frames - 1, EPOCHS + 1).round().astype(int))
+    said = f"Frames of {frames}, as training shows them to the network in its first epoch."
+
+    def row_of(index, seed):
+        clip = dataset.batch(np.array([index]), seed=seed, epoch=0)["clip"][0]
+        return dataset.preparation.frames_shown(clip)[shown]
+
+    return said, [f"frame {n + 1}" for n in shown], row_of
 
 
 def _name(dataset, index):

@@ -10,7 +10,7 @@ import pydantic
 import yaml
 from pydantic import PositiveFloat, PositiveInt
 
-from data import Preparation
+from data import ClipPreparation, Preparation
 from engine.config import Config, load_config
 from engine.config.yaml_text import read_yaml
 from engine.environment import describe
@@ -175,16 +175,26 @@ class _PreparationFile(Strict):
     def _agree(self):
         if not len(self.mean) == len(self.std) == self.image_shape[0]:
             raise ValueError(f"mean and std: expected {self.image_shape[0]} numbers each, one a channel")
-        if self.resize_short is not None and self.resize_short < max(self.image_shape[1:]):
-            raise ValueError(f"resize_short: {self.resize_short}, less than the {max(self.image_shape[1:])} of a side")
+        if self.resize_short is not None and self.resize_short < max(self.image_shape[-2:]):
+            raise ValueError(f"resize_short: {self.resize_short}, less than the {max(self.image_shape[-2:])} of a side")
         return self
+
+
+class _ClipPreparationFile(_PreparationFile):
+    """The same of a `ClipPreparation`."""
+
+    image_shape: tuple[Literal[1, 3], PositiveInt, PositiveInt, PositiveInt]
+    stride: PositiveInt
+    fps: PositiveFloat | None
 
 
 def read_preparation(folder: Path) -> Preparation:
     """The class names and picture preparation that training wrote into a folder. Raises InputError."""
     path = folder / PREPARATION_FILE
     try:
-        return Preparation(**_PreparationFile.model_validate_json(path.read_bytes()).model_dump())
+        text = path.read_bytes()
+        made, file = (ClipPreparation, _ClipPreparationFile) if b'"stride"' in text else (Preparation, _PreparationFile)
+        return made(**file.model_validate_json(text).model_dump())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a folder that tools/train.py made") from None
     except pydantic.ValidationError as failure:

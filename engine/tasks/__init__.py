@@ -1,11 +1,13 @@
 """What differs between classifying, detecting and clips: the rest of engine asks a run's task, and knows none."""
 
 from engine.tasks.classification import Classification
+from engine.tasks.clips import Clips
 from engine.tasks.task import Measure, Scores, Task
 from models import MODELS
 
 TASKS: dict[str, Task] = {  # by the word that a network's head calls its own
     "classification": Classification(),
+    "clips": Clips(),
 }
 
 

@@ -55,7 +55,10 @@ class Task(Protocol):
         """The files among paths, folders searched, that `answers` can be given. Raises InputError."""
 
     def answers(self, model: nn.Layer, preparation: Preparation, files: list[Path], **settings: Any) -> Iterator[dict]:
-        """Of each file {"file", ...}, or {"file", "error"} where it cannot be read. settings: top, max_pixels."""
+        """Of each file {"file", ...}, or {"file", "error"} where it cannot be read.
+
+        settings: top; and of the data section, where it has them, max_pixels, test_clips and test_crops.
+        """
 
     def in_words(self, answer: dict) -> str:
         """An answer as a line."""
