@@ -21,8 +21,6 @@ from data.randomness import COMPOSITION, generator
 from data.user_path import UserPath
 from data.video.preparation import ClipPreparation
 
-BACKWARDS = slice(None, None, -1)
-
 
 def garment_clips(
     train_clips: int = 4000,
@@ -137,13 +135,16 @@ class GarmentClips:
         motion, is_backwards = MOTIONS[self.classes[label]]
         number, tint, light = int(rng.random() * len(garments)), random_tint(rng), random_light(rng, self.camera)
         camera, background = random_camera(rng, self.camera), self._backdrops.part(rng, key)
-        order = rng.permutation(self.motion["frames"]) if self.shuffled else slice(None)
+        order = rng.permutation(self.motion["frames"])  # drawn in any case: the control has the same frames
         corners = garments.corners[number]
         clip = np.empty((self.motion["frames"], *background.shape), np.float32)
         for frame, pose in zip(clip, random_poses(rng, motion, **self.motion), strict=True):
             _put_without_borders(frame, background, Piece(garments.layers[number], corners, tint, pose, label), light)
         clip *= over_image(light, background.shape[1:])
-        return photograph(clip, camera, rng)[BACKWARDS if is_backwards else slice(None)][order]
+        pixels = photograph(clip, camera, rng)
+        if self.shuffled:
+            return pixels[order]
+        return pixels[::-1] if is_backwards else pixels
 
     def stored_picture(self, index: int) -> Image.Image:
         """The middle frame of the sample as a fixed set would have it."""

@@ -160,7 +160,7 @@ def test_no_layer_sees_frames_as_images():
     """Nothing folds time into the batch: whatever a layer is given, its first axis is that of the clips."""
     model, seen = ClipClassifier(i3d(depth=50, width=4, norm_groups=2), 3), []
     see_layers(model, (paddle.nn.Layer,), lambda name, layer, x, y: seen.append((name, x.shape)), (3, 8, 32, 32))
-    assert len(seen) > 150 and all(shape[0] == 1 for _, shape in seen)
+    assert len(seen) > 140 and all(shape[0] == 1 for _, shape in seen)
     assert {len(shape) for name, shape in seen if name.startswith("backbone.")} == {5}
 
 
@@ -232,7 +232,8 @@ def test_cost_and_single_values_are_told_of_clips_too():
     counted = []
     see_layers(
         model, (Conv3D, paddle.nn.Linear),
-        lambda name, layer, x, y: counted.append(layer.weight.size * int(np.prod(y.shape[2:]))), (3, 4, 8, 8),
+        lambda name, layer, x, y: counted.append(layer.weight.size * int(np.prod(y.shape[2:] if x.ndim == 5 else 1))),
+        (3, 4, 8, 8),
     )
     assert multiply_adds(model, (3, 4, 8, 8)) == sum(counted) > 1e6
     alone = ClipClassifier(i3d(depth=18, width=4, norm="in", stem="small", stem_time_stride=1), 3)

@@ -68,14 +68,18 @@ class VideoFile:
     def _sought(self, stamp):
         """(stamp, frame) from the key frame before a stamp on."""
         self._container.seek(stamp, stream=self._stream, backward=True)
-        return ((frame.pts, frame) for frame in self._container.decode(self._stream))
+        return ((frame.pts, frame) for frame in self._frames())
 
     def _from_start(self):
         self._open()
-        frames = self._container.decode(self._stream)
         if self._counted:
-            return zip(self._stamps.tolist(), frames, strict=False)
-        return ((frame.pts, frame) for frame in frames)
+            return zip(self._stamps.tolist(), self._frames(), strict=False)
+        return ((frame.pts, frame) for frame in self._frames())
+
+    def _frames(self):
+        for packet in self._container.demux(self._stream):
+            if not packet.is_corrupt:
+                yield from packet.decode()
 
     def _decoded(self, wanted, frames):
         """{stamp: picture} of the wanted ones that are there."""
@@ -101,8 +105,9 @@ def _stamps(container, stream):
             continue
         if key is None and packet.is_keyframe:
             key = stamp
-        # Before the first key frame nothing can be decoded; discarded ones are before or behind what an edit kept.
-        if key is None or stamp < key or packet.is_discard:
+        # Before the first key frame nothing can be decoded; discarded ones are before or behind what an edit kept; of a
+        # file that was cut off the last one is not whole.
+        if key is None or stamp < key or packet.is_discard or packet.is_corrupt:
             continue
         stamps.append(stamp)
         lasting[stamp] = packet.duration or 0

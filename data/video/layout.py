@@ -190,7 +190,7 @@ def _held_out(wanted):
     paths, labels, _ = _of_folders(root, classes)
     for label, own in groupby(zip(labels, paths, strict=True), key=lambda pair: pair[0]):
         files = [path for _, path in own]
-        chosen = held_out(files, root, wanted.validation_share, wanted.split_seed)
+        chosen = held_out(files, root, wanted.validation_share, wanted.split_seed, "video")
         for path in files:
             part = parts[path in chosen]
             part.paths.append(path)

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+ROUNDING = 1e-6  # of times: what is less apart is as near
+
 
 class Timeline(NamedTuple):
     """When the frames of a video begin, how long it is, and what a clip of it is: in seconds, or in frames.
@@ -29,7 +31,7 @@ class Timeline(NamedTuple):
         wanted = (start + self.step * np.arange(self.frames)) % self.length
         behind = np.searchsorted(self.times, wanted).clip(0, len(self.times) - 1)
         before = np.maximum(behind - 1, 0)
-        return np.where(wanted - self.times[before] <= self.times[behind] - wanted, before, behind)
+        return np.where(wanted - self.times[before] <= self.times[behind] - wanted + ROUNDING, before, behind)
 
     def random_start(self, rng: np.random.Generator) -> float:
         """Anywhere from which a clip lies within the video; at its beginning where none does."""
