@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from data.dataset import Dataset
 from data.errors import DataError
@@ -27,7 +28,8 @@ class Survey:
     indices int64 [M]; fingerprints uint64 [M], the same for the same size and pixels as training reads them, whatever
     the file's format; sizes int32 [M, 2], width and height; mean and deviation [C] in units of the full range, each
     picture counting the same; modes, how many by Pillow's mode of the file; broken, (index, path and what is wrong);
-    dark, indices of pictures that are all but black; several, how many files hold more than the picture that is taken.
+    dark, indices of pictures that are all but black; several, how many files hold more than the picture that is taken;
+    facts, by index, what the set's own `look` says beyond all that.
     """
 
     opened: int
@@ -40,6 +42,7 @@ class Survey:
     broken: list[tuple[int, str]] = field(default_factory=list)
     dark: list[int] = field(default_factory=list)
     several: int = 0
+    facts: dict[int, Any] = field(default_factory=dict)
 
 
 def survey(
@@ -61,7 +64,7 @@ def survey(
         each = pool.map if count and dataset.path(0) else map  # decoders let go of Python's lock
         for start in range(0, count, BLOCK):
             block = chosen[start : start + BLOCK]
-            for index, look in zip(block, each(partial(_look, dataset), block), strict=True):
+            for index, look in zip(block, each(partial(_look_or_why_not, dataset), block), strict=True):
                 if isinstance(look, str):
                     result.broken.append((int(index), look))
                     continue
@@ -70,6 +73,8 @@ def survey(
                 result.several += look.several
                 if look.dark:
                     result.dark.append(int(index))
+                if look.facts is not None:
+                    result.facts[int(index)] = look.facts
                 means += look.mean
                 squares += look.mean**2
                 variances += look.variance
@@ -96,31 +101,47 @@ def duplicates(surveys: Sequence[Survey]) -> list[list[tuple[int, int]]]:
     return sorted([(int(owners[at]), int(indices[at])) for at in group] for group in groups)
 
 
-class _Look(NamedTuple):
+class Look(NamedTuple):
+    """What one sample is like: see Survey. `size` is (width, height); facts: what the set itself has to say."""
+
     fingerprint: int
     size: tuple[int, int]
     mean: np.ndarray
     variance: np.ndarray
     mode: str
-    several: bool
-    dark: bool
+    several: bool = False
+    dark: bool = False
+    facts: Any = None
 
 
-def _look(dataset, index):
-    """What one picture is like, or a text that says why it cannot be read."""
-    try:
-        picture = dataset.stored_picture(index)
-    except DataError as error:
-        return str(error)
-    pixels = hashlib.blake2b(b"%d %d" % picture.size, digest_size=8)
-    pixels.update(picture.tobytes())
-    shares = np.array(picture.histogram()).reshape(-1, 256) / (picture.width * picture.height)
+def look_at(pictures: Sequence[Image.Image], facts: Any = None) -> Look:
+    """Of a sample that is these pictures, one or the frames of a clip, all of one size."""
+    content = hashlib.blake2b(b"%d %d" % pictures[0].size, digest_size=8)
+    shares = 0.0
+    for picture in pictures:
+        content.update(picture.tobytes())
+        histogram = np.array(picture.histogram()).reshape(-1, 256)
+        shares = shares + histogram / (len(pictures) * picture.width * picture.height)
     mean = shares @ LEVELS
     variance = (shares * (LEVELS - mean[:, None]) ** 2).sum(axis=1)
-    mode, several = picture.mode, False
+    fingerprint = int.from_bytes(content.digest(), "little")
+    dark = bool(np.max(np.nonzero(shares)[1]) <= DARK)
+    return Look(fingerprint, pictures[0].size, mean, variance, pictures[0].mode, dark=dark, facts=facts)
+
+
+def _look_or_why_not(dataset, index):
+    """What one sample is like, or a text that says why it cannot be read."""
+    try:
+        return dataset.look(index) if hasattr(dataset, "look") else _look_at_picture(dataset, index)
+    except DataError as error:
+        return str(error)
+
+
+def _look_at_picture(dataset, index):
+    look = look_at([dataset.stored_picture(index)])
     if path := dataset.path(index):
         with open_picture(path, sys.maxsize) as file:  # the header, and of a GIF where its second picture lies
             # An MPO is a photograph with a smaller copy of itself.
-            mode, several = file.mode, file.format != "MPO" and getattr(file, "is_animated", False)
-    dark = bool(np.max(np.nonzero(shares)[1]) <= DARK)
-    return _Look(int.from_bytes(pixels.digest(), "little"), picture.size, mean, variance, mode, several, dark)
+            several = file.format != "MPO" and getattr(file, "is_animated", False)
+            return look._replace(mode=file.mode, several=several)
+    return look

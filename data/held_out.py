@@ -11,7 +11,7 @@ PIECE = 1 << 20
 LARGEST = 1 << 30  # bytes of a file that is compared with others: no picture has more
 
 
-def held_out(files: list[str], root: Path, share: float, seed: int) -> set[str]:
+def held_out(files: list[str], root: Path, share: float, seed: int, noun: str = "picture") -> set[str]:
     """The part of one class that is for validation: the set of its paths.
 
     files: paths below `root`, two or more. About `share` of them are chosen, one at least and never all, by a hash of
@@ -19,7 +19,7 @@ def held_out(files: list[str], root: Path, share: float, seed: int) -> set[str]:
     hardly any other. Files with the same bytes stay together where that can be. Raises DataError.
     """
     if len(files) < 2:
-        raise DataError(f"{Path(files[0]).parent}: has one picture; wanted two or more, one of them for validation")
+        raise DataError(f"{Path(files[0]).parent}: has one {noun}; wanted two or more, one of them for validation")
     wanted = min(max(1, round(share * len(files))), len(files) - 1)
 
     def lot(file):

@@ -4,6 +4,7 @@ import difflib
 import logging
 import unicodedata
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,12 @@ from data.image_folder import ImageDataset
 from data.layout import Part
 from data.lists import class_names, read_list
 from data.preparation import MAX_PIXELS, PICTURE_ENDINGS, Preparation
+from data.video.decoding import VIDEO_ENDINGS
+from data.video.layout import Part as VideoPart
+from data.video.layout import read_list as read_video_list
+from data.video.layout import videos_below
+from data.video.preparation import ClipPreparation
+from data.video_folder import VideoDataset
 from data.walk import BESIDE, count_beside, picture_files, unused_text, visible_folders
 
 LISTED = 20  # names in a message
@@ -36,12 +43,11 @@ def labelled_pictures(
     root, unused = Path(root), Counter()
     try:
         if root.is_dir():
-            paths, labels = _of_class_folders(root, preparation.classes, unused)
-        elif root.is_file():
-            paths, labels = _of_list(root, preparation.classes, first_label)
+            paths, labels = _of_class_folders(root, preparation.classes, partial(picture_files, unused=unused))
+            count_beside(root, BESIDE, unused)
         else:
-            came = "is neither folder nor file" if root.exists() else "no such folder"
-            raise DataError(f"{root}: {came}; wanted a folder of class folders, or a list of `path label`")
+            entries = read_list(_list_file(root), root.parent, first_label)
+            paths, labels = _of_list(root, entries, preparation.classes, first_label)
     except OSError as error:
         raise DataError(f"{error.filename}: {error.strerror}") from error
     if not paths:
@@ -52,28 +58,56 @@ def labelled_pictures(
     return ImageDataset(part, preparation, on_corrupt_image, max_pixels=max_pixels, unused=unused)
 
 
-def _of_class_folders(root, classes, unused):
+def labelled_videos(
+    root: str | Path, preparation: ClipPreparation, first_label: int = 0, test_clips: int = 1,
+    test_crops: Literal[1, 3] = 1, max_pixels: int = MAX_PIXELS,
+) -> VideoDataset:
+    """`labelled_pictures` of videos: of class folders of them, or a list as of video_folder. Raises DataError."""
+    root = Path(root)
+    try:
+        if root.is_dir():
+            paths, labels = _of_class_folders(root, preparation.classes, videos_below)
+            frames = [0] * len(paths)
+        else:
+            entries = read_video_list(_list_file(root), first_label)
+            paths, labels = _of_list(root, entries, preparation.classes, first_label)
+            frames = [entry.frames for entry in entries]
+    except OSError as error:
+        raise DataError(f"{error.filename}: {error.strerror}") from error
+    if not paths:
+        kinds = " ".join(VIDEO_ENDINGS)
+        raise DataError(f"{root}: its class folders hold no videos ({kinds}) and no folders of pictures")
+    part = VideoPart(paths, labels, frames, str(root))
+    return VideoDataset(part, preparation, views=(test_clips, test_crops), max_pixels=max_pixels)
+
+
+def _list_file(root):
+    if not root.is_file():
+        came = "is neither folder nor file" if root.exists() else "no such folder"
+        raise DataError(f"{root}: {came}; wanted a folder of class folders, or a list of `path label`")
+    return root
+
+
+def _of_class_folders(root, classes, files_below):
     names = visible_folders(root)
     if not names:
         advice = f"; try {root.parent}" if root.resolve().name in map(_as_folder, classes) else ""
-        raise DataError(f"{root}: holds no folders; wanted one of pictures for each class{advice}")
+        raise DataError(f"{root}: holds no folders; wanted one for each class{advice}")
     for name in names:
         if _label(name, classes) is None and any(_label(n, classes) is not None for n in visible_folders(root / name)):
             raise DataError(f"{root}: its folder {name} is no class of the model, but holds such; try {root / name}")
     paths, labels, empty = [], [], []
     for name, label in zip(names, _labels(names, classes, root), strict=True):
-        found = picture_files(root / name, unused)
+        found = files_below(root / name)
         paths += found
         labels += [label] * len(found)
         empty += [] if found else [name]
     if empty:
-        log.warning("%s", printable(f"{root}: no pictures in {_listed(empty)}"))
-    count_beside(root, BESIDE, unused)
+        log.warning("%s", printable(f"{root}: nothing in {_listed(empty)}"))
     return paths, labels
 
 
-def _of_list(path, classes, first_label):
-    entries = read_list(path, path.parent, first_label)
+def _of_list(path, entries, classes, first_label):
     names = tuple(class_names(path.parent, {path.name}, len(classes), first_label) or classes)
     for entry in entries:
         if entry.label >= len(names):

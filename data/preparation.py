@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -33,8 +34,9 @@ class Preparation:
     the weights.
     """
 
+    axes: ClassVar[int] = 3  # of image_shape
     classes: tuple[str, ...]
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resize_short: int | None = None
@@ -44,7 +46,7 @@ class Preparation:
         for name in ("classes", "image_shape", "mean", "std"):  # JSON has lists only
             object.__setattr__(self, name, tuple(getattr(self, name)))
         numbers = (*self.image_shape, *self.mean, *self.std)
-        if len(self.image_shape) != 3 or not all(isinstance(number, (int, float)) for number in numbers):
+        if len(self.image_shape) != self.axes or not all(isinstance(number, (int, float)) for number in numbers):
             raise ValueError("image_shape, mean and std: expected (C, H, W) and numbers for each channel")
 
     def __call__(self, picture: Image.Image) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The door: a Config comes in; a model, data and an optimizer of plain arguments go out."""
 
+import inspect
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -8,7 +9,18 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
-from data import DATASETS, DataError, Dataset, Loader, Preparation, find_archives, labelled_pictures, unpack
+from data import (
+    DATASETS,
+    ClipPreparation,
+    DataError,
+    Dataset,
+    Loader,
+    Preparation,
+    find_archives,
+    labelled_pictures,
+    labelled_videos,
+    unpack,
+)
 from engine.config import Config, arguments
 from engine.config.feasible import check_feasible, check_network
 from engine.environment import on_gpu
@@ -21,7 +33,7 @@ from engine.train.ema import Ema
 from engine.train.schedule import learning_rate
 from engine.train.step import Learner
 from engine.weights import read_network
-from models import MODELS, ResNet, load_weights
+from models import MODELS, ResNet, inflated, load_weights
 from ops import DeformConv2D, DeformRoIPool, SyncBatchNorm
 from ops.native import cache_folder
 
@@ -29,10 +41,13 @@ from ops.native import cache_folder
 OFFSET_RATES = {DeformConv2D: {1: 1.0, 2: 0.1}, DeformRoIPool: {1: 0.01, 2: 1.0}}
 
 
-def build_data(config: Config) -> tuple[Dataset, Dataset]:
-    """The training and the validation set; archives in the place of `data.root` are unpacked into the user's cache."""
+def build_data(config: Config, **settings: int) -> tuple[Dataset, Dataset]:
+    """The training and the validation set; archives in the place of `data.root` are unpacked into the user's cache.
+
+    `settings` go before those of the data section. Raises InputError for one that the set does not have.
+    """
     builder = DATASETS[config.data.name]
-    values = arguments(config.data, builder)
+    values = _values(config, builder, settings)
     try:
         if values.get("root"):
             values["root"] = _unpacked(config, values["root"])
@@ -45,13 +60,23 @@ def build_data(config: Config) -> tuple[Dataset, Dataset]:
         raise InputError(f"data: {error}") from None
 
 
-def build_labelled(config: Config, preparation: Preparation, root: str) -> Dataset:
-    """The pictures of a labelled folder, list or archive, whole and as a trained model's `preparation` says.
+def build_labelled(config: Config, preparation: Preparation, root: str, **settings: int) -> Dataset:
+    """The pictures or videos of a labelled folder, list or archive, whole and as a trained model's `preparation` says.
 
     Nothing of the data that the config names is asked for. Broken pictures: as it says, else they are skipped.
+    `settings`: as of build_data.
     """
-    values = {"on_corrupt_image": "skip", **arguments(config.data, labelled_pictures)}
-    return labelled_pictures(**{**values, "root": _unpacked(config, root), "preparation": preparation})
+    builder = labelled_videos if isinstance(preparation, ClipPreparation) else labelled_pictures
+    values = {} if builder is labelled_videos else {"on_corrupt_image": "skip"}
+    values |= {**_values(config, builder, settings), "root": _unpacked(config, root), "preparation": preparation}
+    return builder(**values)
+
+
+def _values(config, builder, settings):
+    known = inspect.signature(builder).parameters
+    if odd := [name for name in settings if name not in known]:
+        raise InputError(f"{odd[0]}={settings[odd[0]]}: data.name {config.data.name} has no such setting")
+    return {**arguments(config.data, builder), **settings}
 
 
 def _unpacked(config, root):
@@ -114,13 +139,14 @@ def build_model(config: Config, dataset: Dataset | Preparation) -> nn.Layer:
 def load_pretrained(model: nn.Layer, config: Config) -> str:
     """Start from the weights that `config.pretrained` names, of any kind that `engine.weights` reads.
 
-    Says what they were and what fitted. Raises InputError and DataError, one line.
+    A network over clips takes those of an image network too, inflated. Says what they were and what fitted. Raises
+    InputError and DataError, one line.
     """
     path = config.pretrained
     network, stride_in = read_network(path)
     _check_strides(path, model, network, config.pretrained_stride_in or stride_in)
     try:
-        report = load_weights(model, network.state, config.pretrained_norms)
+        report = load_weights(model, inflated(network.state, model), config.pretrained_norms)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
     origin = "" if network.is_ours and not network.place else f" ({network})"

@@ -44,6 +44,14 @@ def config_parser(description: str, *, weights: bool = False) -> Parser:
     return parser
 
 
+def typed_views(text: str) -> dict[str, int]:
+    """The `type` of --views, such as 10x3: the settings of a data section that it stands for."""
+    clips, _, crops = text.partition("x")
+    if not (clips.isdecimal() and 0 < int(clips[:9]) and crops in ("1", "3")):
+        raise argparse.ArgumentTypeError(f"{text}: expected clips x crops, such as 10x3 or 4x1; crops are 1 or 3")
+    return {"test_clips": int(clips), "test_crops": int(crops)}
+
+
 def typed_path(text: str) -> str:
     """The `type` of every argument that is a path: `~` is the home there too, as in configs."""
     try:

@@ -7,7 +7,9 @@ detector has masks its name says. A head's `task` is how its predictions are jud
 """
 
 from models.classifier import Classifier
+from models.clip_classifier import ClipClassifier
 from models.detection import DetectionGraph, MaskRCNN, faster_rcnn, mask_rcnn, pack_masks, paste_mask
+from models.i3d import I3D, i3d, inflated
 from models.resnet import ResNet, resnet
 from models.weights import Network, WeightsReport, find_network, from_torch_names, load_weights, to_torch_names
 
@@ -15,11 +17,14 @@ MODELS = {
     "resnet": (resnet, Classifier),
     "mask_rcnn": (resnet, mask_rcnn),
     "faster_rcnn": (resnet, faster_rcnn),
+    "i3d": (i3d, ClipClassifier),
 }
 
 __all__ = [
     "MODELS",
+    "I3D",
     "Classifier",
+    "ClipClassifier",
     "DetectionGraph",
     "MaskRCNN",
     "Network",
@@ -28,6 +33,8 @@ __all__ = [
     "faster_rcnn",
     "find_network",
     "from_torch_names",
+    "i3d",
+    "inflated",
     "load_weights",
     "mask_rcnn",
     "pack_masks",

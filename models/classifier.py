@@ -14,6 +14,7 @@ class Classifier(nn.Layer):
     """
 
     task = "classification"  # how its predictions are judged and shown
+    sees = "image"  # what it takes of a batch, beside the label
 
     def __init__(self, backbone: nn.Layer, num_classes: int, *, label_smoothing: float = 0.0):
         super().__init__()
@@ -32,7 +33,7 @@ class Classifier(nn.Layer):
         return self.fc(pooled).astype("float32")
 
     def forward(self, batch: dict[str, paddle.Tensor]) -> dict[str, paddle.Tensor] | paddle.Tensor:
-        logits = self.logits(batch["image"])
+        logits = self.logits(batch[self.sees])
         if not self.training:
             return logits
         label = batch["label"]

@@ -12,11 +12,12 @@ SAMPLE = 4  # multiply-adds of a bilinear sample: one for each of the pixels aro
 
 
 def multiply_adds(model: nn.Layer, image_shape: Sequence[int]) -> int:
-    """Multiply-adds of the convolutions and linear layers of one forward pass of one image [C, H, W]; of a detector
-    with as many proposals and answers as there can be.
+    """Multiply-adds of the convolutions and linear layers of one forward pass of one image; of a detector with as many
+    proposals and answers as there can be.
 
-    A deformable convolution counts as the plain one, its offset branch (a convolution of its own) and the samples: four
-    for each tap, input channel and position. Norms, activations and additions are left out, as is usual.
+    image_shape [C, H, W], of a clip [C, T, H, W]. A deformable convolution counts as the plain one, its offset branch
+    (a convolution of its own) and the samples: four for each tap, input channel and position. Norms, activations and
+    additions are left out, as is usual.
     """
     counted = []
 
@@ -29,5 +30,5 @@ def multiply_adds(model: nn.Layer, image_shape: Sequence[int]) -> int:
         if isinstance(layer, DeformConv2D):
             counted.append(times * SAMPLE * x.shape[1] * math.prod(layer.weight.shape[2:]) * positions)
 
-    see_layers(model, (nn.Conv2D, nn.Conv2DTranspose, DeformConv2D, nn.Linear), count, image_shape)
+    see_layers(model, (nn.Conv2D, nn.Conv2DTranspose, nn.Conv3D, DeformConv2D, nn.Linear), count, image_shape)
     return sum(counted)

@@ -22,8 +22,14 @@ def make_norm(
     `groups`, or `channels_per_group` where it is given, are gn's; `images_per_worker`, `running_statistics` and
     `bn_momentum` are bn's (see ops.BatchNorm); running statistics "precise" are tracked as "first", for whoever
     evaluates to compute them anew. With relu the layer returns max(0, y): our own kernels compute it in the same pass.
-    The constructor raises ValueError where groups do not divide channels.
+    Raises ValueError for values that nothing can be learned with; the constructor where groups do not divide channels.
     """
+    if groups < 1:
+        raise ValueError(f"norm_groups: {groups}, expected 1 or more")
+    if eps <= 0 or not 0 <= bn_momentum <= 1:
+        raise ValueError(f"norm_eps {eps} must be above 0, bn_momentum {bn_momentum} from 0 to 1")
+    if bn_momentum == 1 and norm in ("bn", "sync_bn") and running_statistics != "precise":
+        raise ValueError("bn_momentum: 1 keeps the running statistics at 0 and 1; expected below 1")
 
     def group_norm(channels, **options):
         if channels_per_group is None:
@@ -65,7 +71,7 @@ def share_statistics(model: nn.Layer, images: int | None) -> None:
 def norms_of_one_value(model: nn.Layer, image_shape: tuple[int, ...], images_per_step: int) -> list[str]:
     """The norms that would take each statistic over a single value, and so give their beta whatever comes, by name.
 
-    image_shape [C, H, W].
+    image_shape [C, H, W], of a clip [C, T, H, W].
     """
     found = []
 

@@ -1,4 +1,4 @@
-"""One image of zeros sent through a network, to see what its layers are given."""
+"""One image, or clip, of zeros sent through a network, to see what its layers are given."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,11 +8,11 @@ from paddle import nn
 
 @paddle.no_grad()
 def see_layers(model: nn.Layer, kinds: tuple[type, ...], look: Callable, image_shape: Sequence[int]) -> None:
-    """Call look(name, layer, input, output, times) for each layer of these kinds as one image [C, H, W] passes, in
-    evaluation.
+    """Call look(name, layer, input, output, times) for each layer of these kinds as one image passes, in evaluation.
 
-    times: how often it would be called, at most. A network of parts that an image passes a different number of times,
-    as a detector's heads are for many boxes, gives `parts(image)`: (times, a function that runs it once) of each.
+    image_shape [C, H, W], of a clip [C, T, H, W]. times: how often the layer would be called, at most. A network of
+    parts that an image passes a different number of times, as a detector's heads are for many boxes, gives
+    `parts(image)`: (times, a function that runs it once) of each.
     The network is afterwards as it was.
     """
     times = 1
@@ -25,8 +25,8 @@ def see_layers(model: nn.Layer, kinds: tuple[type, ...], look: Callable, image_s
     training = model.training
     model.eval()
     try:
-        image = paddle.zeros([1, *image_shape])
-        parts = model.parts(image) if hasattr(model, "parts") else [(1, lambda: model({"image": image}))]
+        image, sees = paddle.zeros([1, *image_shape]), getattr(model, "sees", "image")
+        parts = model.parts(image) if hasattr(model, "parts") else [(1, lambda: model({sees: image}))]
         for times, run in parts:  # noqa: B007  `hook` reads it
             run()
     finally:

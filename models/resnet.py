@@ -1,9 +1,9 @@
 """ResNet (He et al., arXiv:1512.03385) with a choice of norm and of deformable stages."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import paddle
 from paddle import Tensor, nn
@@ -52,34 +52,31 @@ def resnet(
     weights that were trained before. For the norm_* and bn_* values see `models.norm.make_norm`. Raises ValueError for
     values that do not fit together.
     """
-    for name, value in (("width", width), ("norm_groups", norm_groups), ("deformable_groups", deformable_groups)):
+    for name, value in (("width", width), ("deformable_groups", deformable_groups)):
         if value < 1:
             raise ValueError(f"{name}: {value}, expected 1 or more")
-    if norm_eps <= 0 or not 0 <= bn_momentum <= 1:
-        raise ValueError(f"norm_eps {norm_eps} must be above 0, bn_momentum {bn_momentum} from 0 to 1")
-    if bn_momentum == 1 and norm in ("bn", "sync_bn") and bn_running_statistics != "precise":
-        raise ValueError("bn_momentum: 1 keeps the running statistics at 0 and 1; expected below 1")
-    bias = norm == "none"  # a norm's beta is the bias otherwise
-    deformable = partial(
-        DeformConv2D, version=deformable_version, deformable_groups=deformable_groups, modulation=deformable_modulation
-    )
     make = make_norm(
         norm, groups=norm_groups, channels_per_group=norm_channels_per_group, images_per_worker=bn_images_per_worker,
         running_statistics=bn_running_statistics, bn_momentum=bn_momentum, eps=norm_eps,
     )
     frozen_norm = make_norm("frozen_bn", eps=norm_eps) if norm in ("bn", "sync_bn") else make
+    conv = partial(conv2d, bias=norm == "none")  # a norm's beta is the bias otherwise
+    deformable = partial(
+        DeformConv2D, version=deformable_version, deformable_groups=deformable_groups, modulation=deformable_modulation
+    )
+
+    def convolutions(stage, _):
+        spatial = partial(conv, layer=deformable) if stage in deformable_stages else conv
+        return Convolutions(conv, conv, partial(spatial, dilation=2) if stage in dilated_stages else spatial)
+
     return ResNet(
         depth,
         width=width,
-        in_channels=in_channels,
-        stem=stem,
+        stem=Stem(in_channels, width, stem, conv, frozen_norm if "stem" in frozen else make, max_pool2d),
         stride_in=stride_in,
         last_scale=0.0 if zero_init_last_norm else 1.0,
         norm=make,
-        conv=partial(conv2d, bias=bias),
-        deformable_conv=partial(conv2d, bias=bias, layer=deformable),
-        deformable_stages=deformable_stages,
-        dilated_stages=dilated_stages,
+        convolutions=convolutions,
         frozen=frozen,
         frozen_norm=frozen_norm,
     )
@@ -96,6 +93,22 @@ def conv2d(
         weight_attr=paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, deviation)),
         bias_attr=None if bias else False,
     )
+
+
+def max_pool2d(kernel_size: int, stride: int) -> nn.Layer:
+    """A square max pool padded as `conv2d` is."""
+    return nn.MaxPool2D(kernel_size, stride, padding=kernel_size // 2)
+
+
+class Convolutions(NamedTuple):
+    """What makes a block's convolutions: conv(in_channels, out_channels, kernel_size, stride=1).
+
+    `first` makes the first one, `spatial` a bottleneck's 3x3 and a basic block's second, `conv` all others.
+    """
+
+    conv: Callable[..., nn.Layer]
+    first: Callable[..., nn.Layer]
+    spatial: Callable[..., nn.Layer]
 
 
 class Shortcut(nn.Layer):
@@ -118,16 +131,17 @@ def _layers_of(shortcut):
 
 
 class Basic(nn.Layer):
-    """Two 3x3 convolutions and a shortcut (ResNet-18, -34). `conv_spatial` makes the second."""
+    """Two 3x3 convolutions and a shortcut (ResNet-18, -34)."""
 
     expansion = 1
 
     def __init__(
         self, in_channels: int, channels: int, stride: int, *, stride_in: Literal["3x3", "1x1"], last_scale: float,
-        conv: Callable[..., nn.Layer], conv_spatial: Callable[..., nn.Layer], norm: Callable[..., nn.Layer],
+        convolutions: "Convolutions", norm: Callable[..., nn.Layer],
     ):
         super().__init__()
-        self.conv1 = conv(in_channels, channels, 3, stride)
+        conv, conv_first, conv_spatial = convolutions
+        self.conv1 = conv_first(in_channels, channels, 3, stride)
         self.norm1 = norm(channels, relu=True)
         self.conv2 = conv_spatial(channels, channels, 3)
         self.norm2 = norm(channels, initial_scale=last_scale)
@@ -145,17 +159,18 @@ class Basic(nn.Layer):
 
 
 class Bottleneck(nn.Layer):
-    """1x1, 3x3 and 1x1 convolutions and a shortcut (ResNet-50 and deeper). `conv_spatial` makes the 3x3."""
+    """1x1, 3x3 and 1x1 convolutions and a shortcut (ResNet-50 and deeper)."""
 
     expansion = 4
 
     def __init__(
         self, in_channels: int, channels: int, stride: int, *, stride_in: Literal["3x3", "1x1"], last_scale: float,
-        conv: Callable[..., nn.Layer], conv_spatial: Callable[..., nn.Layer], norm: Callable[..., nn.Layer],
+        convolutions: "Convolutions", norm: Callable[..., nn.Layer],
     ):
         super().__init__()
+        conv, conv_first, conv_spatial = convolutions
         out_channels = channels * self.expansion
-        self.conv1 = conv(in_channels, channels, 1, stride if stride_in == "1x1" else 1)
+        self.conv1 = conv_first(in_channels, channels, 1, stride if stride_in == "1x1" else 1)
         self.norm1 = norm(channels, relu=True)
         self.conv2 = conv_spatial(channels, channels, 3, stride if stride_in == "3x3" else 1)
         self.norm2 = norm(channels, relu=True)
@@ -189,15 +204,18 @@ class Stage(nn.Sequential):
 class Stem(nn.Layer):
     """What stands before c2: to a quarter of the size ("imagenet"), to half ("medium") or to the same ("small")."""
 
+    STRIDES = {"imagenet": 4, "medium": 2, "small": 1}
+
     def __init__(
         self, in_channels: int, width: int, kind: Literal["imagenet", "medium", "small"], conv: Callable[..., nn.Layer],
-        norm: Callable[..., nn.Layer],
+        norm: Callable[..., nn.Layer], pool: Callable[[int, int], nn.Layer],
     ):
         super().__init__()
+        self.stride = self.STRIDES[kind]
         kernel_size, stride = {"imagenet": (7, 2), "medium": (3, 2), "small": (3, 1)}[kind]
         self.conv = conv(in_channels, width, kernel_size, stride)
         self.norm = norm(width, relu=True)
-        self.pool = nn.MaxPool2D(3, 2, padding=1) if kind == "imagenet" else nn.Identity()
+        self.pool = pool(3, 2) if kind == "imagenet" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(self.norm(self.conv(x)))
@@ -209,10 +227,10 @@ class ResNet(nn.Layer):
     With the ImageNet stem the stages stand at strides 4, 8, 16 and 32, with the medium one at 2, 4, 8 and 16, with the
     small one at 1, 2, 4 and 8.
     `out_channels` gives C for each stage, `strides` how many pixels of x lie between two of its values; `stride_in` is
-    which convolution of a bottleneck strides, None for basic blocks. Blocks get their `conv`, `conv_spatial` and `norm`
-    as constructors:
-    conv(in_channels, out_channels, kernel_size, stride=1) and norm(channels, initial_scale=1.0, relu=False). Stem and
-    stages in `frozen` have `frozen_norm` for it, and no parameter of theirs gets a gradient.
+    which convolution of a bottleneck strides, None for basic blocks. All layers come from constructors:
+    `convolutions(stage, position)` gives those of a block, norm(channels, initial_scale=1.0, relu=False) makes a norm;
+    no parameter of stem and stages in `frozen` gets a gradient, and such stages have `frozen_norm` for norm. `before`
+    are layers that stand before a stage, by its name.
     """
 
     BLOCKS = {
@@ -225,34 +243,30 @@ class ResNet(nn.Layer):
     }
 
     def __init__(
-        self, depth: Literal[18, 26, 34, 50, 101, 152], *, width: int, in_channels: int,
-        stem: Literal["imagenet", "medium", "small"], stride_in: Literal["3x3", "1x1"], last_scale: float,
-        norm: Callable[..., nn.Layer], conv: Callable[..., nn.Layer], deformable_conv: Callable[..., nn.Layer],
-        deformable_stages: Collection[str], dilated_stages: Collection[str], frozen: Collection[str],
-        frozen_norm: Callable[..., nn.Layer],
+        self, depth: Literal[18, 26, 34, 50, 101, 152], *, width: int, stem: Stem, stride_in: Literal["3x3", "1x1"],
+        last_scale: float, norm: Callable[..., nn.Layer], convolutions: Callable[[str, int], Convolutions],
+        before: Mapping[str, nn.Layer] | None = None, frozen: Collection[str] = (),
+        frozen_norm: Callable[..., nn.Layer] | None = None,
     ):
         super().__init__()
         block, counts = self.BLOCKS[depth]
-        self.stem = Stem(in_channels, width, stem, conv, frozen_norm if "stem" in frozen else norm)
+        self.stem, self.before = stem, nn.LayerDict(before)
         self.stride_in = stride_in if block is Bottleneck else None
         self.out_channels, self.strides = {}, {}
-        channels, stem_stride = width, {"imagenet": 4, "medium": 2, "small": 1}[stem]
+        channels = width
         for index, (stage, count) in enumerate(zip(("c2", "c3", "c4", "c5"), counts, strict=True)):
-            conv_spatial = deformable_conv if stage in deformable_stages else conv
-            if stage in dilated_stages:
-                conv_spatial = partial(conv_spatial, dilation=2)
             blocks = []
             for position in range(count):
                 stride = 2 if index > 0 and position == 0 else 1
                 blocks.append(
                     block(
                         channels, width * 2**index, stride, stride_in=stride_in, last_scale=last_scale,
-                        conv=conv, conv_spatial=conv_spatial, norm=frozen_norm if stage in frozen else norm,
+                        convolutions=convolutions(stage, position), norm=frozen_norm if stage in frozen else norm,
                     )
                 )
                 channels = width * 2**index * block.expansion
             self.add_sublayer(stage, Stage(*blocks))
-            self.out_channels[stage], self.strides[stage] = channels, stem_stride * 2**index
+            self.out_channels[stage], self.strides[stage] = channels, stem.stride * 2**index
         for part in frozen:
             for parameter in getattr(self, part).parameters():
                 parameter.stop_gradient = True
@@ -262,6 +276,8 @@ class ResNet(nn.Layer):
         stages, names = {}, list(self.out_channels)
         x = self.stem(x)
         for stage in names[: names.index(last) + 1]:
+            if stage in self.before:
+                x = self.before[stage](x)
             x = getattr(self, stage)(x)
             stages[stage] = x
         return stages

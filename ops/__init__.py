@@ -3,6 +3,7 @@
 from ops.batch_norm import BatchNorm, SyncBatchNorm, batch_norm
 from ops.boxes import box_area, box_iou, clip_boxes, decode_boxes, encode_boxes, has_area
 from ops.conv2d import Conv2D, conv2d
+from ops.conv3d import Conv3D, conv3d
 from ops.deform_conv import DeformConv2D, deform_conv2d
 from ops.deform_ps_roi_pool import DeformPSRoIPool, deform_ps_roi_pool
 from ops.deform_roi_pool import DeformRoIPool, deform_roi_pool
@@ -15,6 +16,7 @@ from ops.roi_align import roi_align
 __all__ = [
     "BatchNorm",
     "Conv2D",
+    "Conv3D",
     "DeformConv2D",
     "DeformPSRoIPool",
     "DeformRoIPool",
@@ -27,6 +29,7 @@ __all__ = [
     "box_iou",
     "clip_boxes",
     "conv2d",
+    "conv3d",
     "decode_boxes",
     "deform_conv2d",
     "deform_ps_roi_pool",

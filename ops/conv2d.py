@@ -3,7 +3,7 @@
 import functools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import paddle
 import paddle.nn.functional as F
@@ -38,13 +38,22 @@ def conv2d(
 
     Raises ValueError where "native" is asked for what it does not serve; for all else see Paddle's function.
     """
-    geometry = _geometry(stride, padding, dilation)
+    return convolve(2, IMPLEMENTATIONS, implementation, x, weight, bias, stride, padding, dilation, groups)
+
+
+def convolve(
+    axes: int, implementations: Mapping[str, Callable], implementation: str, x: Tensor, weight: Tensor,
+    bias: Tensor | None, stride: int | Sequence[int], padding: int | str | Sequence, dilation: int | Sequence[int],
+    groups: int,
+) -> Tensor:
+    """What `conv2d` says, over so many axes by one of these implementations."""
+    geometry = along_axes(axes, stride, padding, dilation)
     if implementation == "auto":
-        implementation = "native" if _serves(x, weight, bias, geometry, groups) else "paddle"
-    run = choose(IMPLEMENTATIONS, implementation)
-    if run is not _native:
+        implementation = "native" if _serves(axes, x, weight, bias, geometry, groups) else "paddle"
+    run = choose(implementations, implementation)
+    if run is not native_conv:
         return run(x, weight, bias, stride, padding, dilation, groups)
-    if not _serves(x, weight, bias, geometry, groups):
+    if not _serves(axes, x, weight, bias, geometry, groups):
         raise ValueError(
             f"convolution: implementation 'native' does not serve x {list(x.shape)} of {x.dtype} and weight "
             f"{list(weight.shape)} of {weight.dtype} in {groups} groups, padding {padding}"
@@ -52,31 +61,33 @@ def conv2d(
     return run(x, weight, bias, geometry)
 
 
-def _geometry(stride, padding, dilation):
-    """Stride, padding and dilation, each vertical and horizontal; None where padding is another."""
-    pairs = [[value, value] if isinstance(value, int) else value for value in (stride, padding, dilation)]
-    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], int) for pair in pairs):
+def along_axes(
+    axes: int, stride: int | Sequence[int], padding: int | str | Sequence, dilation: int | Sequence[int]
+) -> list[int] | None:
+    """Stride, padding and dilation, each along all axes, one after another; None where padding is another."""
+    each = [[value] * axes if isinstance(value, int) else value for value in (stride, padding, dilation)]
+    if not all(isinstance(sizes, (list, tuple)) and len(sizes) == axes and isinstance(sizes[0], int) for sizes in each):
         return None
-    return [size for pair in pairs for size in pair]
+    return [size for sizes in each for size in sizes]
 
 
-def _serves(x, weight, bias, geometry, groups):
+def _serves(axes, x, weight, bias, geometry, groups):
     """Whether "native" computes this, and computes what Paddle would."""
-    if geometry is None or groups != 1 or not is_float32_on_cpu(x, weight, bias) or not onednn():
+    if geometry is None or groups != 1 or x.ndim != axes + 2 or weight.ndim != axes + 2:
+        return False
+    if not is_float32_on_cpu(x, weight, bias) or not onednn():
         return False
     (images, channels, *size), (out_channels, in_channels, *kernel) = x.shape, weight.shape
     fits = channels == in_channels and (bias is None or list(bias.shape) == [out_channels])
-    out = [
-        size[axis] + 2 * geometry[2 + axis] - geometry[4 + axis] * (kernel[axis] - 1) for axis in (0, 1)
-    ]
-    return fits and min(images, channels, out_channels, *size, *kernel, *out, *geometry[:2], *geometry[4:]) > 0 and (
-        min(geometry[2:4]) >= 0
-    )
+    stride, padding, dilation = (geometry[start : start + axes] for start in range(0, 3 * axes, axes))
+    out = [size[axis] + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) for axis in range(axes)]
+    positive = min(images, channels, out_channels, *size, *kernel, *out, *stride, *dilation) > 0
+    return fits and positive and min(padding) >= 0
 
 
 def is_float32_on_cpu(x: Tensor, *parameters: Tensor | None) -> bool:
     """Whether all (None is left out) are values, not a graph's, that kernels for float32 on a CPU can take."""
-    if not paddle.in_dynamic_mode() or x.ndim != 4 or not x.place.is_cpu_place():
+    if not paddle.in_dynamic_mode() or x.ndim not in (4, 5) or not x.place.is_cpu_place():
         return False
     return all(value is None or value.dtype == paddle.float32 for value in (x, *parameters))
 
@@ -104,24 +115,25 @@ def wanted_gradients(*tensors: Tensor) -> list[int]:
     return [int(recording and not tensor.stop_gradient) for tensor in tensors]
 
 
-def _native(x, weight, bias, geometry):
+def native_conv(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: list[int]) -> Tensor:
+    """Convolution by oneDNN over two or three axes, with what `along_axes` gave."""
     parameters = [weight] if bias is None else [weight, bias]
-    return native.run("conv2d", x, parameters, geometry, wanted_gradients(x, *parameters))
+    return native.run("conv", x, parameters, geometry, wanted_gradients(x, *parameters))
 
 
 def _paddle(x, weight, bias, stride, padding, dilation, groups):
     return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
-IMPLEMENTATIONS = {"native": _native, "paddle": _paddle}
+IMPLEMENTATIONS = {"native": native_conv, "paddle": _paddle}
 
 
-class Conv2D(nn.Conv2D):
-    """`conv2d` as a layer: paddle.nn.Conv2D with its arguments, parameters and names.
+class ConvNd:
+    """What Conv2D and Conv3D add to Paddle's layers, `theirs`, over so many axes."""
 
-    x [N, C_in, H, W] -> [N, C_out, H', W']. Layers that `conv2d` has no words for (data_format "NHWC", padding modes
-    that are not zeros) are computed as Paddle's.
-    """
+    axes: int
+    theirs: type[nn.Layer]
+    channels_first: str
 
     def __init__(self, *arguments: object, implementation: str = "auto", **options: object):
         super().__init__(*arguments, **options)
@@ -134,14 +146,25 @@ class Conv2D(nn.Conv2D):
 
     @property
     def geometry(self) -> list[int] | None:
-        """Stride, padding and dilation, each (vertical, horizontal); None where conv2d has no words for the layer."""
-        plain = self._padding_mode == "zeros" and self._padding_algorithm == "EXPLICIT" and self._data_format == "NCHW"
-        return _geometry(self._stride, self._updated_padding, self._dilation) if plain else None
+        """Stride, padding and dilation, each along all axes; None where our functions have no words for the layer."""
+        explicit = self._padding_mode == "zeros" and self._padding_algorithm == "EXPLICIT"
+        if not explicit or self._data_format != self.channels_first:
+            return None
+        return along_axes(self.axes, self._stride, self._updated_padding, self._dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        geometry = self.geometry
+        geometry, axes = self.geometry, self.axes
         if geometry is None or not paddle.in_dynamic_mode():
-            return nn.Conv2D.forward(self, x)  # super() is lost in Paddle 2.6 where a graph is made
-        return conv2d(
-            x, self.weight, self.bias, geometry[:2], geometry[2:4], geometry[4:], self.groups, self.implementation
-        )
+            return self.theirs.forward(self, x)  # super() is lost in Paddle 2.6 where a graph is made
+        stride, padding, dilation = geometry[:axes], geometry[axes : 2 * axes], geometry[2 * axes :]
+        return self.function(x, self.weight, self.bias, stride, padding, dilation, self.groups, self.implementation)
+
+
+class Conv2D(ConvNd, nn.Conv2D):
+    """`conv2d` as a layer: paddle.nn.Conv2D with its arguments, parameters and names.
+
+    x [N, C_in, H, W] -> [N, C_out, H', W']. Layers that `conv2d` has no words for (data_format "NHWC", padding modes
+    that are not zeros) are computed as Paddle's.
+    """
+
+    axes, theirs, channels_first, function = 2, nn.Conv2D, "NCHW", staticmethod(conv2d)

@@ -9,6 +9,7 @@ from paddle.nn import functional as F
 from ops import native
 from ops.batch_norm import BatchNorm
 from ops.conv2d import Conv2D, is_float32_on_cpu, onednn, wanted_gradients
+from ops.conv3d import Conv3D
 from ops.deform_conv import DeformConv2D, pair
 from ops.frozen_batch_norm import FrozenBatchNorm
 from ops.group_norm import GroupNorm
@@ -26,14 +27,14 @@ class ResidualBlock(NamedTuple):
 
 
 def residual_blocks(x: Tensor, blocks: Sequence[ResidualBlock], implementation: str = "auto") -> Tensor:
-    """x [N, C, H, W] through one ResidualBlock after another -> [N, C', H', W'].
+    """x [N, C, H, W], or of clips [N, C, T, H, W], through one ResidualBlock after another -> the same of y.
 
     implementation: "layers" calls the layers and is the definition. "native" (ops/csrc, the "auto" choice where it
     serves) computes all blocks at once: the convolutions by oneDNN, whose tensors stay in blocks of 16 channels
     from one to the next and to the norms. It serves on CPUs whose oneDNN wants that layout (those with AVX-512), in
-    float32, for Conv2D and DeformConv2D without bias, GroupNorm, BatchNorm and FrozenBatchNorm, and channels that are
-    multiples of 16. Values, gradients and running statistics are those of the layers but for rounding; hooks of the
-    layers are not called: see is_watched.
+    float32, for Conv2D, Conv3D and DeformConv2D without bias, GroupNorm, BatchNorm and FrozenBatchNorm, and channels
+    that are multiples of 16. Values, gradients and running statistics are those of the layers but for rounding; hooks
+    of the layers are not called: see is_watched.
 
     Raises ValueError where "native" is asked for what it does not serve.
     """
@@ -80,7 +81,7 @@ def _plan(x, blocks):
         numbers += [len(path), len(shortcut)]
         for index, (conv, norm) in enumerate([*path, *shortcut]):
             common = _common(norm)
-            if not _is_served(conv) or common is None or norm.relu != (index < len(path) - 1):
+            if not _is_served(conv, x.ndim - 2) or common is None or norm.relu != (index < len(path) - 1):
                 return None
             norms.add(common)
             parameters += [*_of_convolution(conv), norm.weight, norm.bias]
@@ -115,17 +116,20 @@ def _deformed(conv):
     return [conv.deformable_groups, MODULATION_AT_MOST[conv.modulation] if conv.version == 2 else 0]
 
 
-def _is_served(conv):
-    """Whether this is a convolution that "native" computes."""
-    if type(conv) not in (Conv2D, DeformConv2D) or conv.implementation not in ("auto", "native"):
+def _is_served(conv, axes):
+    """Whether this is a convolution over so many axes that "native" computes."""
+    if type(conv) not in KINDS[axes] or conv.implementation not in ("auto", "native"):
         return False
     if type(conv) is DeformConv2D and (type(conv.offset) is not Conv2D or conv.offset.bias is None):
         return False
     return conv.bias is None and conv.groups == 1 and _geometry(conv) is not None
 
 
+KINDS = {2: (Conv2D, DeformConv2D), 3: (Conv3D,)}
+
+
 def _geometry(conv):
-    """Stride, padding and dilation, each (vertical, horizontal)."""
+    """Stride, padding and dilation, each along all axes."""
     if type(conv) is DeformConv2D:
         return [size for name in ("stride", "padding", "dilation") for size in pair(conv.geometry[name])]
     return conv.geometry
@@ -167,10 +171,11 @@ def _fit(x, blocks):
         for conv, norm in layers:
             images, channels, *size = shape
             out_channels, in_channels, *kernel = conv.weight.shape
-            stride, padding, dilation = (_geometry(conv)[start : start + 2] for start in (0, 2, 4))
+            geometry, axes = _geometry(conv), len(size)
+            stride, padding, dilation = (geometry[start : start + axes] for start in range(0, 3 * axes, axes))
             size = [
                 (size[axis] + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1) // stride[axis] + 1
-                for axis in (0, 1)
+                for axis in range(axes)
             ]
             vectors = [norm.weight, norm.bias, *norm.buffers()]
             if type(conv) is DeformConv2D:

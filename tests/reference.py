@@ -108,6 +108,37 @@ def deform_conv2d(
     return y
 
 
+def conv3d(x, weight, bias=None, stride=(1, 1, 1), padding=(0, 0, 0), dilation=(1, 1, 1)):
+    """y(p) = sum over taps k of w_k * x(stride * p + dilation * k - padding) + bias, output by output."""
+    x = np.asarray(x, np.float64)
+    images, _, *sizes = x.shape
+    out_channels, _, *kernel = weight.shape
+    outs = [
+        (size + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1) // stride[axis] + 1
+        for axis, size in enumerate(sizes)
+    ]
+    y = np.zeros([images, out_channels, *outs])
+    for image, out, *position in np.ndindex(y.shape):
+        for tap in np.ndindex(*kernel):
+            at = [position[axis] * stride[axis] + tap[axis] * dilation[axis] - padding[axis] for axis in range(3)]
+            if all(0 <= place < size for place, size in zip(at, sizes, strict=True)):
+                y[(image, out, *position)] += (weight[(out, slice(None), *tap)] * x[(image, slice(None), *at)]).sum()
+        y[(image, out, *position)] += 0 if bias is None else bias[out]
+    return y
+
+
+def pool3d(x, window, stride, padding, of):
+    """`of` (np.max, np.mean) what a window shows of each channel; beyond the borders is nothing."""
+    x = np.asarray(x, np.float64)
+    outs = [(size + 2 * padding[a] - window[a]) // stride[a] + 1 for a, size in enumerate(x.shape[2:])]
+    y = np.empty([*x.shape[:2], *outs])
+    for image, channel, *position in np.ndindex(y.shape):
+        starts = [position[a] * stride[a] - padding[a] for a in range(3)]
+        part = tuple(slice(max(0, start), start + window[a]) for a, start in enumerate(starts))
+        y[(image, channel, *position)] = of(x[(image, channel, *part)])
+    return y
+
+
 def numeric_gradient(function, array, step=1e-6):
     """Gradient of a number-valued function at a float64 array, by central differences."""
     array = np.array(array, np.float64)

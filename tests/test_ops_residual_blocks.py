@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_ops_conv2d import PADDLE_TAKES_EMPTY_BATCHES, used
 
 from models.norm import make_norm
-from models.resnet import Basic, Bottleneck, Stage, conv2d, resnet
+from models.resnet import Basic, Bottleneck, Convolutions, Stage, conv2d, resnet
 from ops import Conv2D, DeformConv2D, native, residual_blocks
 from ops.conv2d import onednn
 from ops.residual_blocks import _plan
@@ -31,10 +31,13 @@ def stage(norm, block=Bottleneck, *, channels=32, width=16, count=2, stride=2, s
     """Blocks as ResNet makes them, with values of their own for all that learns or is tracked."""
     make = make_norm(norm.partition(",")[0], **{"eps": 2**-4, **options})
     blocks = []
+    convolutions = Convolutions(
+        conv2d, conv2d, lambda *arguments, **more: spatial(*arguments, **more, dilation=dilation)
+    )
     for position in range(count):
         blocks.append(block(
-            channels, width, stride if position == 0 else 1, stride_in="3x3", last_scale=1.0, conv=conv2d,
-            conv_spatial=lambda *arguments, **more: spatial(*arguments, **more, dilation=dilation), norm=make,
+            channels, width, stride if position == 0 else 1, stride_in="3x3", last_scale=1.0,
+            convolutions=convolutions, norm=make,
         ))
         channels = width * block.expansion
     made = Stage(*blocks)
@@ -210,7 +213,7 @@ def test_a_network_is_one_op_a_stage_until_somebody_looks_inside(monkeypatch):
     network = resnet(depth=50, width=16, norm_groups=4, stem="small")
     x = paddle.randn([2, 3, 16, 12])
     stages = network(x)
-    assert names.count("residual_blocks") == 4 and names.count("conv2d") == 1
+    assert names.count("residual_blocks") == 4 and names.count("conv") == 1
     seen = []
     hook = network.c3[1].conv2.register_forward_post_hook(lambda layer, inputs, y: seen.append((*inputs, y)))
     looked = network(x)

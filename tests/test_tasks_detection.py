@@ -11,7 +11,6 @@ import paddle
 import pytest
 from PIL import Image
 
-from data import DataError
 from data.detection.dataset import annotations_of
 from data.detection.objects import Objects
 from data.detection.preparation import DetectionPreparation

@@ -38,6 +38,7 @@ def main() -> int:
     found = findings(
         datasets, surveys, images_per_step=config.batch.images_per_step, task_findings=of_task,
         on_corrupt_image=getattr(config.data, "on_corrupt_image", "stop"),  # only files break
+        on_corrupt_video=getattr(config.data, "on_corrupt_video", None),
     )
     report = describe_data(config.name, config.data.name, datasets, surveys, found, task.class_counts(datasets))
     files = write_data_report(report, folder)

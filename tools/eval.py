@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a 
 from data import Dataset, Preparation
 from engine import environment
 from engine.build import build_data, build_labelled, build_validation_loader, load_trained
-from engine.command import command, config_parser, typed_path
+from engine.command import command, config_parser, typed_path, typed_views
 from engine.config import Config
 from engine.drawing import check_target
 from engine.errors import InputError
@@ -34,7 +34,7 @@ def main() -> None:
     config = load_run_config(arguments.config, arguments.override)
     rank, ranks = environment.start(config.device, config.deterministic)
     model, preparation = load_trained(config, arguments.weights)
-    dataset = build_dataset(config, preparation, arguments.data)
+    dataset = build_dataset(config, preparation, arguments.data, arguments.views)
     loader = build_validation_loader(config, dataset, rank, ranks)
     scores, _ = evaluate(model, loader, task_of(config.model.name))
     if rank != 0:
@@ -52,11 +52,11 @@ def main() -> None:
         scores.write(results)
 
 
-def build_dataset(config: Config, preparation: Preparation, folder: str | None) -> Dataset:
+def build_dataset(config: Config, preparation: Preparation, folder: str | None, views: dict[str, int]) -> Dataset:
     """What to evaluate on: a folder, or where there is none the validation images of the config."""
     if folder is not None:
-        return build_labelled(config, preparation, folder)
-    _, dataset = build_data(config)
+        return build_labelled(config, preparation, folder, **views)
+    _, dataset = build_data(config, **views)
     if dataset.preparation != preparation:
         raise InputError(
             "data: its classes, image size or normalisation are not those that the model was trained with; "
@@ -70,6 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=typed_path, metavar="FOLDER", help="all pictures of class folders")
     parser.add_argument("--confusion", type=typed_path, metavar="FILE", help="draw which is taken for which: a .png")
     parser.add_argument("--results", type=typed_path, metavar="FILE", help="all answers as COCO's result file, a JSON")
+    parser.add_argument("--views", type=typed_views, default={}, metavar="10x3", help="of videos: clips x crops of each")
     parser.add_argument("--json", action="store_true", help="print one JSON object; confusion is [true][predicted]")
     return parser.parse_args()
 

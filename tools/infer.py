@@ -1,8 +1,8 @@
 """Name what is on pictures:  python tools/infer.py -c output/quickstart/config.yaml PICTURE_OR_FOLDER ... [--json]
 
-Folders are searched to any depth for files with the endings of pictures, hidden ones apart. A picture that cannot be
-read does not stop the others: it is named at the end, and the status is 1. With --draw DIR what a detector finds is
-drawn into copies of the pictures, and DIR/answers.json says the same.
+Folders are searched to any depth for files with the endings of pictures, hidden ones apart; of a network over clips for
+videos, and folders of pictures. What cannot be read does not stop the others: it is named at the end, with status 1.
+With --draw DIR what a detector finds is drawn into copies of the pictures, and DIR/answers.json says the same.
 """
 
 import argparse
@@ -14,12 +14,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a 
 from data import MAX_PIXELS
 from engine import environment
 from engine.build import load_trained
-from engine.command import command, config_parser, typed_path
+from engine.command import command, config_parser, typed_path, typed_views
 from engine.errors import InputError
 from engine.run.folder import load_run_config
 from engine.tasks import task_of
 from engine.tasks.drawn_answers import draw_answers
 from engine.terminal import json_text, one_line
+
+OF_DATA = ("max_pixels", "test_clips", "test_crops")  # settings that hold for other files too
 
 
 def main() -> int:
@@ -34,9 +36,12 @@ def main() -> int:
     pictures = task.find(arguments.pictures)
     model, preparation = load_trained(config, arguments.weights)
     predictions = []
-    bound = getattr(config.data, "max_pixels", MAX_PIXELS)
-    limits = {"top": arguments.top, "least": arguments.least, "max_pixels": bound}
-    answers = task.answers(model, preparation, pictures, **limits)
+    if arguments.views and len(preparation.image_shape) == 3:
+        raise InputError("--views: this network looks at pictures, not at videos")
+    settings = {name: getattr(config.data, name) for name in OF_DATA if hasattr(config.data, name)}
+    settings |= {**arguments.views, "top": arguments.top, "least": arguments.least}
+    answers = task.answers(model, preparation, pictures, **settings)
+    bound = settings.get("max_pixels", MAX_PIXELS)
     for prediction in draw_answers(answers, task, arguments.draw, bound) if arguments.draw else answers:
         predictions.append(prediction)
         if not arguments.json and "error" not in prediction:
@@ -54,6 +59,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = config_parser(__doc__, weights=True)
     parser.add_argument(
         "pictures", nargs="+", type=typed_path, metavar="PICTURE", help="picture files, or folders of them"
+    )
+    parser.add_argument(
+        "--views", type=typed_views, default={}, metavar="10x3", help="of videos: average so many clips x crops of each"
     )
     parser.add_argument("--top", type=int, metavar="N", help="how many guesses a picture (3 classes, all objects)")
     parser.add_argument("--least", type=float, metavar="P", help="only what is that sure (classes 0, objects 0.5)")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-NEIGHBOURS = (np.s_[:, :-1], np.s_[:, 1:]), (np.s_[..., :-1], np.s_[..., 1:])
+NEIGHBOURS = (np.s_[..., :-1, :], np.s_[..., 1:, :]), (np.s_[..., :-1], np.s_[..., 1:])
 
 
 class Camera(NamedTuple):
@@ -40,9 +40,9 @@ def random_camera(rng: np.random.Generator, strength: float = 1.0) -> Camera:
 
 
 def photograph(canvas: np.ndarray, camera: Camera, rng: np.random.Generator | None) -> np.ndarray:
-    """float32 [3, H, W] -> uint8, as the camera has it; rng gives the noise."""
+    """float32 [3, H, W], or frames [T, 3, H, W] -> uint8, as the camera has it; rng gives the noise."""
     image = _blurred(canvas, camera.blur)
-    image = (_colour_matrix(camera) @ image.reshape(3, -1)).reshape(image.shape)
+    image = (_colour_matrix(camera) @ image.reshape(*image.shape[:-2], -1)).reshape(image.shape)
     image += np.float32((1 - camera.contrast) / 2)
     if camera.noise:  # even noise: the eye cannot tell it from a normal one, and it is drawn three times as fast
         noise = rng.random(image.shape, np.float32)

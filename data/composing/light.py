@@ -57,7 +57,7 @@ def cast_shadow(canvas: np.ndarray, light: Light, cover: np.ndarray, rows: slice
     here, there = [], []
     for along, part, length in zip(light.direction, (rows, columns), canvas.shape[1:], strict=True):
         move = -round(light.reach * side * along)
-        first, last = max(0, part.start + move), min(length, part.stop + move)
+        first, last = (min(max(0, end + move), length) for end in (part.start, part.stop))
         here.append(slice(first, last))
         there.append(slice(first - move - part.start, last - move - part.start))
     canvas[(slice(None), *here)] *= 1 - np.float32(light.shadow) * cover[tuple(there)]

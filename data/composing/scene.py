@@ -61,14 +61,15 @@ def compose(
     canvas = background.copy()
     owner = np.full(canvas.shape[1:], BACKGROUND)
     for number, piece in enumerate(pieces):
-        _put(canvas, owner, number, piece, light)
+        put(canvas, owner, number, piece, light)
     if light:
         canvas *= over_image(light, owner.shape)
     pixels = photograph(canvas, camera, rng) if camera else to_bytes(canvas)
     return Composition(pixels, owner, np.array([piece.label for piece in pieces], np.int64))
 
 
-def _put(canvas, owner, number, piece, light):
+def put(canvas: np.ndarray, owner: np.ndarray, number: int, piece: Piece, light: Light | None) -> None:
+    """Draw a piece with its shadow on a canvas float32 [3, H, W], and its number where owner int [H, W] shows it."""
     geometry = piece.pose.geometry()
     part = window(geometry, piece.corners, owner.shape)
     rows, columns = (np.arange(side.start, side.stop) for side in part)

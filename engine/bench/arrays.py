@@ -39,3 +39,10 @@ def image_arrays(images: int, size: int, classes: int) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(0)
     image = draw.standard_normal((images, 3, size, size), dtype=np.float32)
     return {"image": image, "label": draw.integers(0, classes, images)}
+
+
+def clip_arrays(clips: int, frames: int, size: int, classes: int) -> dict[str, np.ndarray]:
+    """A batch of clips."""
+    draw = np.random.default_rng(0)
+    clip = draw.standard_normal((clips, 3, frames, size, size), dtype=np.float32)
+    return {"clip": clip, "label": draw.integers(0, classes, clips)}

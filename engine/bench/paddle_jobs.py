@@ -11,9 +11,9 @@ from paddle.nn import functional as F
 from paddle.vision.ops import deform_conv2d as paddle_deform_conv2d
 
 import ops
-from engine.bench.arrays import convolution_arrays, image_arrays, norm_arrays, plain_convolution_arrays
+from engine.bench.arrays import clip_arrays, convolution_arrays, image_arrays, norm_arrays, plain_convolution_arrays
 from engine.bench.child import Job
-from models import Classifier, resnet
+from models import Classifier, ClipClassifier, i3d, resnet
 from ops import native
 from ops.conv2d import onednn
 
@@ -106,7 +106,18 @@ def step(
         if isinstance(layer, ops.DeformConv2D):
             weight = layer.offset.weight
             weight.set_value(paddle.randn(weight.shape) / np.prod(weight.shape[1:]) ** 0.5)
-    batch = {name: paddle.to_tensor(array) for name, array in image_arrays(images, size, classes).items()}
+    return _training_step(model, image_arrays(images, size, classes))
+
+
+def clip_step(clips: int, frames: int, size: int, width: int, classes: int, stem_time_stride: int) -> Job:
+    """A training step of an I3D ResNet-50; NATIVE_OPS=0 in the environment leaves Paddle's kernels to it."""
+    paddle.seed(0)
+    backbone = i3d(width=width, norm_groups=min(32, width), stem_time_stride=stem_time_stride)
+    return _training_step(ClipClassifier(backbone, classes, dropout=0.0), clip_arrays(clips, frames, size, classes))
+
+
+def _training_step(model, arrays):
+    batch = {name: paddle.to_tensor(array) for name, array in arrays.items()}
     optimizer = paddle.optimizer.Momentum(
         1e-4, momentum=0.9, use_nesterov=True, weight_decay=1e-4, parameters=model.parameters()
     )
@@ -122,7 +133,7 @@ def step(
 
 JOBS = {
     "group_norm": group_norm, "batch_norm": batch_norm, "convolution": convolution,
-    "plain_convolution": plain_convolution, "step": step,
+    "plain_convolution": plain_convolution, "step": step, "clip_step": clip_step,
 }
 
 

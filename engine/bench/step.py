@@ -1,7 +1,7 @@
 """tools/bench.py step: a training step of a GN ResNet-50 with this project's kernels and settings, and without."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,33 +61,38 @@ def measure(only: Sequence[str], quick: bool) -> Iterator[dict]:
     networks = [("a ResNet-50", FULL, TARGETS), ("the sweeps' ResNet-50 of width 16", THIN, THIN_TARGETS)]
     if quick:
         networks = [("a tiny ResNet-50", QUICK, [])]
-    for network in networks:
-        yield _section(only, *network, rounds=1 if quick else 3, seconds=0.01 if quick else 3.0)
+    for network, size, targets in networks:
+        shape = [size["images"], 3, size["size"], size["size"]]
+        yield section_of({name: STEPPERS[name] for name in only}, "step", network, shape, size, targets, quick)
 
 
-def _section(only, network, size, targets, rounds, seconds):
+def section_of(
+    steppers: Mapping[str, "Stepper"], op: str, network: str, shape: list[int], size: dict, targets: list, quick: bool
+) -> dict:
+    """A section of training steps of one network on batches of this shape; op and size: the job and its arguments."""
+    only, rounds, seconds = list(steppers), 1 if quick else 3, 0.01 if quick else 3.0
     section = {"kind": "step", "title": f"training step of {network}: forward, loss, backward, optimizer"}
     section |= {"dtype": DTYPE, "threads": int(THREADS), "versions": {}, "left_out": {}}
     blocks, losses, peaks = {name: [] for name in only}, {}, {}
     for _ in range(rounds):
         for name in only:
             try:
-                losses[name], block, peaks[name], versions = _steps(STEPPERS[name], size, seconds)
+                losses[name], block, peaks[name], versions = _steps(steppers[name], op, size, seconds)
             except ChildError as error:
-                if STEPPERS[name].backend != "torch":
+                if steppers[name].backend != "torch":
                     raise
                 section["left_out"][name] = str(error)
             else:
                 blocks[name].append(block)
                 section["versions"] = versions | section["versions"]
-    row = {"shape": [size["images"], 3, size["size"], size["size"]], "width": size["width"]}
+    row = {"shape": shape, "width": size["width"]}
     row["times"] = {
-        name: {"words": STEPPERS[name].words, **summary(taken)} for name, taken in blocks.items() if taken
+        name: {"words": steppers[name].words, **summary(taken)} for name, taken in blocks.items() if taken
     }
     row["others_cores"] = others(sum(blocks.values(), []))
     row["values"] = {name: times["forward_backward_ms"] for name, times in row["times"].items()}
     row["peaks"] = {name: peak for name, peak in peaks.items() if peak is not None}
-    row["disagree"] = [name for name in row["times"] if _differs(losses, name)]
+    row["disagree"] = [name for name in row["times"] if _differs(losses, name, steppers[name].loss_of)]
     section |= {"rows": [row], "targets": [judge(target, [row]) for target in targets]}
     if any(target["missed_by"] for target in section["targets"]) and "none" in row["values"]:
         share = row["values"]["none"] / row["values"]["ours"]
@@ -95,15 +100,14 @@ def _section(only, network, size, targets, rounds, seconds):
     return section
 
 
-def _steps(stepper, size, seconds):
+def _steps(stepper, op, size, seconds):
     """The loss of the first step, a block of later ones, the process's peak memory, and the versions."""
     with Child(stepper.backend, settings=stepper.settings, **stepper.environment) as child:
         versions = child.ask("hello")
-        (loss,) = child.ask("prepare", name="step", op="step", **stepper.arguments, **size)
+        (loss,) = child.ask("prepare", name="step", op=op, **stepper.arguments, **size)
         block = race([(child, "step")], 1, seconds)[0][0]
         return loss, block, child.ask("peak_of_process"), versions
 
 
-def _differs(losses, name):
-    other = STEPPERS[name].loss_of
+def _differs(losses, name, other):
     return other in losses and not np.isclose(losses[name], losses[other], rtol=1e-3)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.bench.arrays import convolution_arrays, image_arrays, norm_arrays, plain_convolution_arrays
+from engine.bench.arrays import clip_arrays, convolution_arrays, image_arrays, norm_arrays, plain_convolution_arrays
 from engine.bench.child import Job
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -63,9 +63,17 @@ def plain_convolution(shape: Sequence[int]) -> Job:
 
 def step(images: int, size: int, width: int, classes: int) -> Job:
     torch.manual_seed(0)
-    model = ResNet50(width, min(32, width), classes)
-    arrays = image_arrays(images, size, classes)
-    image, label = torch.from_numpy(arrays["image"]), torch.from_numpy(arrays["label"])
+    return _training_step(ResNet50(width, min(32, width), classes), image_arrays(images, size, classes))
+
+
+def clip_step(clips: int, frames: int, size: int, width: int, classes: int, stem_time_stride: int) -> Job:
+    torch.manual_seed(0)
+    model = I3DResNet50(width, min(32, width), classes, stem_time_stride)
+    return _training_step(model, clip_arrays(clips, frames, size, classes))
+
+
+def _training_step(model, arrays):
+    image, label = map(torch.from_numpy, arrays.values())
     optimizer = torch.optim.SGD(model.parameters(), 1e-4, momentum=0.9, nesterov=True, weight_decay=1e-4)
 
     def backward(loss):
@@ -79,7 +87,7 @@ def step(images: int, size: int, width: int, classes: int) -> Job:
 
 JOBS = {
     "group_norm": group_norm, "batch_norm": batch_norm, "convolution": convolution,
-    "plain_convolution": plain_convolution, "step": step,
+    "plain_convolution": plain_convolution, "step": step, "clip_step": clip_step,
 }
 
 
@@ -115,6 +123,35 @@ class ResNet50(nn.Sequential):
                 layers.append(Bottleneck(channels, width * 2**stage, stride, groups))
                 channels = 4 * width * 2**stage
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+
+class ClipBottleneck(Bottleneck):
+    """The same over clips, whose first convolution sees so many frames."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, groups: int, frames: int):
+        super().__init__(in_channels, channels, stride, groups)
+        self.conv1 = nn.Conv3d(in_channels, channels, (frames, 1, 1), padding=(frames // 2, 0, 0), bias=False)
+        self.conv2 = nn.Conv3d(channels, channels, (1, 3, 3), (1, stride, stride), padding=(0, 1, 1), bias=False)
+        self.conv3 = nn.Conv3d(channels, 4 * channels, 1, bias=False)
+        if isinstance(self.shortcut, nn.Sequential):
+            self.shortcut[0] = nn.Conv3d(in_channels, 4 * channels, 1, (1, stride, stride), bias=False)
+
+
+class I3DResNet50(nn.Sequential):
+    """The network of models/i3d.py; its names and initial values do not matter."""
+
+    def __init__(self, width: int, groups: int, classes: int, time_stride: int):
+        strides = (time_stride, 2, 2)
+        layers = [nn.Conv3d(3, width, (5, 7, 7), strides, padding=(2, 3, 3), bias=False), nn.GroupNorm(groups, width)]
+        layers += [nn.ReLU(inplace=True), nn.MaxPool3d((time_stride, 3, 3), strides)]
+        channels = width
+        for stage, (count, looks) in enumerate(((3, (3,)), (4, (3, 1)), (6, (3, 1)), (3, (1, 3)))):
+            layers += [nn.MaxPool3d((2, 1, 1), (2, 1, 1))] if stage == 1 else []
+            for position in range(count):
+                stride, frames = 2 if stage > 0 and position == 0 else 1, looks[position % len(looks)]
+                layers.append(ClipBottleneck(channels, width * 2**stage, stride, groups, frames))
+                channels = 4 * width * 2**stage
+        super().__init__(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(channels, classes))
 
 
 def _tensors(arrays):

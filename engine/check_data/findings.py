@@ -28,14 +28,16 @@ def findings(
     *,
     images_per_step: int,
     on_corrupt_image: str = "stop",
+    on_corrupt_video: str | None = None,
     task_findings: Iterable[Finding] = (),
 ) -> list[Finding]:
     """All that there is to say of (training, validation) and the Survey of each, problems first.
 
-    task_findings: what the task says of labels, boxes and the like. on_corrupt_image: as of image_folder.
+    task_findings: what the task says of labels, boxes and the like. on_corrupt_image: as of image_folder;
+    on_corrupt_video: as of video_folder, None of other sets.
     """
     found = [
-        *_unreadable(surveys, on_corrupt_image), *_doubled(datasets, surveys), *task_findings,
+        *_unreadable(surveys, on_corrupt_image, on_corrupt_video), *_doubled(datasets, surveys), *task_findings,
         *_too_few(datasets[0], images_per_step), *_peculiar(datasets, surveys),
     ]
     return sorted(found, key=lambda each: each.kind != "problem")
@@ -57,11 +59,18 @@ def many(count: int, word: str, plural: str | None = None) -> str:
     return f"{count:,} {word if count == 1 else plural or word + 's'}"
 
 
-def _unreadable(surveys, on_corrupt_image):
-    if broken := tuple(text for each in surveys for _, text in each.broken):
-        skipped = on_corrupt_image == "skip"
-        text = "skipped in training" if skipped else "training would stop: delete them, or data.on_corrupt_image=skip"
-        yield Finding("note" if skipped else "problem", f"{many(len(broken), 'broken file')}; {text}", broken)
+def _unreadable(surveys, on_corrupt_image, on_corrupt_video):
+    setting, value = "on_corrupt_image", on_corrupt_image
+    if on_corrupt_video:
+        setting, value = "on_corrupt_video", on_corrupt_video
+    parts = [[text for _, text in survey.broken] for survey in surveys]
+    skipped = sum(parts[: 1 if on_corrupt_video else 2] if value == "skip" else [], [])  # in validation no video is
+    if skipped:
+        yield Finding("note", f"{many(len(skipped), 'broken file')}; skipped in training", tuple(skipped))
+    if broken := sum(parts, [])[len(skipped) :]:
+        advice = "" if value == "skip" else f", or data.{setting}=skip"
+        text = f"{many(len(broken), 'broken file')}; training would stop: delete them{advice}"
+        yield Finding("problem", text, tuple(broken))
 
 
 def _doubled(datasets, surveys):

@@ -1,4 +1,7 @@
-"""A sheet of training samples: each without augmentation, then as the network sees it in the first epochs."""
+"""A sheet of training samples: each without augmentation, then as the network sees it in the first epochs.
+
+Of clips: the frames of each, as the network sees them in the first epoch.
+"""
 
 import textwrap
 import warnings
@@ -68,6 +71,19 @@ def of_images(dataset: Dataset) -> Sheet:
         return map(dataset.preparation.shown, images)
 
     return in_epochs(dataset, row_of)
+
+
+def of_clips(dataset: Dataset) -> Sheet:
+    """Frames of each sample, as training shows them in its first epoch."""
+    frames = dataset.image_shape[1]
+    shown = np.unique(np.linspace(0, frames - 1, EPOCHS + 1).round().astype(int))
+    said = f"Frames of {frames}, as training shows them to the network in its first epoch."
+
+    def row_of(index, seed):
+        clip = dataset.batch(np.array([index]), seed=seed, epoch=0)["clip"][0]
+        return dataset.preparation.frames_shown(clip)[shown]
+
+    return said, [f"frame {n + 1}" for n in shown], row_of
 
 
 def in_epochs(dataset: Dataset, row_of: Callable[[int, int], Iterable[np.ndarray]]) -> Sheet:

@@ -39,8 +39,12 @@ def check_network(config: Config, model: nn.Layer, image_shape: tuple[int, ...])
             f"model.freeze_at: {frozen} would keep the first stages as they are drawn, for ever; name the weights of a "
             "trained network by pretrained=FILE.pdparams, or use model.freeze_at=0, which learns all from scratch"
         )
+    try:
+        alone = norms_of_one_value(model, image_shape, config.batch.images_per_step)
+    except ValueError as error:  # clips of too few frames, for one
+        raise InputError(f"model: {error}") from None
     # A value less the mean of itself alone is 0, whatever the network computes: every output would be a beta.
-    if alone := norms_of_one_value(model, image_shape, config.batch.images_per_step):
+    if alone:
         shape = " x ".join(map(str, image_shape[1:]))
         raise InputError(
             f"model.norm: {alone[0]} would normalise single values: images of {shape} are 1 x 1 there, and no other "

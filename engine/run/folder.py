@@ -10,7 +10,7 @@ import pydantic
 import yaml
 from pydantic import PositiveFloat, PositiveInt
 
-from data import DetectionPreparation, Preparation
+from data import ClipPreparation, DetectionPreparation, Preparation
 from engine.config import Config, load_config
 from engine.config.yaml_text import read_yaml
 from engine.environment import describe
@@ -179,8 +179,8 @@ class _PreparationFile(Strict):
 
     @pydantic.model_validator(mode="after")
     def _sizes_agree(self):
-        if self.resize_short is not None and self.resize_short < max(self.image_shape[1:]):
-            raise ValueError(f"resize_short: {self.resize_short}, less than the {max(self.image_shape[1:])} of a side")
+        if self.resize_short is not None and self.resize_short < max(self.image_shape[-2:]):
+            raise ValueError(f"resize_short: {self.resize_short}, less than the {max(self.image_shape[-2:])} of a side")
         return self
 
 
@@ -201,13 +201,26 @@ class _DetectionPreparationFile(_PreparationFile):
         return self
 
 
+class _ClipPreparationFile(_PreparationFile):
+    """The same of a `ClipPreparation`."""
+
+    image_shape: tuple[Literal[1, 3], PositiveInt, PositiveInt, PositiveInt]
+    stride: PositiveInt
+    fps: PositiveFloat | None
+
+
+KINDS = {  # by a word that no other kind's file has
+    b'"resize_long"': (DetectionPreparation, _DetectionPreparationFile),
+    b'"stride"': (ClipPreparation, _ClipPreparationFile),
+}
+
+
 def read_preparation(folder: Path) -> Preparation:
     """The class names and picture preparation that training wrote into a folder. Raises InputError."""
     path = folder / PREPARATION_FILE
     try:
         text = path.read_bytes()
-        detects = b'"resize_long"' in text
-        made, file = (DetectionPreparation, _DetectionPreparationFile) if detects else (Preparation, _PreparationFile)
+        made, file = next((kind for word, kind in KINDS.items() if word in text), (Preparation, _PreparationFile))
         return made(**file.model_validate_json(text).model_dump())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a folder that tools/train.py made") from None

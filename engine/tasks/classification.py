@@ -30,13 +30,15 @@ class Classification:
     """See `engine.tasks.task.Task`. Predictions are logits float32 [N, classes]."""
 
     measures = (Measure("top1_error", "top-1 error"),)
+    sees = "image"  # what the networks take of a batch
+    axes = ("C", "H", "W")  # of it
 
     def scores(self, dataset: Dataset) -> "ClassScores":
         return ClassScores(dataset.classes)
 
     def samples(self, batch: dict, predictions: paddle.Tensor) -> list:
         """(image float [C, H, W], label, probabilities [classes]) of each image."""
-        return list(zip(batch["image"], batch["label"], F.softmax(predictions, axis=1).numpy(), strict=True))
+        return list(zip(batch[self.sees], batch["label"], F.softmax(predictions, axis=1).numpy(), strict=True))
 
     def pictures(self, samples: Sequence, dataset: Dataset) -> dict[str, np.ndarray]:
         """{tag: uint8 [H, W, 3]}: what was predicted and, where that is wrong, what it is."""
@@ -49,14 +51,18 @@ class Classification:
             caption = f"{guess} {dataset.classes[guess]}, {100 * probabilities[guess]:.0f} %"
             if guess != label:
                 caption += f"\nis {int(label)} {dataset.classes[int(label)]}"
-            shown = image.min(), max(float(np.ptp(image)), 1e-6)
-            pixels = np.uint8(255 * (image - shown[0]) / shown[1]).transpose(1, 2, 0)
-            picture = Image.fromarray(pixels if pixels.shape[2] == 3 else np.repeat(pixels[:, :, :1], 3, axis=2))
-            sheet = Image.new("RGB", (SIDE, SIDE + 30), "white" if guess == label else "mistyrose")
-            sheet.paste(picture.resize((SIDE, SIDE), Image.Resampling.NEAREST))
-            ImageDraw.Draw(sheet).multiline_text((3, SIDE + 1), caption, fill="black", font=font, spacing=1)
+            picture = self.shown(image)
+            sheet = Image.new(
+                "RGB", (picture.width, picture.height + 30), "white" if guess == label else "mistyrose"
+            )
+            sheet.paste(picture)
+            ImageDraw.Draw(sheet).multiline_text((3, picture.height + 1), caption, fill="black", font=font, spacing=1)
             pictures[f"eval/sample_{number}"] = np.asarray(sheet)
         return pictures
+
+    def shown(self, image: np.ndarray) -> Image.Image:
+        """An RGB picture of what the network has seen, float [C, H, W]."""
+        return Image.fromarray(stretched(image)).resize((SIDE, SIDE), Image.Resampling.NEAREST)
 
     def find(self, paths: Sequence[str]) -> list[Path]:
         return find_pictures(paths)
@@ -73,15 +79,13 @@ class Classification:
         for start in range(0, len(files), batch):
             part = files[start : start + batch]
             prepared = [_prepared(preparation, file, max_pixels) for file in part]
-            rows = iter(_probabilities(model, [image for image in prepared if not isinstance(image, DataError)]))
+            images = [image for image in prepared if not isinstance(image, DataError)]
+            rows = iter(probabilities_of(model, {self.sees: np.stack(images)}) if images else [])
             for file, image in zip(part, prepared, strict=True):
                 if isinstance(image, DataError):
                     yield {"file": str(file), "error": str(image)}
                     continue
-                row = next(rows)
-                best = [index for index in np.argsort(-row)[: top or TOP] if row[index] >= (least or 0.0)]
-                guesses = [{"class": preparation.classes[index], "probability": float(row[index])} for index in best]
-                yield {"file": str(file), "top": guesses}
+                yield {"file": str(file), "top": top_guesses(next(rows), preparation.classes, top, least)}
 
     def in_words(self, answer: dict) -> str:
         """What `answers` gave for a picture that could be read, as a line."""
@@ -95,6 +99,9 @@ class Classification:
         return Probabilities(model)
 
     def check(self, dataset: Dataset) -> None:
+        if len(dataset.image_shape) != len(self.axes):
+            shape, wanted = " x ".join(map(str, dataset.image_shape)), " x ".join(self.axes)
+            raise InputError(f"data: has samples of {shape}; this model.name wants {self.sees}s of {wanted}")
         if dataset.labels is None:
             raise InputError("data: its pictures have not one class each; a classifier wants that they have")
         if len(dataset.classes) < 2:
@@ -112,6 +119,13 @@ class Classification:
 
     def class_counts(self, datasets: Sequence[Dataset]) -> list[dict]:
         return class_counts(datasets)
+
+
+def stretched(image: np.ndarray) -> np.ndarray:
+    """Whatever was normalised, float [C, ..., H, W], in full contrast: uint8 [..., H, W, 3]."""
+    pixels = np.uint8(255 * (image - image.min()) / max(float(np.ptp(image)), 1e-6))
+    pixels = np.moveaxis(pixels, 0, -1)
+    return pixels if pixels.shape[-1] == 3 else np.repeat(pixels[..., :1], 3, axis=-1)
 
 
 class ClassScores:
@@ -181,6 +195,17 @@ def _prepared(preparation, file, max_pixels):
 
 
 @paddle.no_grad()
-def _probabilities(model, images):
-    """float32 [N, classes] of N prepared images; N may be 0."""
-    return F.softmax(model({"image": paddle.to_tensor(np.stack(images))}), axis=1).numpy() if images else []
+def probabilities_of(model: nn.Layer, batch: dict[str, np.ndarray]) -> np.ndarray:
+    """float32 [N, classes] of the N samples of a batch."""
+    return F.softmax(model({name: paddle.to_tensor(value) for name, value in batch.items()}), axis=1).numpy()
+
+
+def top_guesses(
+    probabilities: np.ndarray, classes: Sequence[str], top: int | None, least: float | None
+) -> list[dict]:
+    """{"class", "probability"} of the most probable classes, the most probable one first.
+
+    top: how many at most, None for TOP; least: only those that are that sure, None for all.
+    """
+    best = [index for index in np.argsort(-probabilities)[: top or TOP] if probabilities[index] >= (least or 0.0)]
+    return [{"class": classes[index], "probability": float(probabilities[index])} for index in best]

@@ -65,7 +65,8 @@ class Task(Protocol):
     def answers(self, model: nn.Layer, preparation: Preparation, files: list[Path], **settings: Any) -> Iterator[dict]:
         """Of each file {"file", ...}, or {"file", "error"} where it cannot be read.
 
-        settings: how many guesses at most (top), from which score on (least), both None for the task's own; max_pixels.
+        settings: how many guesses at most (top), from which score on (least), both None for the task's own; and of the
+        data section, where it has them, max_pixels, test_clips and test_crops.
         """
 
     def in_words(self, answer: dict) -> str:

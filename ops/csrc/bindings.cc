@@ -11,8 +11,6 @@ using Tensors = std::vector<Tensor>;
 
 namespace {
 
-int64_t positions_of(const Tensor& x) { return x.numel() / (x.shape()[0] * x.shape()[1]); }
-
 Tensors normalize_forward(const Sets& sets, const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps,
                           bool relu, Tensor* variance) {
     Tensor y = paddle::empty_like(x);

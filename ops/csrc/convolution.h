@@ -10,20 +10,49 @@
 #include "onednn.h"
 #include "simd.h"
 
-// x [images, channels, size] -> y [images, out_channels, out_size], weight [out_channels, channels, kernel]. Layouts are
-// plain, or x and y lie in blocks of 16 channels: [N, C / 16, H, W, 16].
+// One of the two or three axes of pictures and clips: its size, and the geometry of a convolution along it.
+struct Axis {
+    int64_t size, kernel, stride, padding, dilation;
+
+    int64_t out() const { return (size + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1; }
+    bool is_pointwise() const { return kernel == 1 && stride == 1 && padding == 0; }
+};
+
+// x [images, channels, sizes] -> y [images, out_channels, out sizes], weight [out_channels, channels, kernel]. Layouts are
+// plain, or x and y lie in blocks of 16 channels: [N, C / 16, sizes, 16].
 struct ConvolutionShape {
-    int64_t images, channels, size[2], out_channels, kernel[2], stride[2], padding[2], dilation[2];
+    int64_t images, channels, out_channels;
+    std::vector<Axis> axes;
     bool bias, blocks;
     int64_t threads;  // oneDNN cuts the work for as many when it prepares it
 
-    int64_t out(int axis) const {
-        return (size[axis] + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1) / stride[axis] + 1;
+    int64_t out(int axis) const { return axes[axis].out(); }
+    int64_t positions() const {
+        int64_t all = 1;
+        for (const Axis& axis : axes) all *= axis.out();
+        return all;
     }
-    int64_t results() const { return images * out_channels * out(0) * out(1); }
+    int64_t results() const { return images * out_channels * positions(); }
+    std::vector<int64_t> sizes() const { return gathered([](const Axis& axis) { return axis.size; }); }
+    std::vector<int64_t> outs() const { return gathered([](const Axis& axis) { return axis.out(); }); }
+    template <class Of>
+    std::vector<int64_t> gathered(Of of) const {
+        std::vector<int64_t> values;
+        for (const Axis& axis : axes) values.push_back(of(axis));
+        return values;
+    }
+    // The same with height and width as one axis, where a convolution of clips is one over time alone: such kernels are
+    // several times as fast. No value moves for it.
+    ConvolutionShape flat() const {
+        if (axes.size() < 3 || !axes[1].is_pointwise() || !axes[2].is_pointwise()) return *this;
+        ConvolutionShape shape = *this;
+        shape.axes = {axes[0], {axes[1].size * axes[2].size, 1, 1, 0, 1}};
+        return shape;
+    }
     std::vector<int64_t> key() const {
-        return {images, channels, size[0], size[1], out_channels, kernel[0], kernel[1], stride[0], stride[1], padding[0],
-                padding[1], dilation[0], dilation[1], bias, blocks, threads};
+        std::vector<int64_t> key{images, channels, out_channels, bias, blocks, threads};
+        for (const Axis& a : axes) key.insert(key.end(), {a.size, a.kernel, a.stride, a.padding, a.dilation});
+        return key;
     }
 };
 
@@ -74,34 +103,46 @@ class Convolution {
         return rooms[use];
     }
 
-    std::array<onednn::Owned<onednn::Desc>, 3> layouts(onednn::Tag images, onednn::Tag weights) const {
+    enum Layout { any, plain, in_blocks };
+    std::array<onednn::Owned<onednn::Desc>, 3> layouts(Layout images, Layout weights) const {
         const auto& s = shape_;
-        const int64_t x[]{s.images, s.channels, s.size[0], s.size[1]}, y[]{s.images, s.out_channels, s.out(0), s.out(1)};
-        const int64_t w[]{s.out_channels, s.channels, s.kernel[0], s.kernel[1]};
-        return {onednn::layout(4, x, images), onednn::layout(4, w, weights), onednn::layout(4, y, images)};
+        const bool clips = s.axes.size() == 3;
+        const auto made = [&](int64_t first, int64_t second, const std::vector<int64_t>& sizes, Layout layout) {
+            std::vector<int64_t> all{first, second};
+            all.insert(all.end(), sizes.begin(), sizes.end());
+            const onednn::Tag tag = layout == any     ? onednn::any
+                                    : layout == plain ? (clips ? onednn::ncdhw : onednn::nchw)
+                                                      : (clips ? onednn::clips_in_blocks_of_16 : onednn::in_blocks_of_16);
+            return onednn::layout(all.size(), all.data(), tag);
+        };
+        const auto kernel = s.gathered([](const Axis& axis) { return axis.kernel; });
+        return {made(s.images, s.channels, s.sizes(), images), made(s.out_channels, s.channels, kernel, weights),
+                made(s.images, s.out_channels, s.outs(), images)};
     }
 
     // The description of the pass that makes `output`. `free`: images may lie in whatever layout oneDNN likes.
     onednn::Owned<onednn::PrimitiveDesc> describe(Tensor output, bool free, const onednn::dnnl_primitive_desc* forward) const {
         using namespace onednn;
-        const auto wish = layouts(free ? any : in_blocks_of_16, any);
+        const auto wish = layouts(free ? Layout::any : in_blocks, Layout::any);
         const auto& s = shape_;
         const ConstDesc x = wish[Convolution::source].get(), w = wish[Convolution::weights].get();
         const ConstDesc y = wish[Convolution::result].get(), b = s.bias ? bias_.get() : nullptr;
-        const int64_t between[]{s.dilation[0] - 1, s.dilation[1] - 1};
+        const auto strides = s.gathered([](const Axis& axis) { return axis.stride; });
+        const auto paddings = s.gathered([](const Axis& axis) { return axis.padding; });
+        const auto gaps = s.gathered([](const Axis& axis) { return axis.dilation - 1; });
+        const int64_t *const stride = strides.data(), *const between = gaps.data(), *const padding = paddings.data();
         PrimitiveDesc made;
         if (output == Convolution::result)
-            check(call.convolution_forward_primitive_desc_create(&made, engine, training, direct, x, w, b, y, s.stride,
-                                                                 between, s.padding, s.padding, attributes),
+            check(call.convolution_forward_primitive_desc_create(&made, engine, training, direct, x, w, b, y, stride,
+                                                                 between, padding, padding, attributes),
                   "convolution_forward");
         else if (output == Convolution::source)
-            check(call.convolution_backward_data_primitive_desc_create(&made, engine, direct, x, w, y, s.stride, between,
-                                                                       s.padding, s.padding, forward, attributes),
+            check(call.convolution_backward_data_primitive_desc_create(&made, engine, direct, x, w, y, stride, between,
+                                                                       padding, padding, forward, attributes),
                   "convolution_backward_data");
         else
-            check(call.convolution_backward_weights_primitive_desc_create(&made, engine, direct, x, w, b, y, s.stride,
-                                                                          between, s.padding, s.padding, forward,
-                                                                          attributes),
+            check(call.convolution_backward_weights_primitive_desc_create(&made, engine, direct, x, w, b, y, stride,
+                                                                          between, padding, padding, forward, attributes),
                   "convolution_backward_weights");
         return Owned<PrimitiveDesc>(made);
     }
@@ -176,13 +217,13 @@ class Convolution {
 
    public:
     explicit Convolution(const ConvolutionShape& shape)
-        : shape_(shape), outer_(layouts(shape.blocks ? onednn::in_blocks_of_16 : onednn::nchw, onednn::nchw)),
+        : shape_(shape), outer_(layouts(shape.blocks ? in_blocks : plain, plain)),
           bias_(onednn::layout(1, &shape.out_channels, onednn::vector)) {}
 
     // Whether oneDNN, where it is free to choose, puts images in blocks of 16 channels and has a fast kernel for that. The
     // forward pass tells: for the gradient of x at a stride oneDNN may choose another layout, and be no faster for it.
     bool wants_blocks() const {
-        const auto blocks = layouts(onednn::in_blocks_of_16, onednn::any);
+        const auto blocks = layouts(in_blocks, any);
         const auto desc = describe(result, true, nullptr);
         const auto inner = inner_layouts(result, desc.get());
         for (Tensor images : {source, result})
@@ -205,12 +246,13 @@ class Convolution {
 };
 
 // The convolution of this shape, prepared once: the latest `most` are kept. Several threads may use one at a time.
-inline std::shared_ptr<Convolution> convolution(const ConvolutionShape& shape) {
+inline std::shared_ptr<Convolution> convolution(const ConvolutionShape& given) {
     typedef std::pair<std::vector<int64_t>, std::shared_ptr<Convolution>> Entry;
     constexpr size_t most = 512;
     static std::mutex mutex;
     static std::list<Entry> entries;  // the latest first
     static std::map<std::vector<int64_t>, std::list<Entry>::iterator> places;
+    const ConvolutionShape shape = given.flat();
     const auto key = shape.key();
     const std::lock_guard<std::mutex> lock(mutex);
     if (const auto place = places.find(key); place != places.end()) {

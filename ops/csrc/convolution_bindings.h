@@ -10,6 +10,8 @@ using Tensors = std::vector<Tensor>;
 
 namespace {
 
+int64_t positions_of(const Tensor& x) { return x.numel() / (x.shape()[0] * x.shape()[1]); }
+
 // Numbers as a tensor, which is all that an operator can answer with.
 Tensors answer(const Tensor& asked, const std::vector<int64_t>& numbers) {
     Tensor told = paddle::empty({int64_t(numbers.size())}, paddle::DataType::INT64, asked.place());
@@ -25,41 +27,47 @@ Tensors bind_onednn(const Tensor& asked, std::string library) {
     return answer(asked, {binding, version.major, version.minor, version.patch});
 }
 
-// `geometry`: stride, padding and dilation, vertical and horizontal each. `parameters`: weight, and bias or not.
-ConvolutionShape convolution_shape(int64_t images, std::array<int64_t, 2> size, const Tensor& weight,
+// The sizes of x [N, C, sizes], and all axes of what has such a shape.
+std::vector<int64_t> sizes_of(const Tensor& x) {
+    const auto shape = x.shape();
+    return {shape.begin() + 2, shape.end()};
+}
+std::vector<int64_t> shape_of(int64_t images, int64_t channels, const std::vector<int64_t>& sizes) {
+    std::vector<int64_t> shape{images, channels};
+    shape.insert(shape.end(), sizes.begin(), sizes.end());
+    return shape;
+}
+
+// `geometry`: stride, padding and dilation, along each axis. `parameters`: weight, and bias or not.
+ConvolutionShape convolution_shape(int64_t images, const std::vector<int64_t>& sizes, const Tensor& weight,
                                    const int64_t* geometry, int threads) {
-    ConvolutionShape shape{images, weight.shape()[1]};
-    shape.out_channels = weight.shape()[0];
-    for (int axis = 0; axis < 2; ++axis) {
-        shape.size[axis] = size[axis];
-        shape.kernel[axis] = weight.shape()[2 + axis];
-        shape.stride[axis] = geometry[axis];
-        shape.padding[axis] = geometry[2 + axis];
-        shape.dilation[axis] = geometry[4 + axis];
-    }
+    const auto kernel = sizes_of(weight);
+    const size_t axes = sizes.size();
+    ConvolutionShape shape{images, weight.shape()[1], weight.shape()[0]};
+    for (size_t axis = 0; axis < axes; ++axis)
+        shape.axes.push_back({sizes[axis], kernel[axis], geometry[axis], geometry[axes + axis], geometry[2 * axes + axis]});
     shape.threads = threads;
     return shape;
 }
 ConvolutionShape convolution_shape(const Tensor& x, const Tensors& parameters, const std::vector<int64_t>& geometry) {
-    const auto sizes = x.shape();
     ConvolutionShape shape =
-        convolution_shape(sizes[0], {sizes[2], sizes[3]}, parameters[0], geometry.data(), settled_team());
+        convolution_shape(x.shape()[0], sizes_of(x), parameters[0], geometry.data(), settled_team());
     shape.bias = parameters.size() > 1;
     return shape;
 }
 
 Tensor nothing(const Tensor& like) { return paddle::empty({1}, like.dtype(), like.place()); }
 
-Tensors conv2d(const Tensor& x, const Tensors& parameters, std::vector<int64_t> geometry, std::vector<int64_t> wanted) {
+Tensors conv(const Tensor& x, const Tensors& parameters, std::vector<int64_t> geometry, std::vector<int64_t> wanted) {
     const ConvolutionShape shape = convolution_shape(x, parameters, geometry);
-    Tensor y = paddle::empty({shape.images, shape.out_channels, shape.out(0), shape.out(1)}, x.dtype(), x.place());
+    Tensor y = paddle::empty(shape_of(shape.images, shape.out_channels, shape.outs()), x.dtype(), x.place());
     convolution(shape)->forward(x.data<float>(), parameters[0].data<float>(),
                                 shape.bias ? parameters[1].data<float>() : nullptr, y.data<float>());
     return {y};
 }
 // `wanted`: whose gradients are, of x, weight and bias. Paddle demands a tensor for the others too, and drops it.
-Tensors conv2d_grad(const Tensor& x, const Tensors& parameters, const Tensor& dy, std::vector<int64_t> geometry,
-                    std::vector<int64_t> wanted) {
+Tensors conv_grad(const Tensor& x, const Tensors& parameters, const Tensor& dy, std::vector<int64_t> geometry,
+                  std::vector<int64_t> wanted) {
     const ConvolutionShape shape = convolution_shape(x, parameters, geometry);
     Tensors gradients(1 + parameters.size(), nothing(x));
     const bool of_parameters = std::count(wanted.begin() + 1, wanted.end(), 1);
@@ -73,12 +81,14 @@ Tensors conv2d_grad(const Tensor& x, const Tensors& parameters, const Tensor& dy
 }
 
 DeformConv deformable_operation(const ConvolutionShape& shape, int64_t deformable_groups) {
-    DeformConv op{shape.images, shape.channels, shape.size[0], shape.size[1], shape.out_channels, shape.out(0), shape.out(1)};
+    const Axis &vertical = shape.axes[0], &horizontal = shape.axes[1];
+    DeformConv op{shape.images, shape.channels, vertical.size, horizontal.size, shape.out_channels, vertical.out(),
+                  horizontal.out()};
     for (int axis = 0; axis < 2; ++axis) {
-        op.kernel[axis] = shape.kernel[axis];
-        op.stride[axis] = shape.stride[axis];
-        op.padding[axis] = shape.padding[axis];
-        op.dilation[axis] = shape.dilation[axis];
+        op.kernel[axis] = shape.axes[axis].kernel;
+        op.stride[axis] = shape.axes[axis].stride;
+        op.padding[axis] = shape.axes[axis].padding;
+        op.dilation[axis] = shape.axes[axis].dilation;
     }
     op.groups = 1;
     op.deformable_groups = deformable_groups;
@@ -88,13 +98,13 @@ DeformConv deformable_operation(const ConvolutionShape& shape, int64_t deformabl
 enum NormKind { of_groups, of_workers, given };
 
 // The blocks that `plan` describes: its norms' kind; for each block the number of its convolutions, without the shortcut's,
-// and of those in its shortcut, 0 or 1; for each of both stride, padding, dilation (vertical and horizontal each), its
-// norm's groups or images per worker, deformable groups or 0, and what a deformable one's modulation is at most or 0. `parameters`: weight, gamma and beta of each convolution, and, but for groups,
-// running mean and variance. A deformable convolution, one of deformable groups, has its branch's weight and bias behind its
+// and of those in its shortcut, 0 or 1; for each of both stride, padding, dilation (along each axis of x), its norm's
+// groups or images per worker, deformable groups or 0, and what a deformable one's modulation is at most or 0.
+// `parameters`: weight, gamma and beta of each convolution, and, but for groups, running mean and variance. A deformable convolution, one of deformable groups, has its branch's weight and bias behind its
 // own. `gradients` (of x and of all parameters) may be empty, as may those that are not `wanted`.
 ResidualBlocks residual(const Tensor& x, const Tensors& parameters, const std::vector<int64_t>& plan, double eps,
                         Tensors* gradients, const std::vector<int64_t>& wanted) {
-    const auto sizes = x.shape();
+    const int64_t images = x.shape()[0];
     const NormKind kind = NormKind(plan[0]);
     const int threads = settled_team();
     const int64_t* next = plan.data() + 1;
@@ -105,19 +115,20 @@ ResidualBlocks residual(const Tensor& x, const Tensors& parameters, const std::v
         (*gradients)[1 + i] = paddle::empty_like(parameters[i]);
         return (*gradients)[1 + i].data<float>();
     };
-    const auto conv_norm = [&](std::array<int64_t, 2> size) {
+    const auto conv_norm = [&](const std::vector<int64_t>& sizes) {
         ConvNorm one{};
-        one.shape = convolution_shape(sizes[0], size, parameters[parameter], next, threads);
+        one.shape = convolution_shape(images, sizes, parameters[parameter], next, threads);
         one.shape.blocks = true;
-        one.norm = {sizes[0], one.shape.out_channels, one.shape.out(0) * one.shape.out(1)};
-        (kind == of_groups ? one.norm.groups : one.norm.images_per_worker) = kind == given ? 0 : next[6];
+        one.norm = {images, one.shape.out_channels, one.shape.positions()};
+        const int64_t* const more = next + 3 * sizes.size();
+        (kind == of_groups ? one.norm.groups : one.norm.images_per_worker) = kind == given ? 0 : more[0];
         one.norm.eps = eps;
         one.weight = value(parameter), one.dweight = gradient(parameter);
-        if (next[7]) {
+        if (more[1]) {
             BlockedDeformConv& deformable = one.deformable.emplace();
-            deformable.op = deformable_operation(one.shape, next[7]);
-            deformable.modulation = next[8];
-            deformable.branch = convolution_shape(sizes[0], size, parameters[parameter + 1], next, threads);
+            deformable.op = deformable_operation(one.shape, more[1]);
+            deformable.modulation = more[2];
+            deformable.branch = convolution_shape(images, sizes, parameters[parameter + 1], next, threads);
             deformable.branch.bias = true;
             deformable.branch_weight = value(parameter + 1), deformable.dbranch_weight = gradient(parameter + 1);
             deformable.branch_bias = value(parameter + 2), deformable.dbranch_bias = gradient(parameter + 2);
@@ -127,24 +138,24 @@ ResidualBlocks residual(const Tensor& x, const Tensors& parameters, const std::v
         one.beta = value(parameter + 2), one.dbeta = gradient(parameter + 2);
         if (kind != of_groups) one.running_mean = value(parameter + 3), one.running_variance = value(parameter + 4);
         parameter += kind == of_groups ? 3 : 5;
-        next += 9;
+        next = more + 3;
         return one;
     };
-    std::array<int64_t, 2> size{sizes[2], sizes[3]};
+    std::vector<int64_t> sizes = sizes_of(x);
     std::vector<ResidualBlock> blocks;
     while (next < plan.data() + plan.size()) {
         ResidualBlock block{};
         const int64_t path = *next++, shortcut = *next++;
-        auto inner = size;
+        auto inner = sizes;
         for (int64_t i = 0; i < path; ++i) {
             block.path.push_back(conv_norm(inner));
-            inner = {block.path.back().shape.out(0), block.path.back().shape.out(1)};
+            inner = block.path.back().shape.outs();
         }
-        for (int64_t i = 0; i < shortcut; ++i) block.shortcut.push_back(conv_norm(size));
-        size = inner;
+        for (int64_t i = 0; i < shortcut; ++i) block.shortcut.push_back(conv_norm(sizes));
+        sizes = inner;
         blocks.push_back(std::move(block));
     }
-    return ResidualBlocks(sizes[0], sizes[1], sizes[2] * sizes[3], std::move(blocks));
+    return ResidualBlocks(images, x.shape()[1], positions_of(x), std::move(blocks));
 }
 
 // Whether oneDNN wants all these tensors in blocks of 16 channels.
@@ -199,13 +210,13 @@ PD_BUILD_OP(native_bind_onednn)
     .Attrs({"library: std::string"})
     .SetKernelFn(PD_KERNEL(bind_onednn));
 
-PD_BUILD_OP(native_conv2d)
+PD_BUILD_OP(native_conv)
     .Inputs({"X", paddle::Vec("Parameters")})
     .Outputs({"Y"})
     .Attrs({"geometry: std::vector<int64_t>", "wanted: std::vector<int64_t>"})
-    .SetKernelFn(PD_KERNEL(conv2d));
-PD_BUILD_GRAD_OP(native_conv2d)
+    .SetKernelFn(PD_KERNEL(conv));
+PD_BUILD_GRAD_OP(native_conv)
     .Inputs({"X", paddle::Vec("Parameters"), paddle::Grad("Y")})
     .Outputs({paddle::Grad("X"), paddle::Grad(paddle::Vec("Parameters"))})
     .Attrs({"geometry: std::vector<int64_t>", "wanted: std::vector<int64_t>"})
-    .SetKernelFn(PD_KERNEL(conv2d_grad));
+    .SetKernelFn(PD_KERNEL(conv_grad));

@@ -32,7 +32,7 @@ struct Argument {
 };
 
 enum { cpu = 1, in_order = 1, openmp = 2, scratchpad_of_user = 1, strict = 0, float32 = 3, direct = 1, training = 64 };
-enum Tag { any = 1, vector = 2, nchw = 5, in_blocks_of_16 = 78 };  // the last: [N, C / 16, H, W, 16]
+enum Tag { any = 1, vector = 2, nchw = 5, ncdhw = 6, in_blocks_of_16 = 78, clips_in_blocks_of_16 = 121 };
 enum Query { name_of_kernel = 8, source_desc = 129, source_gradient_desc, weights_desc, weights_gradient_desc, result_desc,
              result_gradient_desc, scratchpad_desc = 136 };
 enum Role { source = 1, result = 17, weights = 33, bias = 41, scratchpad = 80, gradient = 128 };

@@ -128,14 +128,16 @@ class ResidualBlocks {
             for (const auto* convolutions : {&block.path, &block.shortcut})
                 for (const ConvNorm& one : *convolutions)
                     if (one.shape.channels % LANES || one.shape.out_channels % LANES ||
-                        !(one.deformable || Convolution(one.shape).wants_blocks()))
+                        !(one.deformable || Convolution(one.shape.flat()).wants_blocks()))
                         return false;
         return true;
     }
 
     std::vector<int64_t> result() const {
         const ConvolutionShape& last = blocks_.back().path.back().shape;
-        return {last.images, last.out_channels, last.out(0), last.out(1)};
+        std::vector<int64_t> shape{last.images, last.out_channels};
+        for (const int64_t size : last.outs()) shape.push_back(size);
+        return shape;
     }
 
     // How many values forward needs room for.

@@ -1,0 +1,71 @@
+"""Videos that are stored as a folder of pictures, one a frame: img_00001.jpg, img_00002.jpg …"""
+
+import itertools
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data.errors import DataError
+from data.preparation import MAX_PIXELS, read_picture
+from data.walk import is_picture
+
+USUAL = ("img_", "image_", "frame_", "frame", "")  # how names begin; beside these there can be others, of flow for one
+MOST_NAMED = 5  # missing frames in a message
+
+
+class Stills:
+    """The pictures of a video's folder, in the order of their numbers. Attributes as of VideoFile; a frame a second."""
+
+    promised, damaged, kind = 0, 0, "pictures"
+
+    def __init__(self, folder: str, names: list[str], max_pixels: int):
+        self.path, self._names, self._max_pixels = folder, names, max_pixels
+        self.times, self.seconds = np.arange(len(names), dtype=np.float64), float(len(names))
+
+    def pictures(self, numbers: Sequence[int]) -> list[Image.Image]:
+        """The frames of these numbers, RGB. Raises DataError for one that cannot be read or has another size."""
+        read = {
+            number: read_picture(os.path.join(self.path, self._names[number]), self._max_pixels)
+            for number in dict.fromkeys(map(int, numbers))
+        }
+        sizes = {picture.size for picture in read.values()}
+        if len(sizes) > 1:
+            (one, other) = sorted(sizes)[:2]
+            raise DataError(f"{self.path}: has frames of {one[0]} x {one[1]} and of {other[0]} x {other[1]} pixels")
+        return [read[int(number)] for number in numbers]
+
+
+def open_stills(folder: str | Path, frames: int | None = None, max_pixels: int = MAX_PIXELS) -> Stills:
+    """The frames of a folder; `frames`: how many a list promises. They are counted from 0, 1 or any other number on.
+
+    Raises DataError where there are none, some are missing, or more or fewer than promised.
+    """
+    folder = os.fspath(folder)
+    try:
+        names = [name for name in os.listdir(folder) if is_picture(name)]
+    except OSError as error:
+        raise DataError(f"{folder}: {error.strerror}") from None
+    series = {}
+    for name in names:
+        if found := re.fullmatch(r"(.*?)(\d+)", os.path.splitext(name)[0]):
+            series.setdefault(found[1], {}).setdefault(int(found[2]), name)
+    if not series:
+        raise DataError(f"{folder}: no frames in this folder; wanted pictures with a number at the end of their names")
+    usual = [start for start in USUAL if start in series]
+    if len(series) > 1 and not usual:
+        came = ", ".join(sorted(series))
+        raise DataError(f"{folder}: frames of several series ({came}); wanted one, or one that is called img_00001 …")
+    numbered = series[usual[0]] if usual else next(iter(series.values()))
+    first, last = min(numbered), max(numbered)
+    if missing := last - first + 1 - len(numbered):
+        shown = list(itertools.islice((n for n in range(first, last) if n not in numbered), MOST_NAMED))
+        more = ", …" if missing > len(shown) else ""
+        said = f"{missing} of them missing: {', '.join(map(str, shown))}{more}"
+        raise DataError(f"{folder}: frames {first} to {last}, but {said}")
+    if frames not in (None, len(numbered)):
+        raise DataError(f"{folder}: the list says {frames} frames, found {len(numbered)}, {first} to {last}")
+    return Stills(folder, [numbered[number] for number in sorted(numbered)], max_pixels)
