@@ -1,6 +1,7 @@
-"""What a detector's answers are worth, how they are told, drawn and written; with a set of two pictures made by hand."""
+"""What a detector's answers are worth, how they are told, drawn and written, on a set of two pictures made by hand."""
 
 import contextlib
+import importlib.util
 import io
 import json
 from collections import Counter
@@ -19,6 +20,7 @@ from engine.evaluation import numbers_text
 from engine.tasks import task_of
 from engine.tasks.detection.results import Answer, pixels_of, run_lengths, told
 
+pytest.importorskip("pycocotools")
 SIZES = [(60, 80), (120, 50)]  # height, width
 OBJECTS = [  # (class, box) of each picture
     [(0, (5, 7, 35, 29)), (2, (40, 10, 70, 55)), (2, (2, 40, 20, 58))],
@@ -217,9 +219,12 @@ def test_run_lengths_and_back():
     np.testing.assert_array_equal(pixels_of(run_lengths(mask)), mask)
 
 
-def test_sets_that_nothing_can_be_learned_from_are_told():
+def test_sets_that_nothing_can_be_learned_from_are_told(monkeypatch):
     task = task_of("mask_rcnn")
     task.check(TwoPictures())
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="pip install -r requirements-detection.txt"):
+        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        task.check(TwoPictures())
     with pytest.raises(InputError, match="show no object"):
         task.check(TwoPictures([[], []]))
     with pytest.raises(InputError, match="show no object"):

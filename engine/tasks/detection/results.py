@@ -1,6 +1,7 @@
 """A detector's answers as COCO writes results, boxes as x, y, width, height and masks as run lengths, and as people
 read them."""
 
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -8,6 +9,7 @@ import numpy as np
 import paddle
 
 from data import Preparation
+from engine.errors import InputError
 from models import paste_mask
 
 
@@ -30,6 +32,12 @@ class Answer:
         """For the same picture of another size; both are (height, width)."""
         vertical, horizontal = (there / here for here, there in zip(before, after, strict=True))
         return replace(self, boxes=self.boxes * [horizontal, vertical, horizontal, vertical])
+
+
+def check_pycocotools() -> None:
+    """Raise InputError where pycocotools, which is no requirement of the rest, is not installed."""
+    if importlib.util.find_spec("pycocotools") is None:
+        raise InputError("detection wants pycocotools, which is not here: pip install -r requirements-detection.txt")
 
 
 def answers_of(predictions: Mapping[str, paddle.Tensor]) -> list[Answer]:

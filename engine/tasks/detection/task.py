@@ -19,7 +19,7 @@ from engine.errors import InputError
 from engine.run.measure import Measure
 from engine.tasks.detection.drawing import draw_objects
 from engine.tasks.detection.findings import object_counts, object_findings
-from engine.tasks.detection.results import Answer, answers_of, pixels_of, told
+from engine.tasks.detection.results import Answer, answers_of, check_pycocotools, pixels_of, told
 from engine.tasks.detection.scores import DetectionScores
 from engine.tasks.detection.sheet import of_objects
 from engine.tasks.picture_files import find_pictures
@@ -50,6 +50,7 @@ class Detection:
         )
 
     def scores(self, dataset: Dataset) -> DetectionScores:
+        check_pycocotools()
         return DetectionScores(dataset, self.masks)
 
     def samples(self, batch: dict, predictions: dict[str, paddle.Tensor]) -> list[Shown]:
@@ -79,6 +80,7 @@ class Detection:
 
         A picture that cannot be read gives {"file", "error"} in its place. top: all where it is None; least: 0.5.
         """
+        check_pycocotools()
         for file in files:
             try:
                 picture = read_picture(file, max_pixels)
@@ -105,6 +107,7 @@ class Detection:
         return draw_objects(picture, boxes, names, masks, scale=max(1, LEGIBLE // min(picture.size)))
 
     def check(self, dataset: Dataset) -> None:
+        check_pycocotools()
         if not isinstance(dataset, DetectionDataset):
             raise InputError("data: its pictures have no boxes; a detector wants coco's or garment_scenes'")
         if self.masks and not dataset.has_masks:

@@ -1,0 +1,192 @@
+"""A small Mask R-CNN goes through every command: checked, trained, continued, evaluated, asked, exported."""
+
+import json
+import os
+
+import pytest
+from conftest import is_one_line, train_here
+from PIL import Image
+from visualdl import LogReader
+
+from data import garment_scenes
+from engine.errors import InputError
+from engine.run import checkpoint
+from engine.run.result import read_metrics
+
+pytest.importorskip("pycocotools")
+TINY = """
+device: cpu
+model:
+  name: mask_rcnn
+  depth: 18
+  width: 4
+  norm: bn
+  norm_groups: 2
+  bn_running_statistics: precise
+  freeze_at: 0
+  fpn_channels: 8
+  fpn_norm: bn
+  head_channels: 8
+  box_head: 4conv1fc
+  box_head_norm: bn
+  box_head_features: 16
+  mask_head_norm: gn
+  anchor_sizes: [8, 16, 32, 64, 128]
+  canonical_box_size: 36
+  anchors_per_image: 32
+  rois_per_image: 16
+  proposals_before_nms: [50, 50]
+  proposals_after_nms: [30, 20]
+  detections_per_image: 5
+  score_threshold: 0.0
+data: {name: garment_scenes, train_images: 8, validation_images: 5, image_size: 64, fresh: false}
+batch: {images_per_worker: 2, workers: 2}
+optimizer: {base_lr: 0.01, reference_images_per_step: 4, nesterov: false, decay_norm_and_bias: false}
+schedule: {name: cosine, epochs: 2}
+bn_precise_images: 7
+ema_decay: 0.5
+reading: {evaluation_images: 3}
+record: {every_steps: 1, sample_images: 2, histograms: false}
+"""
+LOSSES = ["loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"]
+APS = ["ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """The path of a config; its run `tiny` is trained."""
+    folder = tmp_path_factory.mktemp("detection")
+    path = folder / "tiny.yaml"
+    path.write_text(TINY + f"output: {folder}\n")
+    train_here("-c", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(config):
+    return config.parent / "tiny"
+
+
+@pytest.fixture(scope="module")
+def pictures(config):
+    folder = config.parent / "pictures"
+    (folder / "more").mkdir(parents=True)
+    _, scenes = garment_scenes(2, 2, image_size=64)
+    scenes.stored_picture(0).save(folder / "a.png")
+    scenes.stored_picture(1).resize((100, 30)).save(folder / "more" / "A.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+def test_losses_and_aps_are_recorded(run):
+    windows, (first, last) = read_metrics(run, "train"), read_metrics(run, "eval")
+    assert len(windows) == 4
+    for window in windows:
+        assert window["loss"] == pytest.approx(sum(window[name] for name in LOSSES), rel=1e-5)
+    for evaluation in (first, last):
+        for kind in ("mask", "box"):
+            values = [evaluation[f"{kind}_{name}"] for name in APS]
+            assert all(0 <= value <= 1 for value in values[:3]) and values[5] is None
+    result = json.loads((run / "result.json").read_text())
+    assert result["mask_ap_best"] == max(first["mask_ap"], last["mask_ap"]) and result["box_ap75_last"] is not None
+    assert result["multiply_adds"] > 0
+
+
+def test_killed_in_the_second_epoch_it_ends_with_the_same_bits(config, run, monkeypatch):
+    from engine.train import loop
+
+    real, calls = loop.train_step, []
+
+    def failing(*arguments, **more):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(loop, "train_step", failing)
+    with pytest.raises(KeyboardInterrupt):
+        train_here("-c", config, "-o", "name=killed")
+    monkeypatch.undo()
+    train_here("-c", config, "-o", "name=killed", "-r", "auto")
+    killed = config.parent / "killed"
+    assert (killed / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
+    whole, again = (checkpoint.read(folder / "latest.pdparams") for folder in (run, killed))
+    assert all((whole[name] == again[name]).all() for name in whole)
+
+
+def test_passes_of_whole_workers_are_one_pass(config, run):
+    train_here("-c", config, "-o", "name=passes", "batch.workers_per_pass=1", "schedule.epochs=1")
+    one, passes = read_metrics(run, "train")[0], read_metrics(config.parent / "passes", "train")[0]
+    for name in ("loss", *LOSSES, "gradient_norm"):
+        assert passes[name] == pytest.approx(one[name], rel=1e-4), name
+
+
+def test_it_is_evaluated(run_here, run, tmp_path):
+    done = run_here("eval.py", "-c", run / "config.yaml", "--json", "--results", tmp_path / "results.json")
+    assert done.returncode == 0, done.stderr
+    numbers, result = json.loads(done.stdout), json.loads((run / "result.json").read_text())
+    assert (numbers["images"], numbers["skipped"], numbers["mask_ap_large"]) == (5, 0, None)
+    assert numbers["mask_ap"] == result["mask_ap_best"] and len(numbers["classes"]) == 10
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert {entry["image_id"] for entry in results} <= set(range(1, 6))
+    assert {entry["category_id"] for entry in results} <= set(range(1, 11))
+    text = run_here("eval.py", "-c", run / "config.yaml").stdout
+    assert "mask_ap_large: n/a" in text and "mask AP   box AP  objects  class" in text
+
+
+def test_it_answers_with_pictures_beside_a_json(run_here, run, pictures, tmp_path):
+    folder = tmp_path / "drawn"
+    done = run_here("infer.py", "-c", run / "config.yaml", pictures, "--draw", folder, "--least", "0", "--top", "2")
+    assert done.returncode == 1 and "1 of 3 pictures" in done.stderr
+    answers = json.loads((folder / "answers.json").read_text())
+    told = {os.path.relpath(answer["file"], pictures): answer for answer in answers}
+    assert set(told) == {"a.png", os.path.join("more", "A.png"), "broken.png"}
+    assert told["a.png"]["drawn"] == "a.png" and told[os.path.join("more", "A.png")]["drawn"] == "A_2.png"
+    assert "error" in told["broken.png"] and len(told["a.png"]["objects"]) == 2
+    wide = told[os.path.join("more", "A.png")]
+    assert wide["size"] == [30, 100]
+    for each in wide["objects"]:
+        x1, y1, x2, y2 = each["box"]
+        assert 0 <= x1 < x2 <= 100.01 and 0 <= y1 < y2 <= 30.01 and each["mask"]["size"] == [30, 100]
+    assert Image.open(folder / "A_2.png").size == (1000, 300)
+    assert set(os.listdir(folder)) == {"a.png", "A_2.png", "answers.json"}
+
+
+@pytest.mark.parametrize(("tool", "more", "words"), [
+    ("infer.py", ["PICTURES", "--least", "2"], "--least 2: expected a score from 0 to 1"),
+    ("eval.py", ["--results", "no/such/folder/x.json"], "--results no/such/folder/x.json: expected a file in a folder"),
+    ("eval.py", ["--confusion", "x.png"], "--confusion: a detector"),
+])
+def test_wrong_arguments_are_one_line(run_here, run, pictures, tool, more, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run_here(tool, "-c", run / "config.yaml", *(pictures if each == "PICTURES" else each for each in more))
+    assert done.returncode == 2 and is_one_line(done.stderr) and words in done.stderr
+
+
+def test_it_is_exported_and_its_data_are_checked(run_here, run, config):
+    done = run_here("export_model.py", "-c", run / "config.yaml")
+    assert done.returncode == 0, done.stderr
+    assert (run / "export" / "inference.pdiparams").exists()
+    done = run_here("check_data.py", "-c", config, "--json", "--output", config.parent / "checked")
+    assert done.returncode in (0, 1), done.stderr
+    assert sum(each["training"] for each in json.loads(done.stdout)["classes"]) > 8
+
+
+def test_a_detector_wants_weights_or_to_learn_all(config):
+    with pytest.raises(InputError, match="model.freeze_at: 2 would keep the first stages as they are drawn"):
+        train_here("-c", config, "-o", "name=frozen", "model.freeze_at=2")
+
+
+def test_a_classifier_draws_nothing(run_here, trained, pictures):
+    done = run_here("infer.py", "-c", trained / "config.yaml", pictures / "a.png", "--draw", "x")
+    assert done.returncode == 2 and "--draw: a class is of the whole picture" in done.stderr
+    done = run_here("eval.py", "-c", trained / "config.yaml", "--results", "x.json")
+    assert done.returncode == 2 and "--results" in done.stderr
+
+
+def test_the_dashboard_gets_pictures_with_answers(run):
+    reader = LogReader(file_path=str(next((run / "vdl").iterdir())))
+    scalars = {tag for tag in reader.tags() if tag.startswith("scalar")}
+    assert {f"scalar/train/{name}" for name in LOSSES} <= scalars and "scalar/eval/mask_ap50" in scalars
+    shown = reader.get_data("image", "eval/sample_0")
+    assert len(shown) == 2 and len(reader.get_data("image", "eval/sample_1")) == 2
