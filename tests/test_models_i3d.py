@@ -5,7 +5,7 @@ import paddle
 import pytest
 from test_models_resnet import arrays, randomise_statistics
 
-from models import Classifier, ClipClassifier, from_paddle_names, i3d, inflated, load_weights, resnet
+from models import Classifier, ClipClassifier, find_network, i3d, inflated, load_weights, resnet
 from models.cost import multiply_adds
 from models.norm import batch_norms, norms_of_one_value
 from models.passing import see_layers
@@ -112,7 +112,7 @@ def test_inflation_is_copies_divided_by_their_number_convolution_by_convolution(
 @paddle.no_grad()
 def test_paddles_own_resnet50_can_be_inflated():
     theirs, ours = paddle.vision.models.resnet50(num_classes=10), ClipClassifier(i3d(norm="frozen_bn"), 400)
-    report = load_weights(ours, inflated(from_paddle_names(arrays(theirs)), ours))
+    report = load_weights(ours, inflated(find_network(arrays(theirs)).state, ours))
     assert report.missing == ["fc.bias", "fc.weight"] and not report.reshaped and not report.unexpected
 
 

@@ -70,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=typed_path, metavar="FOLDER", help="all pictures of class folders")
     parser.add_argument("--confusion", type=typed_path, metavar="FILE", help="draw which is taken for which: a .png")
     parser.add_argument("--results", type=typed_path, metavar="FILE", help="all answers as COCO's result file, a JSON")
-    parser.add_argument("--views", type=typed_views, default={}, metavar="10x3", help="of videos: clips x crops of each")
+    parser.add_argument("--views", type=typed_views, default={}, metavar="10x3", help="of videos: clips x crops")
     parser.add_argument("--json", action="store_true", help="print one JSON object; confusion is [true][predicted]")
     return parser.parse_args()
 
