@@ -79,7 +79,8 @@ def coco(
     if without_objects == "drop":
         useful = part.pictures[_with_objects(part.noted)[part.pictures]]
         if not len(useful):
-            raise DataError(f"{folder / train}: none of its pictures has an object to learn from")
+            crowds = "; all annotations have iscrowd 1" if len(part.noted.crowd) and part.noted.crowd.all() else ""
+            raise DataError(f"{folder / train}: none of its pictures has an object to learn from{crowds}")
         if dropped := len(part.pictures) - len(useful):
             unused[UNANNOTATED, str(folder / train)] = dropped
         part = part._replace(pictures=useful)
@@ -223,6 +224,9 @@ def _part(folder, name, pictures, masks, known=None):
     for reason, numbers in noted.left_out.items():
         first = noted.place("annotations", numbers[0])
         log.warning("%s", printable(f"{len(numbers):,} annotations {reason}; the first is {first}"))
+    if noted.crowd.sum() > len(noted.crowd) / 2:
+        said = f"{noted.crowd.sum():,} of {len(noted.crowd):,} annotations have iscrowd 1: nothing is learned of crowds"
+        log.warning("%s", printable(f"{folder / name}: {said}"))
     if noted.has_polygons:
         pycocotools_mask()
     paths = find_pictures(noted, folder, folder / name, pictures)

@@ -1,6 +1,7 @@
 """Scenes to detect in: one to eight garments, each with its class, its box and every pixel that shows it."""
 
 from collections import Counter
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -24,6 +25,10 @@ from data.normalise import normalise
 from data.randomness import SCENE, generator
 from data.user_path import UserPath
 
+KINDS = {
+    "Top": ("T-shirt/top", "Pullover", "Coat", "Shirt"), "Trouser": ("Trouser",), "Dress": ("Dress",),
+    "Shoe": ("Sandal", "Sneaker", "Ankle boot"), "Bag": ("Bag",),
+}
 SMALLEST, MOST = 32, 8  # pixels of a scene's side; garments in a scene
 SMALL, LARGE = 0.2, 0.6  # of a garment's square in the scene's side
 TRIES = 12  # places that are tried for a garment before it is left out,
@@ -36,6 +41,7 @@ def garment_scenes(
     train_images: int = 4000,
     validation_images: int = 500,
     image_size: int = 128,
+    classes: Literal["garments", "kinds"] = "garments",
     most_garments: int = 8,
     overlap: float = 0.3,
     warp: float = 0.5,
@@ -44,7 +50,7 @@ def garment_scenes(
     fresh: bool = True,
     root: UserPath | None = None,
 ) -> tuple[Dataset, Dataset]:
-    """Scenes of Fashion-MNIST garments with boxes and exact masks, RGB, 10 classes -> (train, validation).
+    """Scenes of Fashion-MNIST garments with boxes and exact masks, RGB, 10 or 5 classes -> (train, validation).
 
     Composed as `composed` says, and of as many images as are asked for. A scene holds 1 to `most_garments` garments of
     any class; a garment's square is 0.2 to 0.6 of the scene's side, and all of it lies in the
@@ -52,6 +58,7 @@ def garment_scenes(
 
     train_images: of an epoch. validation_images: always the same ones, whatever the seed, of other garments.
     image_size: pixels of height and width, 32 or more; made for 128 to 256.
+    classes: the ten of Fashion-MNIST, or the five "kinds" top, trouser, dress, shoe and bag, told apart sooner.
     most_garments: 1 to 8.
     overlap: how much of the smaller of two garments' upright boxes the other may cover, 0 to 1. A garment for which
         twelve places were tried in vain, in ever smaller sizes, is left out.
@@ -71,7 +78,7 @@ def garment_scenes(
     ):
         if not right:
             raise DataError(f"garment_scenes: {name} is {value}, wanted {wanted}")
-    train, validation = (Garments(part.images[:, 0], part.labels, part.classes) for part in fashion_mnist(root))
+    train, validation = (_garments(part, classes) for part in fashion_mnist(root))
     settings = {
         "image_size": image_size, "most_garments": most_garments, "overlap": overlap, "warp": warp, "clutter": clutter,
         "camera": camera,
@@ -184,6 +191,13 @@ class SceneDataset:
             if all(_covered(box, other) <= self.overlap for other in taken):
                 return Piece(layers, corners, tint, pose, label), box
         return None, None
+
+
+def _garments(part, classes):
+    if classes == "garments":
+        return Garments(part.images[:, 0], part.labels, part.classes)
+    kind_of = {name: kind for kind, names in enumerate(KINDS.values()) for name in names}
+    return Garments(part.images[:, 0], np.array([kind_of[name] for name in part.classes])[part.labels], KINDS)
 
 
 def _covered(one, other):

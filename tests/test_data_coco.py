@@ -298,6 +298,26 @@ def test_scenes_are_the_same_through_both_doors(tmp_path):
             np.testing.assert_array_equal(drawn.objects(index).masks, stored.objects(index).masks)
 
 
+def test_a_command_writes_any_set_as_cocos(tmp_path, run_here):
+    write_set(tmp_path / "set")
+    data = f"data={{name: coco, root: {tmp_path / 'set'}, train: annotations/instances_train.json, " \
+        "validation: annotations/instances_val.json}"
+    arguments = ("write_coco.py", "-c", ROOT / "configs" / "my_images.yaml", "--output", tmp_path / "copy", "-o", data)
+    ended = run_here(*arguments)
+    assert ended.returncode == 0 and ended.stdout.split("\n")[1].endswith("copy/annotations/instances_val.json")
+    for before, after in zip(read_set(tmp_path / "set"), read_set(tmp_path / "copy"), strict=True):
+        assert before.category_ids == after.category_ids and before.image_ids.tolist() == after.image_ids.tolist()
+        for index in range(len(before)):
+            assert before.annotations(index) == after.annotations(index)
+            assert before.stored_picture(index).tobytes() == after.stored_picture(index).tobytes()
+    content = json.loads((tmp_path / "copy" / "annotations" / "instances_train.json").read_text())
+    assert [each["id"] for each in content["annotations"]] == [1, 2, 3]  # to pycocotools 0 is none
+    again = run_here(*arguments)
+    assert again.returncode == 2 and "is there already; expected a new folder, or an empty one" in again.stderr
+    other = run_here(*arguments[:3], "--output", tmp_path / "none", "-o", "data={name: fashion_mnist}")
+    assert other.returncode == 2 and "data.name: fashion_mnist has no boxes" in other.stderr
+
+
 def test_archives_may_take_the_folders_place(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_set(tmp_path / "set")

@@ -134,13 +134,13 @@ def test_validation_has_the_categories_of_training(tmp_path):
     content = document()
     content["categories"][0]["name"] = "mug"
     write_set(tmp_path, validation=content)
-    with pytest.raises(DataError, match=r"instances_val\.json: categories: 90 'mug' is no category of the train"):
+    with pytest.raises(DataError, match=r"instances_val\.json: categories\[0\]: 90 'mug' is no category of the"):
         read_set(tmp_path)
     content = document()
     content["annotations"] = content["annotations"][3:]
     (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
     (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(document()))
-    with pytest.raises(DataError, match="none of its pictures has an object to learn from"):
+    with pytest.raises(DataError, match="none of its pictures has an object .*; all annotations have iscrowd 1"):
         read_set(tmp_path)
 
 

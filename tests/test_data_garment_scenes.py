@@ -1,18 +1,30 @@
 """Scenes to detect in: what is annotated is what can be seen, and a batch holds it as a detector wants it."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
 from data import DATASETS, DataError, Loader, length
 from data.dataset import Dataset
 from data.detection.dataset import DetectionDataset
-from data.garment_scenes import TRIES, VISIBLE, _covered
+from data.garment_scenes import KINDS, TRIES, VISIBLE, _covered
 from models import pack_masks
 
 
+@cache  # nothing is kept in them but backdrops
 def small_sets(**settings):
     values = {"train_images": 24, "validation_images": 12, "image_size": 64, "warp": 0.3, **settings}
     return DATASETS["garment_scenes"](**values)
+
+
+def test_ten_classes_are_five_kinds():
+    (_, garments), (_, kinds) = small_sets(), small_sets(classes="kinds")
+    assert kinds.classes == ("Top", "Trouser", "Dress", "Shoe", "Bag") and kinds.category_ids == (1, 2, 3, 4, 5)
+    for index in range(12):
+        seen = [garments.classes[label] for label in garments.objects(index).classes]
+        assert all(name in KINDS[kinds.classes[kind]]
+                   for name, kind in zip(seen, kinds.objects(index).classes, strict=True))
 
 
 def bits_of(batch):

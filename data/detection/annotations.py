@@ -82,10 +82,10 @@ def checked(document: Document, *, masks: bool, known: Annotations | None = None
     category_ids, names = _categories(document)
     if known:
         pairs = set(zip(known.category_ids, known.class_names, strict=True))
-        for category, name in zip(category_ids, names, strict=True):
-            if (category, name) not in pairs:
-                place = document.place("categories", 0).rsplit("[", 1)[0]
-                raise DataError(f"{place}: {category} {quoted(name)} is no category of the training set")
+        for number, entry in enumerate(document.categories):
+            if (entry["id"], entry["name"]) not in pairs:
+                came = f"{entry['id']} {quoted(entry['name'])}"
+                raise DataError(f"{document.place('categories', number)}: {came} is no category of the training set")
         category_ids, names = known.category_ids, known.class_names
     image_ids, file_names, sizes = _images(document)
     objects = _objects(document, dict(zip(category_ids, range(len(names)), strict=True)), image_ids, sizes, masks)

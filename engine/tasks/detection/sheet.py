@@ -8,7 +8,7 @@ from data.detection.objects import Objects
 from engine.check_data.samples import EPOCHS, Sheet, in_epochs
 from engine.tasks.detection.drawing import draw_objects
 
-CELL = 320  # pixels of a picture's longer side on the sheet
+CELL = 240  # pixels of a picture's longer side on the sheet
 
 
 def of_objects(dataset: DetectionDataset) -> Sheet:
