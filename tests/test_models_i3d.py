@@ -159,7 +159,7 @@ def test_group_norm_does_not_see_the_other_clips():
 def test_no_layer_sees_frames_as_images():
     """Nothing folds time into the batch: whatever a layer is given, its first axis is that of the clips."""
     model, seen = ClipClassifier(i3d(depth=50, width=4, norm_groups=2), 3), []
-    see_layers(model, (paddle.nn.Layer,), lambda name, layer, x, y: seen.append((name, x.shape)), (3, 8, 32, 32))
+    see_layers(model, (paddle.nn.Layer,), lambda name, layer, x, y, _: seen.append((name, x.shape)), (3, 8, 32, 32))
     assert len(seen) > 140 and all(shape[0] == 1 for _, shape in seen)
     assert {len(shape) for name, shape in seen if name.startswith("backbone.")} == {5}
 
