@@ -91,6 +91,20 @@ def test_what_onnx_has_wrong_is_found_at_its_layer_and_not_kept(tmp_path, monkey
     assert not (tmp_path / "export").exists()
 
 
+class Twice(nn.Sequential):
+    """One layer, called twice."""
+
+    def forward(self, x):
+        return self[0](self[0](x))
+
+
+def test_a_layer_that_is_called_twice_is_compared_twice(tmp_path, monkeypatch):
+    monkeypatch.setitem(EMITTERS, Twice, lambda graph, layer, x: graph.run(layer[0], graph.run(layer[0], x)))
+    model = network()
+    model.backbone.stem.pool = Twice(GroupNorm(4, 2, relu=True))
+    assert "gives what every layer gives" in exported(model, tmp_path)
+
+
 class OtherNorm(GroupNorm):
     """Of a kind that there is an emitter for, and may compute something else."""
 

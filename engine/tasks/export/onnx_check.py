@@ -1,6 +1,7 @@
 """Whether onnxruntime computes what the model does, layer by layer: probabilities alone say little of what went wrong,
 and are all alike where a network is sure, or knows nothing."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from types import ModuleType
 from typing import Any
@@ -36,11 +37,8 @@ def compared(written: Any, graph: Graph, network: nn.Layer) -> str:
 
 def _differences(runtime: ModuleType, written: Any, graph: Graph, network: nn.Layer) -> Iterator[float]:
     """Of each layer's output, as a part of its largest value."""
-    layers = {}
-    for layer, tensor in graph.computed:
-        if isinstance(tensor, str):
-            layers.setdefault(tensor, layer)  # the innermost that gives it
-    inside = layers.keys() - graph.outputs.keys()
+    computed = [(layer, tensor) for layer, tensor in graph.computed if isinstance(tensor, str)]
+    inside = sorted({tensor for _, tensor in computed} - graph.outputs.keys())
     watched = type(written)()
     watched.CopyFrom(written)
     watched.graph.output.extend(graph.tensor(name, None) for name in inside)
@@ -51,19 +49,19 @@ def _differences(runtime: ModuleType, written: Any, graph: Graph, network: nn.La
         ours = _outputs_of_layers(network, image)
         # What goes out is what is compared: with its layers watched onnxruntime may compute it in another way.
         theirs = {**_run(runtime, watched, inside, image), **_run(runtime, written, graph.outputs, image)}
-        for name, layer in layers.items():
+        for layer, tensor in computed:
             if layer in ours:
-                yield _difference(ours[layer], theirs[name], f"{graph.paths[layer]} ({type(layer).__name__})")
+                yield _difference(ours[layer].pop(0), theirs[tensor], f"{graph.paths[layer]} ({type(layer).__name__})")
 
 
 @paddle.no_grad()
 def _outputs_of_layers(network, image):
-    """{layer: array} of all layers that give a tensor."""
-    given = {}
+    """{layer: arrays, one each time that it is called} of all layers that give a tensor."""
+    given = defaultdict(list)
 
     def keep(layer, inputs, output):
         if isinstance(output, paddle.Tensor):
-            given[layer] = output.numpy()
+            given[layer].append(output.numpy())
 
     hooks = [layer.register_forward_post_hook(keep) for layer in network.sublayers(include_self=True)]
     network(paddle.to_tensor(image))

@@ -79,10 +79,10 @@ def _batch_norm(graph, layer, x):
 
 
 def _group_norm(graph, layer, x):
-    """By InstanceNormalization of the groups, which all runtimes have and count alike.
+    """By InstanceNormalization of the groups, which all runtimes have and compute alike.
 
-    ONNX's GroupNormalization has one gamma a group in opset 18, one a channel from 21 on, which TensorRT 10,
-    onnxruntime before 1.21 and OpenVINO before 2026 do not know.
+    ONNX's GroupNormalization has one gamma a group in opset 18 and one a channel only from 21 on, which onnxruntime of
+    2023, TensorRT 10.7 and OpenVINO of 2025 do not run.
     """
     channels, groups = layer.weight.shape[0], layer.groups
     if groups == channels:
