@@ -232,7 +232,7 @@ def test_cost_and_single_values_are_told_of_clips_too():
     counted = []
     see_layers(
         model, (Conv3D, paddle.nn.Linear),
-        lambda name, layer, x, y: counted.append(layer.weight.size * int(np.prod(y.shape[2:] if x.ndim == 5 else 1))),
+        lambda name, layer, x, y, _: counted.append(layer.weight.size * int(np.prod(y.shape[2:] if x.ndim == 5 else 1))),
         (3, 4, 8, 8),
     )
     assert multiply_adds(model, (3, 4, 8, 8)) == sum(counted) > 1e6
