@@ -235,7 +235,7 @@ def test_cost_and_single_values_are_told_of_clips_too():
         counted.append(times * layer.weight.size * int(np.prod(y.shape[2:] if x.ndim == 5 else 1)))
 
     see_layers(model, (Conv3D, paddle.nn.Linear), count, (3, 4, 8, 8))
-    assert multiply_adds(model, (3, 4, 8, 8)) == sum(counted) > 1e6
+    assert multiply_adds(model, (3, 4, 8, 8)) == sum(counted) > 1e5
     alone = ClipClassifier(i3d(depth=18, width=4, norm="in", stem="small", stem_time_stride=1), 3)
     assert norms_of_one_value(alone, (3, 2, 8, 8), 8)[0].startswith("backbone.c5")
     assert not norms_of_one_value(alone, (3, 4, 8, 8), 8)

@@ -217,7 +217,8 @@ def test_every_config_of_the_project_is_valid():
     paths = sorted((ROOT / "configs").rglob("*.yaml"))
     assert paths
     for path in paths:
-        overrides = ["data.root=/data/imagenet"] if "imagenet" in str(path) else []
+        root = next((name for name in ("imagenet", "kinetics") if name in str(path)), None)
+        overrides = [f"data.root=/data/{root}"] if root else []
         sweep = path.parent.name == "sweeps"
         configs = [run.config for run in load_sweep(path, overrides).runs] if sweep else [load_config(path, overrides)]
         assert all(yaml.safe_load(config.to_yaml()) for config in configs)

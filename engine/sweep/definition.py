@@ -182,7 +182,7 @@ def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
     if len(runs) > MOST_RUNS:
         raise InputError(f"{where}: make {len(runs):,} runs; a sweep has {MOST_RUNS:,} at most")
     _check_measures(list(runs.values()), where)
-    _check_columns(axes, next(iter(runs.values())).measures[0], where)
+    _check_columns(axes, next(iter(runs.values())).measures, where)
     folder = next(iter(runs.values())).config.folder.parent
     sweep = Sweep(values["name"], folder, Path(path).name, section, grids, list(runs.values()))
     try:
@@ -201,9 +201,9 @@ def _check_measures(runs, where):
             raise InputError(f"{where}: {measured}; a sweep compares runs of one task")
 
 
-def _check_columns(axes, measure, where):
+def _check_columns(axes, measures, where):
     """Raise InputError where a name of sets of values is a column of results.csv already."""
-    if taken := [axis for axis in axes if axis in row_type(measure).model_fields and axis != SEED]:
+    if taken := [axis for axis in axes if axis in row_type(measures).model_fields and axis != SEED]:
         raise InputError(f"{where}: {taken[0]} is a column of {RESULTS_FILE}; sets of values want another name")
 
 
