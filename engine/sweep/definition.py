@@ -209,12 +209,13 @@ def _check_columns(axes, measures, where):
 
 def _told_apart(sweep):
     """(the values by axis, None where one would mean nothing to its run; how many settings there are, seeds apart)."""
-    values, settings = {axis: [] for axis in sweep.columns}, set()
+    columns = sweep.columns
+    values, settings = {column: [] for column in columns}, set()
     for run in sweep.runs:
         norm = described(run.config.model)
         deformable = list(getattr(run.config.model, "deformable_stages", ()))
         others = norm["norm"], norm["norm_channels_per_group"], deformable
-        own = {axis: None if means_nothing(axis, *others) else run.value(axis) for axis in sweep.columns}
+        own = {axis: None if means_nothing(axis, *others) else run.value(axis) for axis in columns}
         for axis, value in own.items():
             values[axis].append(value)
         settings.add(json.dumps({axis: value for axis, value in own.items() if axis != SEED}, sort_keys=True))

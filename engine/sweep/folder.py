@@ -174,7 +174,8 @@ def _cell(value):
 def write_results(sweep: Sweep, session: dict) -> None:
     """Write results.csv, a row for every run in the sweep's order, and this runner's line of sessions.jsonl."""
     with alone(sweep.folder / ".lock"):
-        rows = [row(run, sweep.columns) for run in sweep.runs]
+        columns = sweep.columns
+        rows = [row(run, columns) for run in sweep.runs]
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
