@@ -140,6 +140,10 @@ def test_of_several_networks_the_averaged_one_is_taken_and_others_are_not_chosen
         find_network({"student": first, "teacher": second})
     with pytest.raises(ValueError, match="holds 2 networks, at encoder_k., encoder_q.; save"):
         find_network({f"encoder_{key}.{name}": value for name, value in first.items() for key in "qk"})
+    with pytest.raises(ValueError, match="holds 9 networks beside each other; save"):
+        find_network({f"{key}.{name}": value for name, value in first.items() for key in "abcdefghi"})
+    with pytest.raises(ValueError, match=r"holds 2 networks, at \\x1b, b; save"):
+        find_network({"\x1b": first, "b": second})
 
 
 def test_a_file_of_which_nothing_fits_names_both_sides(start):
