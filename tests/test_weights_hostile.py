@@ -16,6 +16,7 @@ import pytest
 from data import DataError
 from engine.errors import InputError
 from engine.weights import read_network
+from engine.weights.reading import read_tree
 from engine.weights.torch_pickle import LEGACY
 
 FILES = Path(__file__).parent / "weights"
@@ -114,12 +115,12 @@ HOSTILE = {
     "a memo bomb in a zip of torch": (torch_zip(pickled=LAUGHS), "holds a list"),
     "lists in each other": (torch_zip(pickled=b"\x80\x02}" + text("a") + b"]" * 5000 + b"a" * 4999 + b"s."), "20 deep"),
     # PyTorch's older form
-    "nothing behind the older form's number": (LEGACY, "not there"),
+    "nothing behind the older form's number": (LEGACY, "before seeing STOP"),
     "storages of another size": (torch_legacy(tensor(), elements=2**40), "has 1099511627776 elements, not 4"),
     "a storage that ends too early": (torch_legacy(tensor(), numbers=bytes(8)), "has 8 bytes, expected 4 times 4"),
     # pickles
     "a memo bomb": (LAUGHS, "one list stands in two places"),
-    "an empty pickle": (b"\x80\x02", "not there"),
+    "an empty pickle": (b"\x80\x02", "before seeing STOP"),
     # safetensors
     "a header beyond the file": (safetensors({"w": entry()}, length=10**9), "says that it has 1,000,000,000 bytes"),
     "a header that is no JSON": (safetensors(b"{" * 100), "damaged safetensors"),
@@ -187,6 +188,14 @@ def test_code_in_a_file_is_not_run(tmp_path, form):
     (tmp_path / f"x.{form}").write_bytes(content)
     refused(tmp_path / f"x.{form}", "no array of plain numbers" if form == "npz" else "posix.mkdir, which is refused")
     assert not mark.exists()
+
+
+def test_what_stands_in_two_places_beside_the_weights_is_in_the_first(tmp_path):
+    shared = [30, 60]
+    pickled = pickle.dumps({"milestones": shared, "again": shared, "state": {0: {"step": 1}}}, 2)
+    (tmp_path / "x.pth").write_bytes(torch_zip(pickled=pickled))
+    tree, _ = read_tree(tmp_path / "x.pth")
+    assert tree == {"milestones": [30, 60], "again": None, "state": {"0": {"step": 1}}}
 
 
 def test_a_list_of_members_is_not_read_whatever_its_length(tmp_path):
