@@ -1,5 +1,5 @@
 """How fast the CPU kernels are, beside Paddle's and PyTorch's: what tools/bench.py runs.
 
-ops.py and step.py say what is compared; each contender is timed in a process of its own (child.py) by its
+ops.py, step.py and detection.py say what is compared; each contender is timed in a process of its own (child.py) by its
 *_jobs.py; targets.py judges, view.py prints.
 """

@@ -1,7 +1,7 @@
 """tools/bench.py step: a training step of a GN ResNet-50 with this project's kernels and settings, and without."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,19 +62,24 @@ def measure(only: Sequence[str], quick: bool) -> Iterator[dict]:
     if quick:
         networks = [("a tiny ResNet-50", QUICK, [])]
     for network in networks:
-        yield _section(only, *network, rounds=1 if quick else 3, seconds=0.01 if quick else 3.0)
+        yield section_of_steps({name: STEPPERS[name] for name in only}, "step", *network, quick)
 
 
-def _section(only, network, size, targets, rounds, seconds):
+def section_of_steps(
+    steppers: Mapping[str, Stepper], op: str, network: str, size: Mapping[str, int], targets: Sequence[Target],
+    quick: bool,
+) -> dict:
+    """What tools/bench.py prints of a network's steps: those of the job `op` of each stepper, given `size`."""
+    rounds, seconds = (1, 0.01) if quick else (3, 3.0)
     section = {"kind": "step", "title": f"training step of {network}: forward, loss, backward, optimizer"}
     section |= {"dtype": DTYPE, "threads": int(THREADS), "versions": {}, "left_out": {}}
-    blocks, losses, peaks = {name: [] for name in only}, {}, {}
+    blocks, losses, peaks = {name: [] for name in steppers}, {}, {}
     for _ in range(rounds):
-        for name in only:
+        for name, stepper in steppers.items():
             try:
-                losses[name], block, peaks[name], versions = _steps(STEPPERS[name], size, seconds)
+                losses[name], block, peaks[name], versions = _steps(stepper, op, size, seconds)
             except ChildError as error:
-                if STEPPERS[name].backend != "torch":
+                if stepper.backend != "torch":
                     raise
                 section["left_out"][name] = str(error)
             else:
@@ -82,12 +87,12 @@ def _section(only, network, size, targets, rounds, seconds):
                 section["versions"] = versions | section["versions"]
     row = {"shape": [size["images"], 3, size["size"], size["size"]], "width": size["width"]}
     row["times"] = {
-        name: {"words": STEPPERS[name].words, **summary(taken)} for name, taken in blocks.items() if taken
+        name: {"words": steppers[name].words, **summary(taken)} for name, taken in blocks.items() if taken
     }
     row["others_cores"] = others(sum(blocks.values(), []))
     row["values"] = {name: times["forward_backward_ms"] for name, times in row["times"].items()}
     row["peaks"] = {name: peak for name, peak in peaks.items() if peak is not None}
-    row["disagree"] = [name for name in row["times"] if _differs(losses, name)]
+    row["disagree"] = [name for name in row["times"] if _differs(losses, name, steppers[name].loss_of)]
     section |= {"rows": [row], "targets": [judge(target, [row]) for target in targets]}
     if any(target["missed_by"] for target in section["targets"]) and "none" in row["values"]:
         share = row["values"]["none"] / row["values"]["ours"]
@@ -95,15 +100,14 @@ def _section(only, network, size, targets, rounds, seconds):
     return section
 
 
-def _steps(stepper, size, seconds):
+def _steps(stepper, op, size, seconds):
     """The loss of the first step, a block of later ones, the process's peak memory, and the versions."""
     with Child(stepper.backend, settings=stepper.settings, **stepper.environment) as child:
         versions = child.ask("hello")
-        (loss,) = child.ask("prepare", name="step", op="step", **stepper.arguments, **size)
+        (loss,) = child.ask("prepare", name="step", op=op, **stepper.arguments, **size)
         block = race([(child, "step")], 1, seconds)[0][0]
         return loss, block, child.ask("peak_of_process"), versions
 
 
-def _differs(losses, name):
-    other = STEPPERS[name].loss_of
+def _differs(losses, name, other):
     return other in losses and not np.isclose(losses[name], losses[other], rtol=1e-3)
