@@ -5,7 +5,7 @@ set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 source ./setup.sh
 
-prepare test requirements-dev.txt
+prepare test requirements-dev.txt requirements-detection.txt
 lint=0
 "$python" -m ruff check . || lint=$?        # the tests run all the same: one start tells everything
 "$python" -m pytest -ra --durations=5 "$@"

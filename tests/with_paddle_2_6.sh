@@ -9,5 +9,5 @@ source ./setup.sh
 venv=.venv-paddle-2.6
 own_paddle='paddlepaddle-gpu==2.6.2'
 unset PYTHONPATH        # it could lead to another Paddle
-prepare test requirements-dev.txt
+prepare test requirements-dev.txt requirements-detection.txt
 CUDA_VISIBLE_DEVICES='' exec "$python" -m pytest -ra "$@"
