@@ -39,6 +39,13 @@ def test_a_step_is_the_same_network_whoever_computes_its_norms(tmp_path):
     assert "Paddle's default settings" in text
 
 
+def test_a_detectors_step_is_measured(tmp_path):
+    report, text = bench(tmp_path / "detection.json", "detection", "--only", "ours")
+    (row,) = report["sections"][0]["rows"]
+    assert list(row["values"]) == ["ours"] and row["values"]["ours"] > 0
+    assert "Mask R-CNN" in text
+
+
 @pytest.mark.parametrize(
     "arguments", [["ops", "--only", "gn,gm"], ["stop"], ["step", "--json", "no/such/folder/x.json"], ["ops", "--fast"]]
 )

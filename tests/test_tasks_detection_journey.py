@@ -1,10 +1,11 @@
 """A small Mask R-CNN goes through every command: checked, trained, continued, evaluated, asked, exported."""
 
+import csv
 import json
 import os
 
 import pytest
-from conftest import is_one_line, train_here
+from conftest import is_one_line, run_tool, train_here
 from PIL import Image
 from visualdl import LogReader
 
@@ -170,6 +171,21 @@ def test_it_is_exported_and_its_data_are_checked(run_here, run, config):
     done = run_here("check_data.py", "-c", config, "--json", "--output", config.parent / "checked")
     assert done.returncode in (0, 1), done.stderr
     assert sum(each["training"] for each in json.loads(done.stdout)["classes"]) > 8
+
+
+def test_it_is_swept_and_reported(config):
+    path = config.parent / "swept.yaml"
+    path.write_text(
+        f"_BASE_: {config.name}\nschedule: {{epochs: 1}}\nsweep:\n  axes: {{box_head_norm: [bn, gn]}}\n"
+        "  figures: [table_ap, figure_5]\n"
+    )
+    done = run_tool("sweep.py", "-c", path, "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    assert "mask AP in percent" in done.stdout
+    (first, second) = csv.DictReader((config.parent / "swept" / "results.csv").open())
+    assert {first["state"], second["state"]} == {"finished"} and float(first["box_ap75_last"]) >= 0
+    report = (config.parent / "swept" / "report.md").read_text()
+    assert "GN in the box head" in report and "box AP75, %" in report and "error" not in report.lower()
 
 
 def test_a_detector_wants_weights_or_to_learn_all(config):

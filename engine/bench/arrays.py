@@ -34,6 +34,21 @@ def convolution_arrays(shape: Sequence[int]) -> dict[str, np.ndarray]:
     return {"x": x, "weight": weight, "offset": offset, "mask": mask, "dy": dy}
 
 
+def scene_arrays(images: int, size: int, classes: int, objects: int) -> dict[str, np.ndarray]:
+    """Images with boxes float32 [N, M, 4], as x1, y1, x2, y2 on whole pixels, classes [N, M] and masks bool
+    [N, M, H, W], which fill their boxes."""
+    draw = np.random.default_rng(0)
+    corner, side = (draw.uniform(*bounds, (images, objects, 2)) for bounds in ((0, 0.6), (0.2, 0.4)))
+    boxes = np.round(size * np.concatenate([corner, corner + side], axis=2)).astype(np.float32)
+    row, column = np.mgrid[0:size, 0:size] + 0.5
+    x1, y1, x2, y2 = (boxes[..., axis, None, None] for axis in range(4))
+    return {
+        "image": draw.standard_normal((images, 3, size, size), dtype=np.float32), "boxes": boxes,
+        "classes": draw.integers(0, classes, (images, objects)),
+        "masks": (column > x1) & (column < x2) & (row > y1) & (row < y2),
+    }
+
+
 def image_arrays(images: int, size: int, classes: int) -> dict[str, np.ndarray]:
     """A batch of a training step."""
     draw = np.random.default_rng(0)

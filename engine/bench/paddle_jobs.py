@@ -1,6 +1,7 @@
 """What tools/bench.py times in Paddle: our ops and Paddle's own. Runs in a child, see engine/bench/child.py."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -11,9 +12,16 @@ from paddle.nn import functional as F
 from paddle.vision.ops import deform_conv2d as paddle_deform_conv2d
 
 import ops
-from engine.bench.arrays import clip_arrays, convolution_arrays, image_arrays, norm_arrays, plain_convolution_arrays
+from engine.bench.arrays import (
+    clip_arrays,
+    convolution_arrays,
+    image_arrays,
+    norm_arrays,
+    plain_convolution_arrays,
+    scene_arrays,
+)
 from engine.bench.child import Job
-from models import Classifier, ClipClassifier, i3d, resnet
+from models import Classifier, ClipClassifier, i3d, mask_rcnn, pack_masks, resnet
 from ops import native
 from ops.conv2d import onednn
 
@@ -121,20 +129,35 @@ def _training_step(model, arrays):
     optimizer = paddle.optimizer.Momentum(
         1e-4, momentum=0.9, use_nesterov=True, weight_decay=1e-4, parameters=model.parameters()
     )
+    return Job(lambda: model(batch)["loss"], partial(_learn, optimizer))
 
-    def backward(loss):
-        loss.backward()
-        optimizer.step()
-        optimizer.clear_grad(set_to_zero=False)
-        return []
 
-    return Job(lambda: model(batch)["loss"], backward)
+def detection(images: int, size: int, width: int, classes: int, objects: int) -> Job:
+    """A training step of Mask R-CNN over a GN ResNet-50 with a pyramid, as torchvision has it."""
+    paddle.seed(0)
+    backbone = resnet(norm="gn", width=width, norm_groups=min(32, width))
+    model = mask_rcnn(backbone, classes, freeze_at=0, roi_sampling_ratio=2)
+    arrays = scene_arrays(images, size, classes, objects)
+    arrays |= {
+        "masks": pack_masks(arrays["masks"]), "size": np.full([images, 2], size),
+        "objects": np.full([images], objects), "sampling_seed": np.arange(images),
+    }
+    batch = {name: paddle.to_tensor(array) for name, array in arrays.items()}
+    optimizer = paddle.optimizer.Momentum(1e-4, momentum=0.9, weight_decay=1e-4, parameters=model.parameters())
+    return Job(lambda: model(batch)["loss"], partial(_learn, optimizer))
 
 
 JOBS = {
     "group_norm": group_norm, "batch_norm": batch_norm, "convolution": convolution,
-    "plain_convolution": plain_convolution, "step": step, "clip_step": clip_step,
+    "plain_convolution": plain_convolution, "step": step, "clip_step": clip_step, "detection": detection,
 }
+
+
+def _learn(optimizer, loss):
+    loss.backward()
+    optimizer.step()
+    optimizer.clear_grad(set_to_zero=False)
+    return []
 
 
 def _tensors(arrays):

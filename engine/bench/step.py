@@ -63,23 +63,24 @@ def measure(only: Sequence[str], quick: bool) -> Iterator[dict]:
         networks = [("a tiny ResNet-50", QUICK, [])]
     for network, size, targets in networks:
         shape = [size["images"], 3, size["size"], size["size"]]
-        yield section_of({name: STEPPERS[name] for name in only}, "step", network, shape, size, targets, quick)
+        yield section_of_steps({name: STEPPERS[name] for name in only}, "step", network, shape, size, targets, quick)
 
 
-def section_of(
-    steppers: Mapping[str, "Stepper"], op: str, network: str, shape: list[int], size: dict, targets: list, quick: bool
+def section_of_steps(
+    steppers: Mapping[str, Stepper], op: str, network: str, shape: list[int], size: Mapping[str, int],
+    targets: Sequence[Target], quick: bool,
 ) -> dict:
-    """A section of training steps of one network on batches of this shape; op and size: the job and its arguments."""
-    only, rounds, seconds = list(steppers), 1 if quick else 3, 0.01 if quick else 3.0
+    """What tools/bench.py prints of a network's steps on batches of this shape: those of the job `op`, given `size`."""
+    rounds, seconds = (1, 0.01) if quick else (3, 3.0)
     section = {"kind": "step", "title": f"training step of {network}: forward, loss, backward, optimizer"}
     section |= {"dtype": DTYPE, "threads": int(THREADS), "versions": {}, "left_out": {}}
-    blocks, losses, peaks = {name: [] for name in only}, {}, {}
+    blocks, losses, peaks = {name: [] for name in steppers}, {}, {}
     for _ in range(rounds):
-        for name in only:
+        for name, stepper in steppers.items():
             try:
-                losses[name], block, peaks[name], versions = _steps(steppers[name], op, size, seconds)
+                losses[name], block, peaks[name], versions = _steps(stepper, op, size, seconds)
             except ChildError as error:
-                if steppers[name].backend != "torch":
+                if stepper.backend != "torch":
                     raise
                 section["left_out"][name] = str(error)
             else:

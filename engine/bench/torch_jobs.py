@@ -2,13 +2,21 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.bench.arrays import clip_arrays, convolution_arrays, image_arrays, norm_arrays, plain_convolution_arrays
+from engine.bench.arrays import (
+    clip_arrays,
+    convolution_arrays,
+    image_arrays,
+    norm_arrays,
+    plain_convolution_arrays,
+    scene_arrays,
+)
 from engine.bench.child import Job
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -75,20 +83,44 @@ def clip_step(clips: int, frames: int, size: int, width: int, classes: int, stem
 def _training_step(model, arrays):
     image, label = map(torch.from_numpy, arrays.values())
     optimizer = torch.optim.SGD(model.parameters(), 1e-4, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    return Job(lambda: F.cross_entropy(model(image), label), partial(_learn, optimizer))
 
-    def backward(loss):
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return []
 
-    return Job(lambda: F.cross_entropy(model(image), label), backward)
+def detection(images: int, size: int, width: int, classes: int, objects: int) -> Job:
+    """torchvision's maskrcnn_resnet50_fpn with GroupNorm; it knows one width, 64, and counts the background."""
+    from torchvision.models.detection import MaskRCNN
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+    if width != 64:
+        raise ValueError(f"torchvision's detectors have a width of 64, asked for {width}")
+    torch.manual_seed(0)
+    backbone = resnet_fpn_backbone(
+        backbone_name="resnet50", weights=None, norm_layer=partial(nn.GroupNorm, 32), trainable_layers=5
+    )
+    model = MaskRCNN(
+        backbone, classes + 1, min_size=size, max_size=size, rpn_post_nms_top_n_train=1000, image_mean=[0, 0, 0],
+        image_std=[1, 1, 1],
+    ).train()
+    arrays = {name: torch.from_numpy(array) for name, array in scene_arrays(images, size, classes, objects).items()}
+    targets = [
+        {"boxes": boxes, "labels": labels + 1, "masks": masks.to(torch.uint8)}
+        for boxes, labels, masks in zip(arrays["boxes"], arrays["classes"], arrays["masks"], strict=True)
+    ]
+    optimizer = torch.optim.SGD(model.parameters(), 1e-4, momentum=0.9, weight_decay=1e-4)
+    return Job(lambda: sum(model(list(arrays["image"]), targets).values()), partial(_learn, optimizer))
 
 
 JOBS = {
     "group_norm": group_norm, "batch_norm": batch_norm, "convolution": convolution,
-    "plain_convolution": plain_convolution, "step": step, "clip_step": clip_step,
+    "plain_convolution": plain_convolution, "step": step, "clip_step": clip_step, "detection": detection,
 }
+
+
+def _learn(optimizer, loss):
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return []
 
 
 class Bottleneck(nn.Module):

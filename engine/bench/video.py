@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from engine.bench.child import KEEP_MEMORY
-from engine.bench.step import OURS, Stepper, section_of
+from engine.bench.step import OURS, Stepper, section_of_steps
 from engine.bench.targets import Target
 
 THIN = {"clips": 4, "frames": 8, "size": 64, "width": 16, "classes": 10, "stem_time_stride": 1}
@@ -27,4 +27,5 @@ def measure(only: Sequence[str], quick: bool) -> Iterator[dict]:
         networks = [("a tiny I3D ResNet-50", QUICK, [])]
     for network, size, targets in networks:
         shape = [size["clips"], 3, size["frames"], size["size"], size["size"]]
-        yield section_of({name: STEPPERS[name] for name in only}, "clip_step", network, shape, size, targets, quick)
+        steppers = {name: STEPPERS[name] for name in only}
+        yield section_of_steps(steppers, "clip_step", network, shape, size, targets, quick)

@@ -4,7 +4,7 @@ import json
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -40,6 +40,13 @@ ONLY_OF = {  # values that of these norms matter to one kind; to another norm al
     GROUPS: ("gn",), CHANNELS: ("gn",), RUNNING: ("bn",), "bn_precise_images": ("bn",),
     "model.bn_momentum": ("bn", "sync_bn"),
 }
+
+
+def _norm_of(part, norm):
+    """Such as `GN in the box head`."""
+    return f"{NORMS.get(norm, norm)} in the {'pyramid' if part == 'fpn' else part.replace('_', ' ')}"
+
+
 AXIS_TEXT = {  # how a label says a value; other axes say key=value
     NORM: lambda norm: NORMS.get(norm, norm),
     IMAGES: lambda n: f"{n} image{'s' * (n != 1)} per worker",
@@ -50,6 +57,11 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     FROZEN: lambda parts: f"{'+'.join(_listed(parts)) or 'nothing'} frozen",
     "model.name": str,
     "model.depth": "ResNet-{}".format,
+    **{f"model.{part}_norm": partial(_norm_of, part) for part in ("fpn", "box_head", "mask_head")},
+    "model.neck": {"fpn": "pyramid", "c4": "C4"}.get,
+    "model.roi_pooling": lambda kind: "RoIAlign" if kind == "align" else f"{kind} pooling",
+    "model.freeze_at": lambda stages: f"{stages} stages frozen" if stages else "none frozen",
+    "pretrained": lambda path: "fine-tuned" if path else "from scratch",
     "model.width": "width {}".format,
     "data.warp": "warp {}".format,
     "batch.protocol": "protocol {}".format,

@@ -1,0 +1,106 @@
+"""Sweeps of detectors on paper: all their APs, beside the papers' rows for such networks."""
+
+import csv
+
+import pytest
+import yaml
+from sweep_folders import CONFIG, NORM
+
+from engine.errors import InputError
+from engine.report.drawings import check_figures
+from engine.report.page import write_report
+from engine.report.results import read_sweep
+from engine.tasks import task_of
+
+MASK, *MORE = (measure._asdict() for measure in task_of("mask_rcnn").measures)
+BOX_NORM, DEFORMABLE, POOLING = "model.box_head_norm", "model.deformable_stages", "model.roi_pooling"
+MODEL = {
+    "name": "mask_rcnn", "depth": 18, "width": 16, "norm": "gn", "norm_groups": 8, "neck": "fpn", "freeze_at": 2,
+    "box_head": "4conv1fc", "box_head_norm": "gn", "mask_head_norm": "none", "fpn_norm": "none",
+    "deformable_stages": [], "deformable_version": 2, "roi_pooling": "align",
+}
+
+
+@pytest.fixture
+def make(make_sweep):
+    """A sweep's folder with mask APs of 0.3, and box AP, AP50, AP75 of 0.4, 0.6, 0.5, all 0.01 higher in seed 1."""
+
+    def make(grid, model=None, **described):
+        folder = make_sweep(
+            grid | {"seed": [0, 1]}, ["table_ap", "figure_4"], lambda values: 0.3 + 0.01 * values["seed"],
+            trained=False, measure=MASK, more_measures=MORE, config=CONFIG | {"model": MODEL | (model or {})},
+            **described,
+        )
+        rows = list(csv.DictReader((folder / "results.csv").open()))
+        values = {"mask_ap50": 0.5, "mask_ap75": 0.2, "box_ap": 0.4, "box_ap50": 0.6, "box_ap75": 0.5}
+        for row in rows:
+            for name, value in values.items():
+                for statistic in ("median_last_5", "last", "best"):
+                    row[f"{name}_{statistic}"] = value + 0.01 * int(row["seed"])
+        with (folder / "results.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return folder
+
+    return make
+
+
+def table(folder):
+    """The rows of the report's table of APs, the header first."""
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    lines = text.partition("## Average precision")[2].split("\n\n")[1].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "---" not in line], text
+
+
+def test_all_aps_stand_beside_the_papers(make):
+    rows, text = table(make({NORM: ["frozen_bn", "gn"], BOX_NORM: ["gn"]}))
+    assert rows[0] == ["", "box AP, %", "box AP50, %", "box AP75, %", "mask AP, %", "mask AP50, %", "mask AP75, %"]
+    assert [row[0] for row in rows[1:]] == ["GN", "*the paper*", "FrozenBN", "*the paper*"]
+    assert rows[1][1:] == [f"{mean}.50 ± 0.71" for mean in (40, 60, 50, 30, 50, 20)]
+    assert rows[2][1:] == [f"*{value}*" for value in ("40.0", "61.0", "43.3", "34.8", "57.3", "36.3")]
+    assert rows[4][1:] == [f"*{value}*" for value in ("39.5", "60.0", "43.2", "34.4", "56.4", "36.3")]
+    assert "higher is better" in text and "tables 4 to 7" in text and "error" not in text.lower()
+
+
+def test_from_scratch_has_another_row(make):
+    rows, _ = table(make({NORM: ["gn"]}, {"freeze_at": 0, "fpn_norm": "gn", "mask_head_norm": "gn"}))
+    assert rows[2][1:] == [f"*{value}*" for value in ("39.5", "59.8", "43.6", "35.2", "56.9", "37.6")]
+    rows, _ = table(make({NORM: ["bn"]}, name="live"))
+    assert len(rows) == 2  # a live BN has none
+
+
+def test_deformable_sweeps_stand_beside_the_other_paper(make):
+    grid = {DEFORMABLE: [[], ["c3", "c4", "c5"]], POOLING: ["align", "modulated"]}
+    rows, text = table(make(grid))
+    found = {row[0]: following[1] for row, following in zip(rows[1:], rows[2:] + [[""] * 7], strict=True)
+             if following[0] == "*the paper*"}
+    assert found == {"GN, plain, RoIAlign": "*36.6*", "GN, DCNv2 in c3–c5, modulated pooling": "*43.1*"}
+    assert "1811.11168" in text
+
+
+def test_boxes_alone_have_three_columns(make):
+    folder = make({NORM: ["gn"]})
+    described = yaml.safe_load((folder / "sweep.yaml").read_text())
+    box, *more = (measure for measure in MORE if measure["name"].startswith("box"))
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(described | {
+        "measure": box, "more_measures": more, "figures": ["table_ap"]
+    }))
+    rows, _ = table(folder)
+    assert [len(row) for row in rows] == [4, 4, 4] and rows[2][1:] == ["*40.0*", "*61.0*", "*43.3*"]
+    assert [measure.name for measure in read_sweep(folder).file.measures] == ["box_ap", "box_ap50", "box_ap75"]
+
+
+def test_a_sweep_of_classifiers_has_no_such_table():
+    with pytest.raises(InputError, match="figures: table_ap needs box_ap; these runs are measured by top1_error"):
+        check_figures(["table_ap"], {}, 1, task_of("resnet").measures)
+    check_figures(["table_ap"], {}, 1, task_of("faster_rcnn").measures)
+
+
+def test_a_damaged_number_is_one_line(make):
+    folder = make({NORM: ["gn"]})
+    path = folder / "results.csv"
+    path.write_text(path.read_text().replace("0.6,", "1.6,"))
+    with pytest.raises(InputError, match=r"results.csv: line 2: damaged: box_ap50_median_last_5 is 1.6"):
+        write_report(folder)
