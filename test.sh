@@ -5,8 +5,10 @@ set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 source ./setup.sh
 
-prepare test requirements-dev.txt requirements-detection.txt requirements-export.txt
+prepare test requirements-dev.txt requirements-detection.txt requirements-export.txt requirements-video.txt
 lint=0
 "$python" -m ruff check . || lint=$?        # the tests run all the same: one start tells everything
-"$python" -m pytest -ra --durations=5 "$@"
+# As many processes as cores, with a thread each: Paddle's own threads would only wait for one another.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+"$python" -m pytest -ra --durations=5 -n auto --maxprocesses=8 --dist worksteal "$@"
 exit "$lint"
