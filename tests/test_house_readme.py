@@ -22,6 +22,8 @@ SHORTER = {  # what is added to a command, by its beginning; the first that fits
     "python tools/sweep.py -c configs/sweeps/deformable.yaml":
         f"--only deformable_stages=c3+c4+c5 deformable_version=2 warp=1.0 seed=0 -o {TINY_NETWORK} {TINY_SET}",
     "python tools/sweep.py": f"--only norm=gn images_per_worker=2 seed=0 -o {TINY_NETWORK} {TINY_SET}",
+    "python tools/train.py -c configs/my_images.yaml -o data.root=FOLDER name=tuned pretrained":
+        f"-o {TINY_NETWORK} model.depth=26 model.width=2",
     "python tools/train.py -c configs/my_images.yaml": f"-o {TINY_NETWORK}",
     "python tools/train.py": f"-o {TINY_NETWORK} {TINY_SET}",
     "python tools/bench.py": "--quick",
@@ -29,6 +31,7 @@ SHORTER = {  # what is added to a command, by its beginning; the first that fits
 STANDS_FOR = {
     "PICTURE_OR_FOLDER": "pictures/a", "FOLDER": "pictures", "FILE": "configs/warped.yaml",
     "WEIGHTS.pdparams": "output/quickstart/best.pdparams",
+    "WEIGHTS.pth": str(ROOT / "tests" / "weights" / "grouped.ema.pth"),
 }
 ELSEWHERE = {  # what another test runs
     "bash run.sh": "test_house_aistudio.py",

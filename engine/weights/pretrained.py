@@ -36,8 +36,8 @@ def read_network(path: str | Path) -> tuple[Network, StrideIn | None]:
 
 
 def _stride_in(file, network, notes):
-    """What the kind of file says; of ours what was noted in it, or the config of the run that it lies in."""
-    told = network.stride_in or notes.get(NOTE)
+    """What is noted in the file, or is so in all of its kind; of ours what the config of the run beside it says."""
+    told = notes.get(NOTE) or network.stride_in
     beside = file.parent / CONFIG_FILE
     if told is None and network.is_ours and beside.exists():
         section = read_yaml(beside).get("model")

@@ -118,6 +118,7 @@ class TorchMachine(Machine):
 
     INSTRUCTIONS = {
         **Machine.INSTRUCTIONS,
+        **dict.fromkeys(("BINGET", "LONG_BINGET"), _recall),
         "BINPERSID": _find_storage,
         "NEWOBJ": lambda self, _: self._call(),
     }

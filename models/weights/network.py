@@ -18,6 +18,7 @@ BESIDE = re.compile(
 )
 AVERAGED = re.compile(r"(^|[^a-z])(ema|swa|shadow|averaged?)([^a-z]|$)")
 DEEPEST = 4  # dictionaries in each other
+MOST = 8  # networks in a dictionary, and places that are named
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Network:
         size = described({name: value.shape for name, value in self.state.items()})
         if self.source is None or size is None:
             return f"{len(self.state)} arrays of no network that is known"
-        place = f" at {' '.join(self.place)}" if self.place else ""
+        place = f" under {', '.join(self.place)}" if self.place else ""
         classes = f", {self.state['fc.bias'].size} classes" if "fc.bias" in self.state else ""
         return "; ".join([f"{self.source.title} {size}{classes}{place}", _norms(self.state), *self.changes])
 
@@ -90,8 +91,9 @@ def find_network(tree: Mapping, prefer: str | None = None) -> Network:
     if len(found) > 1:
         averaged = [each for each in found if AVERAGED.search(" ".join((*each[0], each[2])).lower())]
         if len(averaged) != 1:
-            places = ", ".join(" ".join(filter(None, (*keys, prefix))) or "the top" for keys, _, prefix, *_ in found)
-            raise ValueError(f"holds {len(found)} networks, at {places}; save the one that is wanted by itself")
+            places = [" ".join(filter(None, (*keys, prefix))) or "the top" for keys, _, prefix, *_ in found[:MOST]]
+            shown = ascii(", ".join(places))[1:-1] + ", …" * (len(found) > MOST)
+            raise ValueError(f"holds {len(found)} networks, at {shown}; save the one that is wanted by itself")
         found = averaged
     keys, arrays, prefix, source, known = found[0]
     if source.names is PADDLE_CLAS and f"{prefix}stem.1.conv.weight" in arrays:
@@ -135,7 +137,10 @@ def _prefixes(names: Names, written):
     table = {ours: theirs for theirs, ours in names_here(names).items()}
     stem, block = table["backbone.stem.conv.weight"], table["backbone.c2.0.conv1.weight"]
     before = {name.removesuffix(stem) for name in written if name.endswith(stem)}
-    return sorted(before & {name.removesuffix(block) for name in written if name.endswith(block)})
+    both = sorted(before & {name.removesuffix(block) for name in written if name.endswith(block)})
+    if len(both) > MOST:
+        raise ValueError(f"holds {len(both)} networks beside each other; save the one that is wanted by itself")
+    return both
 
 
 def _as_in_tables(names, arrays):
