@@ -15,6 +15,7 @@ from engine.tasks.export.extras import extra
 from engine.tasks.export.onnx_graph import INPUT, Graph
 
 TOLERANCE = 1e-4  # of a layer's largest value
+TINY = 1e-6  # of layers that give next to nothing, a runtime may make it nothing
 
 
 def compared(written: Any, graph: Graph, network: nn.Layer) -> str:
@@ -78,7 +79,7 @@ def _run(runtime: ModuleType, model: Any, names: Collection[str], image: np.ndar
 def _difference(ours, theirs, name):
     if ours.shape != theirs.shape:
         raise RuntimeError(f"{name}: is {theirs.shape} in ONNX, {ours.shape} here")
-    difference, largest = float(np.abs(ours - theirs).max()), float(np.abs(ours).max())
+    difference, largest = float(np.abs(ours - theirs).max()), max(TINY, float(np.abs(ours).max()))
     if not difference <= TOLERANCE * largest:  # nan is not below either
         raise RuntimeError(f"{name}: differs in ONNX by {difference}, the largest value is {largest}")
-    return difference / (largest or 1)
+    return difference / largest
