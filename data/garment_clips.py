@@ -38,11 +38,11 @@ def garment_clips(
 ) -> tuple[Dataset, Dataset]:
     """Clips of Fashion-MNIST garments in scenes drawn by formula: RGB, 10 motions as classes -> (train, validation).
 
-    A garment moves left, right, up or down, grows, shrinks, turns left or right, bounces or stands still; which garment
-    it is, its colours, what lies behind it, where it begins and how fast it is tell nothing of the class. The canvas
-    has no borders: what leaves on the right comes in on the left, and a garment that has grown to the largest size is
-    at the smallest again. So no single frame tells the class either, and each class played backwards is another, or,
-    for still and bouncing, itself.
+    A garment moves left, right, up or down, grows, shrinks, turns one way or the other, bounces or stands still. Which
+    garment it is, its colours, what lies behind it, where it begins and how fast it is tell nothing of the class. The
+    canvas has no borders: what leaves on the right comes in on the left, and a garment that has grown to the largest
+    size is at the smallest again. So no single frame tells the class either, and each class played backwards is
+    another, or, for still and bouncing, itself.
 
     train_clips: of an epoch; classes are as even as can be.
     validation_clips: always the same ones, whatever the seed, of other garments than training.

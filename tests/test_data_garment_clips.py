@@ -15,7 +15,7 @@ from engine.build import build_data
 from engine.config import load_config
 from engine.errors import InputError
 
-OPPOSITE = {"left": "right", "up": "down", "grow": "shrink", "turn left": "turn right"}
+OPPOSITE = {"left": "right", "up": "down", "grow": "shrink", "anticlockwise": "clockwise"}
 SIDE = 64
 
 
@@ -99,7 +99,7 @@ def test_motions_go_where_their_names_say():
             assert way @ (down, right) > 0.05 * SIDE and abs(way @ (right, down)) < 0.3 * way @ (down, right)
         growth = [np.diff(np.log([pose.scale for pose in poses("grow", seed)]))]
         assert (np.sum(np.array(growth) > 0.03) >= 3) and np.sum(np.array(growth) < 0) <= 1
-        turns = np.diff([pose.turn for pose in poses("turn left", seed)])
+        turns = np.diff([pose.turn for pose in poses("anticlockwise", seed)])
         np.testing.assert_allclose(turns, turns[0])
         assert 0 < turns[0] < np.pi / 2
     assert np.hypot(*(poses("right", 0, speed=0.5)[1].position - poses("right", 0, speed=0.5)[0].position)) < 0.1 * SIDE
@@ -172,7 +172,7 @@ def test_shuffled_frames_are_the_same_ones_in_an_order_of_their_own():
     orders = set()
     for index in range(10, 20):
         one, other = (each.pixels(index, seed=0, epoch=0) for each in (plain, shuffled))
-        if plain.classes[plain.labels[index]] in ("right", "turn left"):
+        if plain.classes[plain.labels[index]] in ("right", "anticlockwise"):
             order = [[(frame == known).all() for known in one].index(True) for frame in other]
             assert sorted(order) == list(range(6))
             orders.add(tuple(order))

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import paddle
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_ops_conv2d import PADDLE_TAKES_EMPTY_BATCHES, used
 
+from models.i3d import conv3d, i3d
 from models.norm import make_norm
 from models.resnet import Basic, Bottleneck, Convolutions, Stage, conv2d, resnet
 from ops import Conv2D, DeformConv2D, native, residual_blocks
@@ -27,11 +29,14 @@ NORMS = {
 }
 
 
-def stage(norm, block=Bottleneck, *, channels=32, width=16, count=2, stride=2, spatial=conv2d, dilation=1, **options):
+def stage(
+    norm, block=Bottleneck, *, channels=32, width=16, count=2, stride=2, spatial=conv2d, dilation=1, made_of=None,
+    **options,
+):
     """Blocks as ResNet makes them, with values of their own for all that learns or is tracked."""
     make = make_norm(norm.partition(",")[0], **{"eps": 2**-4, **options})
     blocks = []
-    convolutions = Convolutions(
+    convolutions = made_of or Convolutions(
         conv2d, conv2d, lambda *arguments, **more: spatial(*arguments, **more, dilation=dilation)
     )
     for position in range(count):
@@ -124,6 +129,25 @@ def test_deformable_convolutions_too(norm, version, modulation, groups):
         return conv2d(*arguments, layer=deformable, **options)
 
     check_exact(stage(norm, spatial=spatial, dilation=2, **NORMS[norm]), [2, 32, 7, 6], at_most=3e-5)
+
+
+OVER_CLIPS = Convolutions(conv3d, partial(conv3d, frames=3), conv3d)
+
+
+@needs_blocks
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("block", [Basic, Bottleneck])
+def test_blocks_over_clips(norm, block):
+    check_exact(stage(norm, block, made_of=OVER_CLIPS, **NORMS[norm]), [4, 32, 3, 7, 6])
+
+
+@needs_blocks
+@pytest.mark.parametrize("shape", [[1, 32, 1, 5, 4], [2, 32, 5, 2, 1], [1, 32, 2, 18, 13]], ids=str)
+def test_clips_of_one_frame_and_small_and_larger_maps(shape):
+    check_exact(stage("gn", groups=4, made_of=OVER_CLIPS), shape)
+    made = stage("gn", groups=4, made_of=OVER_CLIPS)
+    made[1].conv2 = Conv2D(16, 16, 3, padding=1, bias_attr=False)  # no layer of pictures among those of clips
+    assert not wanted(made, shape)
 
 
 @needs_blocks
@@ -229,6 +253,13 @@ def test_a_network_is_one_op_a_stage_until_somebody_looks_inside(monkeypatch):
         scale = float(value.abs().max())
         assert float((looked[name] - value).abs().max()) <= 1e-4 * scale, name
         assert (again[name] == value).all()
+
+
+@needs_blocks
+def test_a_network_over_clips_is_one_op_a_stage(monkeypatch):
+    names = used(monkeypatch)
+    i3d(depth=50, width=16, norm_groups=4, stem="small", stem_time_stride=1)(paddle.randn([1, 3, 4, 16, 12]))
+    assert names.count("residual_blocks") == 4 and names.count("conv") == 1
 
 
 def bits(steps=3):

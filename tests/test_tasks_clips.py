@@ -103,7 +103,7 @@ def test_it_is_evaluated_on_its_own_and_on_other_videos(run, videos, run_here, t
     assert other["top1_error"] == own["top1_error"] and other["loss"] == pytest.approx(own["loss"], rel=1e-5)
     (tmp_path / "list.txt").write_text("".join(f"{video} 4 {label}\n" for label, video in labelled(videos)))
     done = run_here("eval.py", "-c", run / "config.yaml", "--data", tmp_path / "list.txt", "--json")
-    assert json.loads(done.stdout)["loss"] == pytest.approx(own["loss"], rel=1e-5)
+    assert done.returncode == 0 and json.loads(done.stdout)["loss"] == pytest.approx(own["loss"], rel=1e-5), done.stderr
     done = run_here("eval.py", "-c", run / "config.yaml", "--data", videos, "--views", "3x1", "--json")
     assert json.loads(done.stdout)["loss"] == pytest.approx(own["loss"], rel=1e-5)  # four frames are one clip
     done = run_here("eval.py", "-c", run / "config.yaml", "--views", "3x1")

@@ -50,7 +50,7 @@ def growing(pose: Pose, times: np.ndarray, pace: float, aside: float, side: floa
 
 
 def turning(pose: Pose, times: np.ndarray, pace: float, aside: float, side: float) -> list[Pose]:
-    """Counter-clockwise."""
+    """Anticlockwise."""
     return [pose._replace(turn=pose.turn + TURN * pace * time) for time in times]
 
 
@@ -67,8 +67,8 @@ MOTIONS: dict[str, tuple[Callable[..., list[Pose]], bool]] = {
     "down": (down, False),
     "grow": (growing, False),
     "shrink": (growing, True),
-    "turn left": (turning, False),
-    "turn right": (turning, True),
+    "anticlockwise": (turning, False),
+    "clockwise": (turning, True),
     "bounce": (bouncing, False),
 }
 
