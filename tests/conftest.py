@@ -44,6 +44,13 @@ def here(implementations):
     return [name for name in implementations if name != "native" or serves]
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport():
+    """What a test printed goes to another process, which takes no file names of broken letters."""
+    report = (yield).get_result()
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+
+
 @pytest.fixture
 def tiny(tmp_path):
     """The path of a config that trains in a second; its runs go below tmp_path/output."""
