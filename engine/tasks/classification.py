@@ -95,12 +95,12 @@ class Classification:
         return Probabilities(model)
 
     def check(self, dataset: Dataset) -> None:
-        if dataset.labels is None:
-            raise InputError("data: its pictures have not one class each; a classifier wants that they have")
         if len(dataset.classes) < 2:
             raise InputError(
                 f"data: has {len(dataset.classes)} class, and so nothing to tell apart; expected 2 or more"
             )
+        if dataset.labels is None:
+            raise InputError("data: its pictures have not one class each; a classifier wants that they have")
 
     def findings(
         self, datasets: Sequence[Dataset], surveys: Sequence[Survey], network: Callable[[], nn.Layer]
