@@ -23,6 +23,9 @@ SHORTER = {  # what is added to a command, by its beginning; the first that fits
         f"--only deformable_stages=c3+c4+c5 deformable_version=2 warp=1.0 seed=0 -o {TINY_NETWORK} {TINY_SET}",
     "python tools/sweep.py": f"--only norm=gn images_per_worker=2 seed=0 -o {TINY_NETWORK} {TINY_SET}",
     "python tools/train.py -c configs/my_images.yaml": f"-o {TINY_NETWORK}",
+    "python tools/train.py -c configs/detection/my_objects.yaml": f"-o {TINY_NETWORK}",
+    "python tools/check_data.py -c configs/detection/scenes.yaml": f"-o {TINY_SET}",
+    "python tools/write_coco.py": f"-o {TINY_SET}",
     "python tools/train.py": f"-o {TINY_NETWORK} {TINY_SET}",
     "python tools/bench.py": "--quick",
 }
