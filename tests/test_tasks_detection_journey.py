@@ -161,10 +161,14 @@ def test_it_answers_with_pictures_beside_a_json(run_here, run, pictures, tmp_pat
     ("infer.py", ["PICTURES", "--least", "2"], "--least 2: expected a score from 0 to 1"),
     ("eval.py", ["--results", "no/such/folder/x.json"], "--results no/such/folder/x.json: expected a file in a folder"),
     ("eval.py", ["--confusion", "x.png"], "--confusion: a detector"),
+    ("eval.py", ["--data", "LABELLED"], "data: its pictures have no boxes"),
 ])
 def test_wrong_arguments_are_one_line(run_here, run, pictures, tool, more, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = run_here(tool, "-c", run / "config.yaml", *(pictures if each == "PICTURES" else each for each in more))
+    (tmp_path / "labelled" / "Bag").mkdir(parents=True)
+    shutil.copy(pictures / "a.png", tmp_path / "labelled" / "Bag")
+    places = {"PICTURES": pictures, "LABELLED": tmp_path / "labelled"}
+    done = run_here(tool, "-c", run / "config.yaml", *(places.get(each, each) for each in more))
     assert done.returncode == 2 and is_one_line(done.stderr) and words in done.stderr
 
 
