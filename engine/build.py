@@ -1,6 +1,7 @@
 """The door: a Config comes in; a model, data and an optimizer of plain arguments go out."""
 
 import inspect
+import logging
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +23,7 @@ from data import (
     unpack,
 )
 from engine.config import Config, arguments
-from engine.config.feasible import check_feasible, check_network
+from engine.config.feasible import check_feasible, check_network, known_to_fail
 from engine.environment import on_gpu
 from engine.errors import InputError
 from engine.run.checkpoint import read_weights, stem_of
@@ -39,6 +40,7 @@ from ops.native import cache_folder
 
 # How fast the layer learns that moves sampling points, of the rate, by DCN's version: arXiv:1703.06211 and 1811.11168.
 OFFSET_RATES = {DeformConv2D: {1: 1.0, 2: 0.1}, DeformRoIPool: {1: 0.01, 2: 1.0}}
+log = logging.getLogger("engine")
 
 
 def build_data(config: Config, **settings: int) -> tuple[Dataset, Dataset]:
@@ -252,6 +254,8 @@ def check_model(config: Config, model: nn.Layer, image_shape: tuple[int, ...], r
             f"record.offsets: {config.record.offsets} images want deformable layers; set model.deformable_stages"
         )
     check_network(config, model, image_shape)
+    for line in known_to_fail(config):
+        log.warning("%s", line)
 
 
 def load_trained(config: Config, weights: str | None = None) -> tuple[nn.Layer, Preparation]:

@@ -53,8 +53,8 @@ def test_names_that_a_folder_cannot_have_or_that_a_system_spells_in_its_own_way(
         (["cat/0.png", "Owl/0.png"], "", "'Owl' is no class of the model; did you mean owl? It knows owl, cat, T-"),
         (["zebra/0.png"], "", "'zebra' is no class of the model; it knows owl, cat, T-shirt/top, café"),
         (["val/cat/0.png", "train/owl/0.png"], "", "its folder train is no class of the model, but holds such; try "),
-        (["cat/0.png"], "cat", "cat: holds no folders; wanted one of pictures for each class; try "),
-        (["0.png"], "", "holds no folders; wanted one of pictures for each class"),
+        (["cat/0.png"], "cat", "cat: holds no folders; wanted one for each class; try "),
+        (["0.png"], "", "holds no folders; wanted one for each class"),
         (["cat/0.txt"], "", "its class folders hold no pictures"),
         (["cat/0.png"], "dog", "dog: no such folder"),
     ],
@@ -100,5 +100,5 @@ def test_what_is_left_unused_is_told(tmp_path, caplog):
     (tmp_path / "beside.png").rename(tmp_path / "owl" / "0.heic")
     pictures(tmp_path, "beside.png")
     labelled_pictures(tmp_path, prepared())
-    assert "no pictures in owl" in caplog.text
+    assert "nothing in owl" in caplog.text
     assert "not taken: 1 picture beside the class folders, 1 picture hidden, 1 picture of the" in caplog.text

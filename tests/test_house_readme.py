@@ -25,6 +25,9 @@ SHORTER = {  # what is added to a command, by its beginning; the first that fits
     "python tools/train.py -c configs/my_images.yaml -o data.root=FOLDER name=tuned pretrained":
         f"-o {TINY_NETWORK} model.depth=26 model.width=2",
     "python tools/train.py -c configs/my_images.yaml": f"-o {TINY_NETWORK}",
+    "python tools/train.py -c configs/detection/my_objects.yaml": f"-o {TINY_NETWORK}",
+    "python tools/check_data.py -c configs/detection/scenes.yaml": f"-o {TINY_SET}",
+    "python tools/write_coco.py": f"-o {TINY_SET}",
     "python tools/train.py": f"-o {TINY_NETWORK} {TINY_SET}",
     "python tools/bench.py": "--quick",
 }

@@ -176,7 +176,7 @@ def test_committed_reports_come_out_as_they_are(name, tmp_path):
 def test_a_norm_that_only_make_norm_knows_is_drawn(make_sweep, monkeypatch):
     from typing import Literal
 
-    for module in ("engine.report.results", "engine.report.gn_figures"):
+    for module in ("engine.report.results", "engine.report.lines"):
         monkeypatch.setattr(f"{module}.Norm", Literal["bn", "gn", "later", "frn"])
     norms = ["frn", "gn", "unheard_of", "later", "bn"]
     figures = ["figure_1", "figure_4", "figure_5", "table_1", "table_2"]
@@ -415,13 +415,13 @@ def test_a_disk_that_refuses_is_one_line(make_sweep):
 def test_the_files_are_the_same_in_every_locale(tmp_path):
     """In one that knows ASCII only, as servers have, and where Python does not help itself to UTF-8."""
     folder = tmp_path / "groups"
-    shutil.copytree(ROOT / "results" / "groups", folder)
+    shutil.copytree(ROOT / "results" / "fashion_mnist_groups", folder)
     (folder / "report.md").unlink()
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
     done = run_tool("report.py", "-s", folder, **plain)
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii() and "\\xb1" in done.stdout  # the sign before a deviation
-    assert (folder / "report.md").read_bytes() == (ROOT / "results" / "groups" / "report.md").read_bytes()
+    assert (folder / "report.md").read_bytes() == (ROOT / "results" / "fashion_mnist_groups" / "report.md").read_bytes()
 
 
 def test_a_line_without_end_is_refused_at_its_bound(make_sweep):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from data import DATASETS, ClipPreparation, DataError
 from engine.build import build_data, build_loaders, build_model, check_model, load_pretrained
-from engine.check_data.samples import write_data_sheet
+from engine.check_data.samples import of_clips, write_data_sheet
 from engine.config import load_config
 from engine.errors import InputError
 from engine.run import checkpoint
@@ -175,7 +175,7 @@ def test_a_clip_is_shown_as_a_row_of_frames_with_the_answer():
 
 def test_a_sheet_of_clips_is_of_their_frames(tmp_path):
     train, _ = DATASETS["garment_clips"](train_clips=20, validation_clips=10, frames=3, image_size=16)
-    path = write_data_sheet(train, np.arange(20), 0, tmp_path / "sheet.png")
+    path = write_data_sheet(train, np.arange(20), 0, tmp_path / "sheet.png", of_clips(train))
     with Image.open(path) as sheet:
         assert sheet.height > 2 * sheet.width  # three columns, eight rows
 
@@ -227,7 +227,7 @@ def test_a_network_over_clips_starts_from_one_over_images(config, tmp_path):
     checkpoint.save(tmp_path / "images", {".pdparams": of_images.state_dict(), ".pdopt": {}, ".pdstates": {}})
     loaded = load_config(config)
     model = build_model(loaded, build_data(loaded)[0])
-    said = load_pretrained(model, tmp_path / "images.pdparams")
+    said = load_pretrained(model, load_config(config, [f"pretrained={tmp_path / 'images.pdparams'}"]))
     assert "2 missing (fc.bias, fc.weight)" in said and "another shape" not in said and "unexpected" not in said
     stem = of_images.backbone.stem.conv.weight.numpy() / 3
     np.testing.assert_allclose(model.backbone.stem.conv.weight[:, :, 1].numpy(), stem, rtol=1e-6)

@@ -1,18 +1,22 @@
 """A small Mask R-CNN goes through every command: checked, trained, continued, evaluated, asked, exported."""
 
-import csv
 import json
 import os
+import shutil
 
 import pytest
-from conftest import is_one_line, run_tool, train_here
+from conftest import is_one_line, train_here
 from PIL import Image
 from visualdl import LogReader
 
 from data import garment_scenes
+from engine.config.yaml_text import write_yaml
 from engine.errors import InputError
+from engine.report.page import write_report
 from engine.run import checkpoint
 from engine.run.result import read_metrics
+from engine.sweep.definition import load_sweep
+from engine.sweep.folder import description, write_results
 
 pytest.importorskip("pycocotools")
 TINY = """
@@ -157,10 +161,14 @@ def test_it_answers_with_pictures_beside_a_json(run_here, run, pictures, tmp_pat
     ("infer.py", ["PICTURES", "--least", "2"], "--least 2: expected a score from 0 to 1"),
     ("eval.py", ["--results", "no/such/folder/x.json"], "--results no/such/folder/x.json: expected a file in a folder"),
     ("eval.py", ["--confusion", "x.png"], "--confusion: a detector"),
+    ("eval.py", ["--data", "LABELLED"], "data: its pictures have no boxes"),
 ])
 def test_wrong_arguments_are_one_line(run_here, run, pictures, tool, more, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = run_here(tool, "-c", run / "config.yaml", *(pictures if each == "PICTURES" else each for each in more))
+    (tmp_path / "labelled" / "Bag").mkdir(parents=True)
+    shutil.copy(pictures / "a.png", tmp_path / "labelled" / "Bag")
+    places = {"PICTURES": pictures, "LABELLED": tmp_path / "labelled"}
+    done = run_here(tool, "-c", run / "config.yaml", *(places.get(each, each) for each in more))
     assert done.returncode == 2 and is_one_line(done.stderr) and words in done.stderr
 
 
@@ -173,18 +181,24 @@ def test_it_is_exported_and_its_data_are_checked(run_here, run, config):
     assert sum(each["training"] for each in json.loads(done.stdout)["classes"]) > 8
 
 
-def test_it_is_swept_and_reported(config):
+def test_a_sweep_knows_all_its_aps(config, run):
     path = config.parent / "swept.yaml"
     path.write_text(
         f"_BASE_: {config.name}\nschedule: {{epochs: 1}}\nsweep:\n  axes: {{box_head_norm: [bn, gn]}}\n"
         "  figures: [table_ap, figure_5]\n"
     )
-    done = run_tool("sweep.py", "-c", path, "--jobs", "2")
-    assert done.returncode == 0, done.stderr
-    assert "mask AP in percent" in done.stdout
-    (first, second) = csv.DictReader((config.parent / "swept" / "results.csv").open())
-    assert {first["state"], second["state"]} == {"finished"} and float(first["box_ap75_last"]) >= 0
-    report = (config.parent / "swept" / "report.md").read_text()
+    sweep = load_sweep(path)
+    described = description(sweep)
+    names = [described["measure"]["name"], *(measure["name"] for measure in described["more_measures"])]
+    assert names == ["mask_ap", "mask_ap50", "mask_ap75", "box_ap", "box_ap50", "box_ap75"]
+    sweep.folder.mkdir()
+    for one in sweep.runs:
+        shutil.copytree(run, one.config.folder)
+        (one.config.folder / "config.yaml").write_text(one.config.to_yaml())
+    (sweep.folder / "sweep.yaml").write_text(write_yaml(described))
+    write_results(sweep, {"started": "2026-01-01T00:00:00", "seconds": 1.0, "processes": 1})
+    write_report(sweep.folder)
+    report = (sweep.folder / "report.md").read_text()
     assert "GN in the box head" in report and "box AP75, %" in report and "error" not in report.lower()
 
 

@@ -50,7 +50,7 @@ def main() -> None:
         make_folder(config, train_set.preparation, identity, finished=progress.epoch == config.schedule.epochs)
     record, shown = RunRecord(config.folder, rank, progress.position), config.record
     if progress.step == 0:
-        record.begin(config, task.measures[0].name, f"starting {begins_from}; {in_words(train_set, validation_set)}")
+        record.begin(config, task.measures, f"starting {begins_from}; {in_words(train_set, validation_set)}")
     else:
         record.log_lines([f"continuing at step {progress.step}, epoch {progress.epoch + 1}", *changes])
     keeping = Keeping(config.schedule.epochs, **config.checkpoint.model_dump())

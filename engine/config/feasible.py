@@ -7,6 +7,8 @@ from engine.errors import InputError
 from models.norm import norms_of_one_value
 from ops import FrozenBatchNorm
 
+FEW = 2  # images per worker, with which a detector of live batch norm loses 6 AP (arXiv:1803.08494)
+
 
 def check_feasible(config: Config) -> None:
     """Raise InputError, one line, where a training of this config cannot come to anything, whatever its network."""
@@ -50,3 +52,17 @@ def check_network(config: Config, model: nn.Layer, image_shape: tuple[int, ...])
             f"model.norm: {alone[0]} would normalise single values: images of {shape} are 1 x 1 there, and no other "
             "image shares its statistics; use larger images, a smaller model.stem, more images per worker or gn"
         )
+
+
+def known_to_fail(config: Config) -> list[str]:
+    """A line for each setting that trains and is known to end badly: some train it to see just that."""
+    model, lines = config.model, []
+    for key in ("box_head_norm", "mask_head_norm"):
+        if getattr(model, key, None) == "bn":
+            lines.append(f"model.{key}: bn sees the boxes of few images, which are much alike; gn does not suffer")
+    if getattr(model, "neck", None) == "c4" and model.norm == "bn":
+        lines.append("model.neck: c4 has bn see the boxes of few images in c5; frozen_bn and gn do not suffer")
+    if hasattr(model, "freeze_at") and model.norm == "bn" and config.batch.images_per_worker <= FEW:
+        images = config.batch.images_per_worker
+        lines.append(f"model.norm: bn with {images} images per worker; frozen_bn, of trained weights, or gn are usual")
+    return lines

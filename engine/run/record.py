@@ -13,7 +13,7 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from engine.config import Config
 from engine.environment import is_watched
 from engine.errors import DiskError
 from engine.files import writing
+from engine.run.measure import Measure
 from engine.terminal import printable
 
 VISUALDL_FILE = "vdlrecords.train.log"  # one name for ever: VisualDL shows only the newest file of a folder
@@ -209,13 +210,16 @@ class RunRecord:
             os.fsync(self._metrics.fileno())
         return {"metrics": self._metrics_path.stat().st_size, "visualdl": self._visualdl_path.stat().st_size}
 
-    def begin(self, config: Config, headline: str, text: str) -> None:
-        """Once a run: where it starts from, and its name, its values and the name of its headline for VisualDL."""
+    def begin(self, config: Config, measures: Sequence[Measure], text: str) -> None:
+        """Once a run: where it starts from, and its name, its values and what judges it, the headline first, for
+        VisualDL."""
         self.log(text)
         if not self.active:
             return
         self.visualdl.add_meta("name", _shown_name(config))  # a tag of its own: of one tag only the first is read
-        self.visualdl.add_hparams(_hyper_parameters(config), [f"eval/{headline}", "eval/loss", f"epoch/{headline}"])
+        names = [measure.name for measure in measures]
+        judged = [*(f"eval/{name}" for name in names), "eval/loss", f"epoch/{names[0]}"]  # what is not there, it drops
+        self.visualdl.add_hparams(_hyper_parameters(config), judged)
 
     def histograms(self, model: nn.Layer, step: int) -> None:
         if self.active:

@@ -99,15 +99,15 @@ class Classification:
         return Probabilities(model)
 
     def check(self, dataset: Dataset) -> None:
-        if len(dataset.image_shape) != len(self.axes):
-            shape, wanted = " x ".join(map(str, dataset.image_shape)), " x ".join(self.axes)
-            raise InputError(f"data: has samples of {shape}; this model.name wants {self.sees}s of {wanted}")
-        if dataset.labels is None:
-            raise InputError("data: its pictures have not one class each; a classifier wants that they have")
         if len(dataset.classes) < 2:
             raise InputError(
                 f"data: has {len(dataset.classes)} class, and so nothing to tell apart; expected 2 or more"
             )
+        if dataset.labels is None:
+            raise InputError("data: its pictures have not one class each; a classifier wants that they have")
+        if len(dataset.image_shape) != len(self.axes):
+            shape, wanted = " x ".join(map(str, dataset.image_shape)), " x ".join(self.axes)
+            raise InputError(f"data: has samples of {shape}; this model.name wants {self.sees}s of {wanted}")
 
     def findings(
         self, datasets: Sequence[Dataset], surveys: Sequence[Survey], network: Callable[[], nn.Layer]

@@ -19,7 +19,7 @@ def draw_answers(answers: Iterable[dict], task: Task, folder: str | Path, max_pi
     folder, told, taken = Path(folder), [], set()
     for answer in answers:
         if "error" not in answer:
-            drawn = task.drawn(read_picture(answer["file"], max_pixels), answer)
+            drawn = task.drawn(read_picture(answer["file"], max_pixels, 0), answer)
             answer = {**answer, "drawn": _free(Path(answer["file"]).stem, taken)}
             with writing_into(folder), written_whole(folder / answer["drawn"]) as part:
                 drawn.save(part, format="PNG")

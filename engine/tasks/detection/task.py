@@ -83,7 +83,7 @@ class Detection:
         check_pycocotools()
         for file in files:
             try:
-                picture = read_picture(file, max_pixels)
+                picture = read_picture(file, max_pixels, 0)
             except DataError as error:
                 yield {"file": str(file), "error": str(error)}
                 continue
@@ -104,7 +104,8 @@ class Detection:
         names = [printable(f"{each['class']} {100 * each['score']:.0f} %") for each in objects]
         boxes = np.array([each["box"] for each in objects]).reshape(-1, 4)
         masks = np.array([pixels_of(each["mask"]) for each in objects]) if self.masks and objects else None
-        return draw_objects(picture, boxes, names, masks, scale=max(1, LEGIBLE // min(picture.size)))
+        scale = min(LEGIBLE // min(picture.size), 4 * LEGIBLE // max(picture.size))
+        return draw_objects(picture, boxes, names, masks, scale=max(1, scale))
 
     def check(self, dataset: Dataset) -> None:
         check_pycocotools()
