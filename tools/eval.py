@@ -59,12 +59,12 @@ def build_dataset(config: Config, preparation: Preparation, folder: str | None, 
         task_of(config.model.name).check(dataset)
         return dataset
     _, dataset = build_data(config, **views)
-    if dataset.preparation != preparation:
-        raise InputError(
-            "data: its classes, image size or normalisation are not those that the model was trained with; "
-            "--data FOLDER takes other pictures as the model wants them"
-        )
-    return dataset
+    if dataset.preparation == preparation:
+        return dataset
+    raise InputError(
+        "data: its classes, image size or normalisation are not those that the model was trained with; "
+        "--data FOLDER takes other pictures as the model wants them"
+    )
 
 
 def parse_arguments() -> argparse.Namespace:
