@@ -66,12 +66,14 @@ def build_labelled(config: Config, preparation: Preparation, root: str, **settin
     """The pictures or videos of a labelled folder, list or archive, whole and as a trained model's `preparation` says.
 
     Nothing of the data that the config names is asked for. Broken pictures: as it says, else they are skipped.
-    `settings`: as of build_data.
+    `settings`: as of build_data. Raises InputError where they are none that the model's task is of.
     """
     builder = labelled_videos if isinstance(preparation, ClipPreparation) else labelled_pictures
     values = {} if builder is labelled_videos else {"on_corrupt_image": "skip"}
     values |= {**_values(config, builder, settings), "root": _unpacked(config, root), "preparation": preparation}
-    return builder(**values)
+    dataset = builder(**values)
+    task_of(config.model.name).check(dataset)
+    return dataset
 
 
 def _values(config, builder, settings):

@@ -55,9 +55,7 @@ def main() -> None:
 def build_dataset(config: Config, preparation: Preparation, folder: str | None, views: dict[str, int]) -> Dataset:
     """What to evaluate on: a folder, or where there is none the validation images of the config."""
     if folder is not None:
-        dataset = build_labelled(config, preparation, folder, **views)
-        task_of(config.model.name).check(dataset)
-        return dataset
+        return build_labelled(config, preparation, folder, **views)
     _, dataset = build_data(config, **views)
     if dataset.preparation == preparation:
         return dataset
