@@ -33,7 +33,7 @@ from engine.tasks import task_of
 from engine.train.ema import Ema
 from engine.train.schedule import learning_rate
 from engine.train.step import Learner
-from engine.weights import read_network
+from engine.weights import in_words, read_network
 from models import MODELS, ResNet, inflated, load_weights
 from ops import DeformConv2D, DeformRoIPool, SyncBatchNorm
 from ops.native import cache_folder
@@ -147,13 +147,14 @@ def load_pretrained(model: nn.Layer, config: Config) -> str:
     InputError and DataError, one line.
     """
     path = config.pretrained
-    network, stride_in = read_network(path)
-    _check_strides(path, model, network, config.pretrained_stride_in or stride_in)
+    network, told = read_network(path)
+    stride_in = config.pretrained_stride_in or told
+    _check_strides(path, model, network, stride_in)
     try:
         report = load_weights(model, inflated(network.state, model), config.pretrained_norms)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
-    origin = "" if network.is_ours and not network.place else f" ({network})"
+    origin = "" if network.is_ours and not network.place else f" ({in_words(network, stride_in)})"
     advice = "; pretrained_norms=any takes gamma and beta of other norms" if report.other_norms else ""
     return f"from {path}{origin}: {report}{advice}"
 

@@ -181,7 +181,8 @@ def paddle_clas(state):
 def test_paddle_clas_counts_blocks_through_all_stages(start):
     state = arrays(norm="bn", depth=26)
     told, _, after = start(paddle_clas(state), *DEEP, "model.norm=bn")
-    assert "(PaddleClas' ResNet-26 of width 4, 3 classes; batch norm): 147 matched" in told
+    assert "(PaddleClas' ResNet-26 of width 4, 3 classes; batch norm; its 3x3 convolutions have the stride): 1" in told
+    assert ": 147 matched" in told
     for name, value in state.items():
         np.testing.assert_array_equal(after[name], value, err_msg=name)
 

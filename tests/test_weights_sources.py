@@ -106,7 +106,8 @@ def test_detectrons_group_norm_network(tmp_path):
     model, state = known("gn")
     network, stride_in = read_network(write_pkl(tmp_path / "R-50-GN.pkl", detectron(state, "gn")))
     assert stride_in == "3x3" and "Detectron's ResNet-26 of width 2, 5 classes under blobs" in str(network)
-    assert "the stem turned from BGR to RGB; and scaled" in str(network)
+    changes = "the stem turned from BGR to RGB and scaled for normalised inputs, the means of pixels 0.9 of 255 apart"
+    assert changes in str(network)
     assert_alike(network, model, network.state, norm="gn")
 
 
@@ -114,6 +115,7 @@ def test_detectrons_folded_batch_norm_network(tmp_path):
     model, state = known("frozen_bn", stride_in="1x1")
     network, stride_in = read_network(write_pkl(tmp_path / "R-50.pkl", detectron(state, "bn")))
     assert stride_in == "1x1" and "batch norm folded into scale and shift" in str(network)
+    assert "scaled for normalised inputs, the means of pixels taken into its norm" in str(network)
     assert_alike(network, model, network.state, norm="frozen_bn", stride_in="1x1")
 
 

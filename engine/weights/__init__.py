@@ -4,6 +4,6 @@ reading.py tells the kinds apart; zips.py, torch_pickle.py and safetensors.py re
 What the names in them mean, `models.weights` knows; pretrained.py asks it.
 """
 
-from engine.weights.pretrained import read_network
+from engine.weights.pretrained import in_words, read_network
 
-__all__ = ["read_network"]
+__all__ = ["in_words", "read_network"]

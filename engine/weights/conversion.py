@@ -7,7 +7,7 @@ import paddle
 
 from engine.errors import InputError
 from engine.files import written_whole
-from engine.weights.pretrained import NOTE, StrideIn, read_network
+from engine.weights.pretrained import NOTE, StrideIn, in_words, read_network
 from models import Network
 from models.weights.layout import widened
 from models.weights.names import is_entry
@@ -30,9 +30,8 @@ def convert(path: str | Path, target: Path, stride_in: StrideIn | None = None) -
     note = {NOTE: stride_in} if network.has_bottlenecks else {}
     with written_whole(target) as part:
         paddle.save({**{name: _tensor(network.state[name]) for name in kept}, **note}, str(part))
-    strides = f"; its {stride_in} convolutions have the stride" if network.has_bottlenecks else ""
     return [
-        f"{path}: {network}{strides}",
+        f"{path}: {in_words(network, stride_in)}",
         *([f"left out, for no ResNet here has such entries: {_some(left)}"] if left else []),
         f"{target}: {len(kept)} arrays in float32; start from them with pretrained={target}",
     ]

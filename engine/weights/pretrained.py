@@ -35,6 +35,11 @@ def read_network(path: str | Path) -> tuple[Network, StrideIn | None]:
     return network, _stride_in(file, network, notes)
 
 
+def in_words(network: Network, stride_in: StrideIn | None) -> str:
+    """What a network is, and where its strides were taken to be."""
+    return f"{network}; its {stride_in} convolutions have the stride" if network.has_bottlenecks else str(network)
+
+
 def _stride_in(file, network, notes):
     """What is noted in the file, or is so in all of its kind; of ours what the config of the run beside it says."""
     told = notes.get(NOTE) or network.stride_in

@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import struct
 import zipfile
 import zlib
 from typing import Any, BinaryIO
@@ -14,6 +15,11 @@ from data.pickle_machine import DIMENSIONS, DTYPES
 from data.pickles import pickle_errors, plain
 from engine.weights.torch_pickle import TorchMachine
 
+# How zipfile and what it is made of say it; RuntimeError that a member is encrypted or strangely packed.
+DAMAGED = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, OverflowError, ValueError, LookupError,
+    RuntimeError,
+)
 MOST_AT_ONCE = 16 * 2**20  # bytes; the list of members is read at once, however long it says that it is
 LARGEST_PICKLE = 64 * 2**20
 MOST_UNPACKED = 20  # times an .npz's own size: weights hardly shrink, but fresh moments are zeros
@@ -36,8 +42,7 @@ def read_zip(file: BinaryIO, size: int, path: str) -> Any:
                 return _arrays(archive, members, size)
     except DataError:
         raise
-    # RuntimeError, and NotImplementedError among them, says that a member is encrypted or strangely packed.
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, LookupError, RuntimeError) as error:
+    except DAMAGED as error:
         raise DataError(f"{path}: is a damaged zip: {' '.join(str(error).split())}") from error
     raise DataError(f"{path}: is a zip, but neither of torch.save nor of numpy.savez")
 

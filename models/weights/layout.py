@@ -34,7 +34,7 @@ def as_here(source: Source, state: dict[str, np.ndarray]) -> list[str]:
     if not source.bgr or stem.ndim != 4 or stem.shape[1] != 3:
         return []
     state[f"{STEM}.conv.weight"] = np.ascontiguousarray(stem[:, ::-1])
-    return ["the stem turned from BGR to RGB", *(_scale(state, source.pixel_means) if source.pixel_means else ())]
+    return ["the stem turned from BGR to RGB" + (_scale(state, source.pixel_means) if source.pixel_means else "")]
 
 
 def _give_statistics(state):
@@ -56,6 +56,6 @@ def _scale(state, pixel_means):
     state[f"{STEM}.conv.weight"] = (weight * (255 * STD)[:, None, None]).astype(np.float32)
     if (mean := state.get(f"{STEM}.norm._mean")) is None:
         furthest = np.abs(255 * MEAN - pixel_means).max()
-        return [f"and scaled for normalised inputs; the means of pixels stay apart by {furthest:.1f} of 255 at most"]
+        return f" and scaled for normalised inputs, the means of pixels {furthest:.1f} of 255 apart at most"
     state[f"{STEM}.norm._mean"] = (mean - added).astype(np.float32)
-    return ["and scaled for normalised inputs, the means of pixels taken into its norm"]
+    return " and scaled for normalised inputs, the means of pixels taken into its norm"
