@@ -126,7 +126,11 @@ def _sizes(state, own):
 
 def frozen_entries(model: nn.Layer) -> set[str]:
     """The names in a model's state of what no training moves: frozen parameters, and all of frozen batch norms."""
-    names = {name for name, parameter in model.named_parameters() if parameter.stop_gradient}
+    # Paddle's sync BN keeps its running statistics among its parameters, without a gradient: they move all the same.
+    names = {
+        name for name, parameter in model.named_parameters()
+        if parameter.stop_gradient and name.rpartition(".")[2] not in ("_mean", "_variance")
+    }
     for name, layer in model.named_sublayers():
         if isinstance(layer, FrozenBatchNorm):
             names |= {f"{name}.{entry}" for entry in layer.state_dict()}
