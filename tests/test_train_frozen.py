@@ -10,6 +10,8 @@ from engine.build import build_data, build_loaders, build_model, load_pretrained
 from engine.config import load_config
 from engine.run import checkpoint
 from engine.train.step import train_step
+from models import resnet
+from models.weights import frozen_entries
 from models import load_weights
 
 DEFORMABLE = ["model.deformable_stages=[c2, c3]", "model.deformable_version=2"]
@@ -153,3 +155,10 @@ def test_what_the_configs_fine_tune_is_what_pretraining_makes(name, norm):
     report = load_weights(model, arrays(trained.state_dict()))
     assert not report.missing and not report.unexpected
     assert [entry for entry, _, _ in report.reshaped] == ["fc.bias", "fc.weight"]
+
+
+def test_nothing_of_a_network_that_learns_is_frozen():
+    for norm in ("bn", "sync_bn", "gn"):
+        assert not frozen_entries(resnet(depth=18, width=4, norm=norm, norm_groups=2)), norm
+    frozen = frozen_entries(resnet(depth=18, width=4, norm="sync_bn", frozen=("stem",)))
+    assert {"stem.conv.weight", "stem.norm._mean"} <= frozen and all(name.startswith("stem.") for name in frozen)
