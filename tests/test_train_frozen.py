@@ -10,9 +10,8 @@ from engine.build import build_data, build_loaders, build_model, load_pretrained
 from engine.config import load_config
 from engine.run import checkpoint
 from engine.train.step import train_step
-from models import resnet
+from models import load_weights, resnet
 from models.weights import frozen_entries
-from models import load_weights
 
 DEFORMABLE = ["model.deformable_stages=[c2, c3]", "model.deformable_version=2"]
 
