@@ -54,13 +54,13 @@ def two_steps(name, coco, folder, *more):
     config = load_config(path, [f"data.root={coco}", *SMALL, *more])
     if config.model.freeze_at:
         config = load_config(path, [f"data.root={coco}", *SMALL, *more,
-                                    f"pretrained={trained_backbone(config, folder)}"])
+                                    f"pretrained={trained_backbone(config, folder)}", "pretrained_stride_in=3x3"])
     train_set, validation_set = build_data(config)
     loader, _ = build_loaders(config, train_set, validation_set)
     model = build_model(config, train_set)
     check_model(config, model, train_set.image_shape)
     if config.pretrained:
-        load_pretrained(model, config.pretrained)
+        load_pretrained(model, config)
     before = {name: value.numpy() for name, value in model.state_dict().items()}
     learner = make_learner(config, model, loader.steps_per_epoch)
     model.train()

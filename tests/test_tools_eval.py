@@ -156,7 +156,7 @@ def test_infer_where_nothing_can_be_read(run_here, pets, tmp_path):
         (lambda run: (run / "best.pdparams").unlink(), "pets: has neither best.pdparams nor latest; no"),
         (lambda run: (run / "best.pdparams").write_bytes((run / "best.pdparams").read_bytes()[:-9]), "best.pdparams: "),
         (lambda run: (run / "best.pdparams").write_bytes(b""), "best.pdparams: "),
-        (lambda run: ((run / "best.pdparams").unlink(), (run / "best.pdparams").mkdir()), "best.pdparams: is a dir"),
+        (lambda run: ((run / "best.pdparams").unlink(), (run / "best.pdparams").mkdir()), "best.pdparams: is a folder"),
     ],
 )
 def test_a_run_with_pieces_missing_or_damaged_is_one_line(run_here, new, tmp_path, damage, words):

@@ -61,7 +61,6 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     "model.neck": {"fpn": "pyramid", "c4": "C4"}.get,
     "model.roi_pooling": lambda kind: "RoIAlign" if kind == "align" else f"{kind} pooling",
     "model.freeze_at": lambda stages: f"{stages} stages frozen" if stages else "none frozen",
-    "pretrained": lambda path: "fine-tuned" if path else "from scratch",
     "model.width": "width {}".format,
     "data.warp": "warp {}".format,
     "batch.protocol": "protocol {}".format,
