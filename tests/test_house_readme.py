@@ -28,10 +28,13 @@ SHORTER = {  # what is added to a command, by its beginning; the first that fits
     "python tools/train.py -c configs/detection/my_objects.yaml": f"-o {TINY_NETWORK}",
     "python tools/check_data.py -c configs/detection/scenes.yaml": f"-o {TINY_SET}",
     "python tools/write_coco.py": f"-o {TINY_SET}",
+    "python tools/train.py -c configs/video/my_videos.yaml": f"-o {TINY_NETWORK}",
+    "python tools/train.py -c configs/video/": f"-o {TINY_NETWORK} data.train_clips=16 data.validation_clips=10",
     "python tools/train.py": f"-o {TINY_NETWORK} {TINY_SET}",
     "python tools/bench.py": "--quick",
 }
 STANDS_FOR = {
+    "VIDEO_OR_FOLDER": "videos/a", "VIDEOS": "videos",
     "PICTURE_OR_FOLDER": "pictures/a", "FOLDER": "pictures", "FILE": "configs/warped.yaml",
     "WEIGHTS.pdparams": "output/quickstart/best.pdparams",
     "WEIGHTS.pth": str(ROOT / "tests" / "weights" / "grouped.ema.pth"),
@@ -112,6 +115,12 @@ def workplace(tmp_path_factory):
         for number in range(20):
             shade = (3 * number, 255 * (label == "a"), number)
             Image.new("RGB", (20, 24), shade).save(folder / "pictures" / label / f"{number}.png")
+        for video in range(10):
+            frames = folder / "videos" / label / f"v{video}"
+            frames.mkdir(parents=True)
+            for number in range(1, 5):
+                shade = (20 * video, 255 * (label == "a"), 40 * number)
+                Image.new("RGB", (20, 24), shade).save(frames / f"img_{number:05}.png")
     return folder
 
 

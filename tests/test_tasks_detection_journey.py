@@ -159,6 +159,7 @@ def test_it_answers_with_pictures_beside_a_json(run_here, run, pictures, tmp_pat
 
 @pytest.mark.parametrize(("tool", "more", "words"), [
     ("infer.py", ["PICTURES", "--least", "2"], "--least 2: expected a score from 0 to 1"),
+    ("infer.py", ["PICTURES", "--draw", "PICTURES"], "holds the pictures themselves"),
     ("eval.py", ["--results", "no/such/folder/x.json"], "--results no/such/folder/x.json: expected a file in a folder"),
     ("eval.py", ["--confusion", "x.png"], "--confusion: a detector"),
     ("eval.py", ["--data", "LABELLED"], "data: its pictures have no boxes"),

@@ -18,7 +18,7 @@ from engine.command import command, config_parser, typed_path, typed_views
 from engine.errors import InputError
 from engine.run.folder import load_run_config
 from engine.tasks import task_of
-from engine.tasks.drawn_answers import draw_answers
+from engine.tasks.drawn_answers import check_folder, draw_answers
 from engine.terminal import json_text, one_line
 
 OF_DATA = ("max_pixels", "test_clips", "test_crops")  # settings that hold for other files too
@@ -34,6 +34,7 @@ def main() -> int:
     environment.start(config.device)
     task = task_of(config.model.name)
     pictures = task.find(arguments.pictures)
+    folder = arguments.draw and check_folder(arguments.draw, pictures)
     model, preparation = load_trained(config, arguments.weights)
     predictions = []
     if arguments.views and len(preparation.image_shape) == 3:
@@ -42,7 +43,7 @@ def main() -> int:
     settings |= {**arguments.views, "top": arguments.top, "least": arguments.least}
     answers = task.answers(model, preparation, pictures, **settings)
     bound = settings.get("max_pixels", MAX_PIXELS)
-    for prediction in draw_answers(answers, task, arguments.draw, bound) if arguments.draw else answers:
+    for prediction in draw_answers(answers, task, folder, bound) if folder else answers:
         predictions.append(prediction)
         if not arguments.json and "error" not in prediction:
             print(task.in_words(prediction))

@@ -5,18 +5,27 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from data import read_picture
+from engine.errors import InputError
 from engine.files import write_text, writing_into, written_whole
 from engine.tasks.task import Task
 
 ANSWERS = "answers.json"
 
 
-def draw_answers(answers: Iterable[dict], task: Task, folder: str | Path, max_pixels: int) -> Iterator[dict]:
+def check_folder(folder: str | Path, pictures: Iterable[Path]) -> Path:
+    """Raise InputError where one of the pictures lies in the folder itself: a drawn one could take its place."""
+    folder = Path(folder)
+    if any(picture.resolve().parent == folder.resolve() for picture in pictures):
+        raise InputError(f"--draw {folder}: holds the pictures themselves; expected another folder")
+    return folder
+
+
+def draw_answers(answers: Iterable[dict], task: Task, folder: Path, max_pixels: int) -> Iterator[dict]:
     """Draw each of `answers` into folder/NAME.png as it comes, and yield it with that name as "drawn".
 
     At the end folder/answers.json holds all of them. Pictures of one name get numbers behind it. Raises InputError.
     """
-    folder, told, taken = Path(folder), [], set()
+    told, taken = [], set()
     for answer in answers:
         if "error" not in answer:
             drawn = task.drawn(read_picture(answer["file"], max_pixels, 0), answer)
