@@ -283,6 +283,16 @@ def test_the_recipe_tells_the_rate_of_offset_branches_where_there_are_some(make_
     assert ("Offset branches learn at 0.1 of the rate." in (folder / "report.md").read_text()) == said
 
 
+@pytest.mark.parametrize("data, said", [
+    ({"name": "composed", "train_images": 16000, "validation_images": 2000, "fresh": True},
+     "on composed images (16,000 training images, new ones in every epoch, and 2,000 validation images)"),
+    ({"name": "garment_clips", "train_clips": 400, "validation_clips": 90, "fresh": False},
+     "on composed clips (400 training and 90 validation clips)"),
+])
+def test_the_recipe_tells_whether_images_or_clips_come_again(make_sweep, data, said):
+    assert said in recipe(read_sweep(make_sweep(FIGURE_1_AXES, config={**CONFIG, "data": data})))
+
+
 def test_the_recipe_tells_what_training_starts_from_and_what_learns_slowly(make_sweep):
     config = CONFIG | {
         "pretrained": "weights/a.pdparams",
