@@ -285,7 +285,7 @@ def test_the_recipe_tells_the_rate_of_offset_branches_where_there_are_some(make_
 
 @pytest.mark.parametrize("data, said", [
     ({"name": "composed", "train_images": 16000, "validation_images": 2000, "fresh": True},
-     "on composed images (16,000 training images, new ones in every epoch, and 2,000 validation images)"),
+     "on composed images (16,000 new training images an epoch and 2,000 validation images)"),
     ({"name": "garment_clips", "train_clips": 400, "validation_clips": 90, "fresh": False},
      "on composed clips (400 training and 90 validation clips)"),
 ])

@@ -119,7 +119,7 @@ def network(sweep: SweepResults) -> str:
 
 
 def dataset(sweep: SweepResults) -> str:
-    """Such as `composed images (16,000 training images, new ones in every epoch, and 2,000 validation images)`."""
+    """Such as `composed images (16,000 new training images an epoch and 2,000 validation images)`."""
     names = listed(DATASETS.get(name, name) for name in _names(sweep, "data.name") or ["unknown data"])
     kind = "clips" if _values(sweep, "data.train_clips") else "images"
     train, validation = _values(sweep, f"data.train_{kind}"), _values(sweep, f"data.validation_{kind}")
@@ -129,7 +129,7 @@ def dataset(sweep: SweepResults) -> str:
         train, validation = train or [1200 * max(some, default=10)], validation or [200 * max(some, default=10)]
     names = f"{listed(some)} classes of {names}" if some else names
     if train and _values(sweep, "data.fresh") == [True]:
-        train = [f"{listed(map(number, train))} training {kind}, new ones in every epoch,"]
+        train = [f"{listed(map(number, train))} new training {kind} an epoch"]
     else:
         train = [f"{listed(map(number, train))} training"] if train else []
     counts = [*train, *([f"{listed(map(number, validation))} validation"] if validation else [])]
