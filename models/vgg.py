@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Literal
 
 import paddle
@@ -10,7 +9,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from models.norm import Norm, make_norm
-from models.resnet import conv2d
+from ops import Conv2D
 
 MOST_HIDDEN = 2  # hidden layers of the head, as in the paper
 
@@ -39,8 +38,9 @@ def vgg(
     or more. The head: with `head_widths` (as the paper, two at most) maps are averaged to pooled_size x pooled_size,
     7 for images of 224 pixels, and go through hidden layers of so many units with `dropout` behind each; with none they
     are averaged alone, and pooled_size and dropout mean nothing. Convolutions have a bias whatever the norm, as
-    torchvision's. For the norm_* and bn_* values see `models.norm.make_norm`. Raises ValueError for values that do not
-    fit together.
+    torchvision's. All layers before the last start by He's rule, fan-in: where no norm does it, that keeps what flows
+    forward from fading as the channels double, and is the GN authors' choice for VGG. For the norm_* and bn_* values
+    see `models.norm.make_norm`. Raises ValueError for values that do not fit together.
     """
     for name, value in (("width", width), ("pooled_size", pooled_size), ("head_widths", min(head_widths, default=1))):
         if value < 1:
@@ -55,7 +55,7 @@ def vgg(
     )
     return VGG(
         depth, width=width, in_channels=in_channels, poolings=poolings, pooled_size=pooled_size,
-        head_widths=head_widths, dropout=dropout, conv=partial(conv2d, bias=True), norm=make,
+        head_widths=head_widths, dropout=dropout, norm=make,
     )
 
 
@@ -64,8 +64,8 @@ class VGG(nn.Layer):
 
     With hidden layers C is the width of the last and H' = W' = 1, else they are those of the last block's maps; c5 is
     what a ResNet calls its last features, and `out_channels` gives C. The layers are called as in the papers: conv1_1
-    to conv5_3, norm1_1 to norm5_3 (with their ReLU), fc6 and fc7. conv(in_channels, out_channels, kernel_size) and
-    norm(channels, relu=True) make layers. forward raises ValueError for images that the pools leave nothing of.
+    to conv5_3, norm1_1 to norm5_3 (with their ReLU), fc6 and fc7. norm(channels, relu=True) makes a norm. forward
+    raises ValueError for images that the pools leave nothing of.
     """
 
     BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -73,14 +73,15 @@ class VGG(nn.Layer):
 
     def __init__(
         self, depth: Literal[11, 13, 16, 19], *, width: int, in_channels: int, poolings: int, pooled_size: int,
-        head_widths: Sequence[int], dropout: float, conv: Callable[..., nn.Layer], norm: Callable[..., nn.Layer],
+        head_widths: Sequence[int], dropout: float, norm: Callable[..., nn.Layer],
     ):
         super().__init__()
         self.depth, self.poolings = depth, poolings
         channels = in_channels
         for block, (count, times) in enumerate(zip(self.BLOCKS[depth], self.TIMES, strict=True), 1):
             for number in range(1, count + 1):
-                self.add_sublayer(f"conv{block}_{number}", conv(channels, times * width, 3))
+                conv = Conv2D(channels, times * width, 3, padding=1, weight_attr=_he(9 * channels))
+                self.add_sublayer(f"conv{block}_{number}", conv)
                 self.add_sublayer(f"norm{block}_{number}", norm(times * width, relu=True))
                 channels = times * width
         self.pool = nn.MaxPool2D(2, 2)
@@ -89,8 +90,7 @@ class VGG(nn.Layer):
         units = channels * pooled_size**2
         self.hidden = [f"fc{6 + number}" for number in range(len(head_widths))]
         for name, size in zip(self.hidden, head_widths, strict=True):
-            he = paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, math.sqrt(2 / units)))
-            self.add_sublayer(name, nn.Linear(units, size, weight_attr=he))
+            self.add_sublayer(name, nn.Linear(units, size, weight_attr=_he(units)))
             channels = units = size
         self.out_channels = {"c5": channels}
 
@@ -120,3 +120,7 @@ class VGG(nn.Layer):
         for name in self.hidden:
             x = self.dropout(F.relu(getattr(self, name)(x)))
         return {"c5": x.unsqueeze([2, 3])}
+
+
+def _he(fan_in):
+    return paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, math.sqrt(2 / fan_in)))

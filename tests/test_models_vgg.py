@@ -38,10 +38,12 @@ def test_a_norm_with_its_relu_stands_behind_every_convolution():
     assert not [layer for layer in vgg(norm="none", **THIN).sublayers() if isinstance(layer, (BatchNorm, GroupNorm))]
 
 
-def test_convolutions_start_by_hes_rule():
+def test_layers_start_by_hes_rule():
     paddle.seed(0)
-    weight = vgg(width=32, norm="none", head_widths=()).conv3_2.weight.numpy()
-    assert weight.std() == pytest.approx(np.sqrt(2 / (9 * 128)), rel=0.02)
+    network = vgg(width=32, norm="none", pooled_size=2, head_widths=(512,))
+    assert network.conv4_1.weight.numpy().std() == pytest.approx(np.sqrt(2 / (9 * 128)), rel=0.02)
+    assert network.fc6.weight.numpy().std() == pytest.approx(np.sqrt(2 / (4 * 256)), rel=0.02)
+    assert not network.conv4_1.bias.numpy().any() and not network.fc6.bias.numpy().any()
 
 
 @pytest.mark.parametrize(("poolings", "size", "head", "shape"), [
