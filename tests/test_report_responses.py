@@ -13,7 +13,7 @@ from engine.sweep.definition import load_sweep
 
 VGG = CONFIG | {"model": {**CONFIG["model"], "name": "vgg", "depth": 16}, "record": {"responses": "conv5_3"}}
 AXES = {NORM: ["bn", "none", "gn"], "seed": [0, 1]}
-PERCENTILES = ("1 %", "20 %", "80 %", "99 %")
+PERCENTILES = ("1", "20", "80", "99")
 
 
 def error_of(values):
@@ -46,9 +46,9 @@ def test_figure_6_draws_the_percentiles_in_a_panel_for_each_norm_and_the_errors_
     assert [panel.get_title(loc="left") for panel in panels] == ["no norm", "BN", "GN", "validation error, %"]
     for drawn in lines[:3]:
         assert tuple(drawn) == PERCENTILES
-        assert drawn["1 %"][0] == [0.5, 1, 1.5, 2]  # epochs
-        assert drawn["1 %"][1] == pytest.approx([-9.75, -19.75, -29.75, -39.75])  # the mean of two seeds
-        assert drawn["99 %"][1] == pytest.approx([10.25, 20.25, 30.25, 40.25])
+        assert drawn["1"][0] == [0.5, 1, 1.5, 2]  # epochs
+        assert drawn["1"][1] == pytest.approx([-9.75, -19.75, -29.75, -39.75])  # the mean of two seeds
+        assert drawn["99"][1] == pytest.approx([10.25, 20.25, 30.25, 40.25])
     assert panels[0].get_ylabel() == "response of conv5_3" and panels[2].get_xlabel() == "epoch"
     cells = [text.get_text() for text in panels[3].texts]
     assert cells == ["", "here", "the paper", "no norm", "31.00 ± 1.41", "29.2", "BN", "21.00 ± 1.41", "28.0",
@@ -70,13 +70,13 @@ def test_records_without_responses_are_left_out(make_sweep):
         text = (run / "metrics.jsonl").read_text()
         (run / "metrics.jsonl").write_text(text.replace("conv5_3", "conv4_3"))
     _, (none, bn, gn, _), _ = figure_6(folder)
-    assert none["20 %"][0] == [0.5, 1.5] and bn["20 %"][0] == [0.5, 1, 1.5, 2] and gn["20 %"] == ([], [])
+    assert none["20"][0] == [0.5, 1.5] and bn["20"][0] == [0.5, 1, 1.5, 2] and gn["20"] == ([], [])
 
 
 def test_a_sweep_without_finished_runs_of_a_norm_keeps_its_panel(make_sweep):
     states = {f"norm=none,seed={seed}": "failed" for seed in (0, 1)}
     panels, lines, _ = figure_6(with_responses(make_sweep(AXES, ["figure_6"], error_of, states, config=VGG)))
-    assert lines[0]["1 %"] == ([], []) and [text.get_text() for text in panels[3].texts][4] == "– (0 of 2)"
+    assert lines[0]["1"] == ([], []) and [text.get_text() for text in panels[3].texts][4] == "– (0 of 2)"
 
 
 def test_figure_6_wants_a_layer_that_is_looked_at():
@@ -95,8 +95,8 @@ def test_a_sweeps_file_is_told_what_figure_6_wants(tiny):
     assert load_sweep(path, ["record.responses=stem.conv"]).section.figures == ["figure_6"]
 
 
-def of_paper(make_sweep, name, **model):
-    folder = make_sweep(FIGURE_1_AXES, name=name, config=CONFIG | {"model": {**CONFIG["model"], **model}})
+def of_paper(make_sweep, **model):
+    folder = make_sweep(FIGURE_1_AXES, config=CONFIG | {"model": {**CONFIG["model"], **model}})
     sweep = read_sweep(folder)
     rows, caption = DRAWINGS["table_2"].draw(sweep)
     figure, _ = DRAWINGS["figure_1"].draw(sweep)
@@ -104,7 +104,7 @@ def of_paper(make_sweep, name, **model):
 
 
 def test_resnet_101_stands_beside_the_papers_own(make_sweep):
-    rows, caption, lines = of_paper(make_sweep, "deeper", depth=101)
+    rows, caption, lines = of_paper(make_sweep, depth=101)
     assert rows[2] == ["*BN, the paper*", "*22.0*", "*31.9*"] and rows[4] == ["*GN, the paper*", "*22.4*", "*23.0*"]
     assert rows[6] == ["*GN − BN, the paper*", "*+0.4*", "*−8.9*"] and "The paper: ResNet-101 on ImageNet" in caption
     assert lines["BN in the paper (ImageNet)"] == [22.0, 31.9] and lines["in the paper"] == pytest.approx([0.4, -8.9])
@@ -112,7 +112,7 @@ def test_resnet_101_stands_beside_the_papers_own(make_sweep):
 
 @pytest.mark.parametrize("model", ["vgg", "i3d"])
 def test_no_number_of_another_kind_of_network_stands_beside(make_sweep, model):
-    rows, caption, lines = of_paper(make_sweep, model, name=model)
+    rows, caption, lines = of_paper(make_sweep, name=model)
     assert [row[0] for row in rows] == ["images per worker", "BN", "GN", "GN − BN"] and "The paper" not in caption
     assert not [label for label in lines if "paper" in label]
 

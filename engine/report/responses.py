@@ -28,7 +28,7 @@ def figure_6(sweep: SweepResults) -> "tuple[Figure, str]":
     settings = sorted(at_one_batch_size(sweep), key=lambda setting: setting.values[NORM] != "none")
     layer, images = str(sweep.file.value(LAYER)), settings[0].values[IMAGES]
     labels = [sweep.label(setting, [IMAGES]) for setting in settings]
-    legend = {f"{percent} %": f"{percent} %{' percentile' * (percent == PERCENTILES[0])}" for percent in PERCENTILES}
+    legend = {str(percent): f"{'percentile ' * (percent == PERCENTILES[0])}{percent}" for percent in PERCENTILES}
     title = f"Responses of {layer} against epoch, {images} images per worker"
     titles = [*labels, f"validation {heading(sweep.measure)}"]
     figure, (*panels, table) = sheet(title, subtitle(sweep, settings), titles, legend=list(legend.values()))
