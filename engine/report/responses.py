@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.drawing import Table, sheet
+from engine.drawing import Table, sheet, short_label
 from engine.report.gn_tables import PAPER_NORMS, at_one_batch_size, paper_network, papers
 from engine.report.lines import draw_line, finish_curves, looks_of
 from engine.report.results import IMAGES, NORM, Average, Setting, SweepResults, average
@@ -66,8 +66,8 @@ def _curves(sweep: SweepResults, setting: Setting, layer: str) -> tuple[list[flo
 def _percentiles(folder: Path, layer: str) -> dict[float, list[float]]:
     """By epochs done; records without them are left out."""
     records = [record for record in read_metrics(folder, "train") if record.get("step")]
-    an_epoch = max((record["step"] for record in records), default=1) / max((r["epoch"] for r in records), default=1)
-    found = {record["step"] / an_epoch: [record.get(key) for key in keys(layer)] for record in records}
+    epochs, steps = (max((record[name] for record in records), default=1) for name in ("epoch", "step"))
+    found = {record["step"] * epochs / steps: [record.get(key) for key in keys(layer)] for record in records}
     return {epoch: values for epoch, values in found.items() if all(map(_is_number, values))}
 
 
@@ -87,9 +87,10 @@ def _write_table(axes: "Axes", rows: Table) -> None:
     """Text in the place of a panel: the first column to the left, numbers to the right."""
     axes.set_axis_off()
     places = [0.0, *(0.5 + 0.5 * number / (len(rows[0]) - 1) for number in range(1, len(rows[0])))]
+    height = min(0.11, 0.92 / len(rows))
     for line, row in enumerate(rows):
         for place, cell in zip(places, row, strict=True):
             axes.text(
-                place, 0.92 - 0.11 * line, cell, transform=axes.transAxes, ha="right" if place else "left",
-                fontweight="normal" if line else "bold",
+                place, 0.92 - height * line, short_label(cell), transform=axes.transAxes,
+                ha="right" if place else "left", fontweight="normal" if line else "bold",
             )
