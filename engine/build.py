@@ -31,6 +31,7 @@ from engine.run.folder import read_preparation
 from engine.run.result import check_expected
 from engine.tasks import task_of
 from engine.train.ema import Ema
+from engine.train.responses import Responses
 from engine.train.running_statistics import make_precise
 from engine.train.schedule import learning_rate
 from engine.train.step import Learner
@@ -227,7 +228,10 @@ def build_schedule(config: Config, steps_per_epoch: int) -> Callable[[int], floa
 
 
 def make_learner(config: Config, model: nn.Layer, steps_per_epoch: int) -> Learner:
-    """The model with all that trains it: optimizer, schedule, mixed precision, several devices, averaging."""
+    """The model with all that trains it: optimizer, schedule, mixed precision, several devices, averaging.
+
+    Raises InputError for rates and responses that there cannot be.
+    """
     scaler = paddle.amp.GradScaler(enable=config.amp.level == "O1" and config.amp.dtype == "float16")
     per_pass = config.batch.workers_per_pass
     return Learner(
@@ -241,6 +245,7 @@ def make_learner(config: Config, model: nn.Layer, steps_per_epoch: int) -> Learn
         images_per_pass=per_pass and per_pass * config.batch.images_per_worker,
         amp_dtype=config.amp.dtype if config.amp.level == "O1" else None,
         clip_norm=config.optimizer.clip_norm,
+        responses=Responses(model, config.record.responses) if config.record.responses else None,
     )
 
 

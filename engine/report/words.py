@@ -7,8 +7,10 @@ from engine.report.results import AXIS_TEXT, DEFORMABLE, FROZEN, PRETRAINED, Ave
 from engine.run.measure import TOP1_ERROR, Measure
 
 NOUNS = {TOP1_ERROR.name: "error"}  # shorter than its own words, as in the paper's figures
-NETWORKS = {"resnet": "ResNet", "mask_rcnn": "Mask R-CNN of ResNet", "faster_rcnn": "Faster R-CNN of ResNet",
-            "i3d": "I3D ResNet"}
+NETWORKS = {
+    "resnet": "ResNet", "vgg": "VGG", "mask_rcnn": "Mask R-CNN of ResNet", "faster_rcnn": "Faster R-CNN of ResNet",
+    "i3d": "I3D ResNet",
+}
 DATASETS = {
     "fashion_mnist": "Fashion-MNIST", "warped_fashion_mnist": "warped Fashion-MNIST", "cifar10": "CIFAR-10",
     "composed": "composed images", "garment_scenes": "scenes of garments", "garment_clips": "composed clips",
