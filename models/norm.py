@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -13,15 +14,37 @@ from ops import BatchNorm, FrozenBatchNorm, GroupNorm, SyncBatchNorm
 Norm = Literal["bn", "gn", "ln", "in", "frozen_bn", "sync_bn", "none"]
 
 
+@dataclass(frozen=True)
+class Normalization:
+    """What networks hand to their blocks: norm(channels, initial_scale=1.0, activated=False) -> layer.
+
+    An `activated` layer has in it the activation that follows it: ReLU, or what a norm has in its place.
+    norm.activation(channels) -> layer is that activation alone, for where it follows no norm but an addition.
+    """
+
+    layer: Callable[..., nn.Layer]
+    activation: Callable[[int], nn.Layer] = lambda channels: nn.ReLU()
+
+    def __call__(self, channels: int, initial_scale: float = 1.0, activated: bool = False) -> nn.Layer:
+        return self.layer(channels, initial_scale=initial_scale, activated=activated)
+
+
+def _then_relu(layer):
+    """A norm whose activation is ReLU: our own kernels compute it in the same pass."""
+    return Normalization(
+        lambda channels, initial_scale, activated: layer(channels, initial_scale=initial_scale, relu=activated)
+    )
+
+
 def make_norm(
     norm: Norm, *, groups: int = 32, channels_per_group: int | None = None, images_per_worker: int | None = None,
     running_statistics: Literal["first", "mean", "precise"] = "first", bn_momentum: float = 0.9, eps: float = 1e-5,
-) -> Callable[..., nn.Layer]:
-    """The constructor norm(channels, initial_scale=1.0, relu=False) -> layer that networks hand to their blocks.
+) -> Normalization:
+    """The norm of that name.
 
     `groups`, or `channels_per_group` where it is given, are gn's; `images_per_worker`, `running_statistics` and
     `bn_momentum` are bn's (see ops.BatchNorm); running statistics "precise" are tracked as "first", for whoever
-    evaluates to compute them anew. With relu the layer returns max(0, y): our own kernels compute it in the same pass.
+    evaluates to compute them anew.
     Raises ValueError for values that nothing can be learned with; the constructor where groups do not divide channels.
     """
     if groups < 1:
@@ -39,18 +62,18 @@ def make_norm(
         return GroupNorm(channels, channels // channels_per_group, eps, **options)
 
     norms = {
-        "bn": partial(
+        "bn": _then_relu(partial(
             BatchNorm, images_per_worker=images_per_worker, momentum=bn_momentum, eps=eps,
             running_statistics="first" if running_statistics == "precise" else running_statistics,
             precise=running_statistics == "precise",
-        ),
-        "gn": group_norm,
-        "ln": lambda channels, **options: GroupNorm(channels, 1, eps, **options),
-        "in": lambda channels, **options: GroupNorm(channels, channels, eps, **options),
+        )),
+        "gn": _then_relu(group_norm),
+        "ln": _then_relu(lambda channels, **options: GroupNorm(channels, 1, eps, **options)),
+        "in": _then_relu(lambda channels, **options: GroupNorm(channels, channels, eps, **options)),
         # Nothing would ever move its gamma from an initial scale of 0, and the branch behind it would be dead.
-        "frozen_bn": lambda channels, initial_scale=1.0, relu=False: FrozenBatchNorm(channels, eps, relu=relu),
-        "sync_bn": partial(SyncBatchNorm, momentum=bn_momentum, eps=eps),
-        "none": lambda channels, initial_scale=1.0, relu=False: nn.ReLU() if relu else nn.Identity(),
+        "frozen_bn": _then_relu(lambda channels, initial_scale, relu: FrozenBatchNorm(channels, eps, relu=relu)),
+        "sync_bn": _then_relu(partial(SyncBatchNorm, momentum=bn_momentum, eps=eps)),
+        "none": _then_relu(lambda channels, initial_scale, relu: nn.ReLU() if relu else nn.Identity()),
     }
     if norm not in norms:
         raise ValueError(f"norm {norm!r}: expected one of {', '.join(norms)}")

@@ -7,9 +7,8 @@ from typing import Literal, NamedTuple
 
 import paddle
 from paddle import Tensor, nn
-from paddle.nn import functional as F
 
-from models.norm import Norm, make_norm
+from models.norm import Norm, Normalization, make_norm
 from ops import Conv2D, DeformConv2D, ResidualBlock, residual_blocks
 from ops.residual_blocks import is_watched
 
@@ -116,7 +115,7 @@ class Shortcut(nn.Layer):
 
     def __init__(
         self, in_channels: int, out_channels: int, stride: int, conv: Callable[..., nn.Layer],
-        norm: Callable[..., nn.Layer],
+        norm: Normalization,
     ):
         super().__init__()
         self.conv = conv(in_channels, out_channels, 1, stride)
@@ -137,25 +136,27 @@ class Basic(nn.Layer):
 
     def __init__(
         self, in_channels: int, channels: int, stride: int, *, stride_in: Literal["3x3", "1x1"], last_scale: float,
-        convolutions: "Convolutions", norm: Callable[..., nn.Layer],
+        convolutions: "Convolutions", norm: Normalization,
     ):
         super().__init__()
         conv, conv_first, conv_spatial = convolutions
         self.conv1 = conv_first(in_channels, channels, 3, stride)
-        self.norm1 = norm(channels, relu=True)
+        self.norm1 = norm(channels, activated=True)
         self.conv2 = conv_spatial(channels, channels, 3)
         self.norm2 = norm(channels, initial_scale=last_scale)
         changes = stride != 1 or in_channels != channels
         self.shortcut = Shortcut(in_channels, channels, stride, conv, norm) if changes else nn.Identity()
+        self.activation = norm.activation(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm1(self.conv1(x))
         y = self.norm2(self.conv2(y))
-        return F.relu(y + self.shortcut(x))
+        return self.activation(y + self.shortcut(x))
 
     def residual(self) -> ResidualBlock:
         """The layers that forward calls."""
-        return ResidualBlock([(self.conv1, self.norm1), (self.conv2, self.norm2)], _layers_of(self.shortcut))
+        path = [(self.conv1, self.norm1), (self.conv2, self.norm2)]
+        return ResidualBlock(path, _layers_of(self.shortcut), self.activation)
 
 
 class Bottleneck(nn.Layer):
@@ -165,30 +166,31 @@ class Bottleneck(nn.Layer):
 
     def __init__(
         self, in_channels: int, channels: int, stride: int, *, stride_in: Literal["3x3", "1x1"], last_scale: float,
-        convolutions: "Convolutions", norm: Callable[..., nn.Layer],
+        convolutions: "Convolutions", norm: Normalization,
     ):
         super().__init__()
         conv, conv_first, conv_spatial = convolutions
         out_channels = channels * self.expansion
         self.conv1 = conv_first(in_channels, channels, 1, stride if stride_in == "1x1" else 1)
-        self.norm1 = norm(channels, relu=True)
+        self.norm1 = norm(channels, activated=True)
         self.conv2 = conv_spatial(channels, channels, 3, stride if stride_in == "3x3" else 1)
-        self.norm2 = norm(channels, relu=True)
+        self.norm2 = norm(channels, activated=True)
         self.conv3 = conv(channels, out_channels, 1)
         self.norm3 = norm(out_channels, initial_scale=last_scale)
         changes = stride != 1 or in_channels != out_channels
         self.shortcut = Shortcut(in_channels, out_channels, stride, conv, norm) if changes else nn.Identity()
+        self.activation = norm.activation(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm1(self.conv1(x))
         y = self.norm2(self.conv2(y))
         y = self.norm3(self.conv3(y))
-        return F.relu(y + self.shortcut(x))
+        return self.activation(y + self.shortcut(x))
 
     def residual(self) -> ResidualBlock:
         """The layers that forward calls."""
         path = [(self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3)]
-        return ResidualBlock(path, _layers_of(self.shortcut))
+        return ResidualBlock(path, _layers_of(self.shortcut), self.activation)
 
 
 class Stage(nn.Sequential):
@@ -208,13 +210,13 @@ class Stem(nn.Layer):
 
     def __init__(
         self, in_channels: int, width: int, kind: Literal["imagenet", "medium", "small"], conv: Callable[..., nn.Layer],
-        norm: Callable[..., nn.Layer], pool: Callable[[int, int], nn.Layer],
+        norm: Normalization, pool: Callable[[int, int], nn.Layer],
     ):
         super().__init__()
         self.stride = self.STRIDES[kind]
         kernel_size, stride = {"imagenet": (7, 2), "medium": (3, 2), "small": (3, 1)}[kind]
         self.conv = conv(in_channels, width, kernel_size, stride)
-        self.norm = norm(width, relu=True)
+        self.norm = norm(width, activated=True)
         self.pool = pool(3, 2) if kind == "imagenet" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -228,9 +230,9 @@ class ResNet(nn.Layer):
     small one at 1, 2, 4 and 8.
     `out_channels` gives C for each stage, `strides` how many pixels of x lie between two of its values; `stride_in` is
     which convolution of a bottleneck strides, None for basic blocks. All layers come from constructors:
-    `convolutions(stage, position)` gives those of a block, norm(channels, initial_scale=1.0, relu=False) makes a norm;
-    no parameter of stem and stages in `frozen` gets a gradient, and such stages have `frozen_norm` for norm. `before`
-    are layers that stand before a stage, by its name.
+    `convolutions(stage, position)` gives those of a block, `norm` its norms and activations; no parameter of stem and
+    stages in `frozen` gets a gradient, and such stages have `frozen_norm` for norm. `before` are layers that stand
+    before a stage, by its name.
     """
 
     BLOCKS = {
@@ -244,9 +246,9 @@ class ResNet(nn.Layer):
 
     def __init__(
         self, depth: Literal[18, 26, 34, 50, 101, 152], *, width: int, stem: Stem, stride_in: Literal["3x3", "1x1"],
-        last_scale: float, norm: Callable[..., nn.Layer], convolutions: Callable[[str, int], Convolutions],
+        last_scale: float, norm: Normalization, convolutions: Callable[[str, int], Convolutions],
         before: Mapping[str, nn.Layer] | None = None, frozen: Collection[str] = (),
-        frozen_norm: Callable[..., nn.Layer] | None = None,
+        frozen_norm: Normalization | None = None,
     ):
         super().__init__()
         block, counts = self.BLOCKS[depth]

@@ -108,7 +108,7 @@ def _residual_block(graph, block, x):
     y = x
     for conv, norm in block.residual().path:
         y = graph.run(norm, graph.run(conv, y))
-    return graph.node("Relu", graph.node("Add", y, graph.run(block.shortcut, x)))
+    return graph.run(block.activation, graph.node("Add", y, graph.run(block.shortcut, x)))
 
 
 def _one_after_another(graph, layers, x):
