@@ -9,9 +9,9 @@ from typing import Literal
 from paddle import nn
 
 from models.passing import see_layers
-from ops import BatchNorm, FrozenBatchNorm, GroupNorm, SyncBatchNorm
+from ops import BatchNorm, BatchRenorm, FrozenBatchNorm, GroupNorm, SyncBatchNorm
 
-Norm = Literal["bn", "gn", "ln", "in", "frozen_bn", "sync_bn", "none"]
+Norm = Literal["bn", "gn", "ln", "in", "frozen_bn", "sync_bn", "none", "brn"]
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,23 @@ def _then_relu(layer):
 def make_norm(
     norm: Norm, *, groups: int = 32, channels_per_group: int | None = None, images_per_worker: int | None = None,
     running_statistics: Literal["first", "mean", "precise"] = "first", bn_momentum: float = 0.9, eps: float = 1e-5,
+    brn_r_max: float = 1.5, brn_d_max: float = 0.5, brn_relax_steps: tuple[int, int, int] | None = None,
 ) -> Normalization:
     """The norm of that name.
 
     `groups`, or `channels_per_group` where it is given, are gn's; `images_per_worker`, `running_statistics` and
-    `bn_momentum` are bn's (see ops.BatchNorm); running statistics "precise" are tracked as "first", for whoever
-    evaluates to compute them anew.
+    `bn_momentum` are bn's and brn's (see ops.BatchNorm), the brn_* values brn's (see ops.batch_renorm). Running
+    statistics "precise" are tracked as "first", for whoever evaluates to compute them anew; brn has none.
     Raises ValueError for values that nothing can be learned with; the constructor where groups do not divide channels.
     """
     if groups < 1:
         raise ValueError(f"norm_groups: {groups}, expected 1 or more")
     if eps <= 0 or not 0 <= bn_momentum <= 1:
         raise ValueError(f"norm_eps {eps} must be above 0, bn_momentum {bn_momentum} from 0 to 1")
-    if bn_momentum == 1 and norm in ("bn", "sync_bn") and running_statistics != "precise":
+    if bn_momentum == 1 and norm in ("bn", "sync_bn", "brn") and running_statistics != "precise":
         raise ValueError("bn_momentum: 1 keeps the running statistics at 0 and 1; expected below 1")
+    if norm == "brn" and running_statistics == "precise":
+        raise ValueError("bn_running_statistics: precise is bn's; brn is trained with the statistics that evaluate it")
 
     def group_norm(channels, **options):
         if channels_per_group is None:
@@ -61,18 +64,21 @@ def make_norm(
             raise ValueError(f"group norm: groups of {channels_per_group} channels do not divide {channels} channels")
         return GroupNorm(channels, channels // channels_per_group, eps, **options)
 
+    of_workers = {
+        "images_per_worker": images_per_worker, "momentum": bn_momentum, "eps": eps,
+        "running_statistics": "first" if running_statistics == "precise" else running_statistics,
+    }
     norms = {
-        "bn": _then_relu(partial(
-            BatchNorm, images_per_worker=images_per_worker, momentum=bn_momentum, eps=eps,
-            running_statistics="first" if running_statistics == "precise" else running_statistics,
-            precise=running_statistics == "precise",
-        )),
+        "bn": _then_relu(partial(BatchNorm, precise=running_statistics == "precise", **of_workers)),
         "gn": _then_relu(group_norm),
         "ln": _then_relu(lambda channels, **options: GroupNorm(channels, 1, eps, **options)),
         "in": _then_relu(lambda channels, **options: GroupNorm(channels, channels, eps, **options)),
         # Nothing would ever move its gamma from an initial scale of 0, and the branch behind it would be dead.
         "frozen_bn": _then_relu(lambda channels, initial_scale, relu: FrozenBatchNorm(channels, eps, relu=relu)),
         "sync_bn": _then_relu(partial(SyncBatchNorm, momentum=bn_momentum, eps=eps)),
+        "brn": _then_relu(partial(
+            BatchRenorm, r_max=brn_r_max, d_max=brn_d_max, relax_steps=brn_relax_steps, **of_workers
+        )),
         "none": _then_relu(lambda channels, initial_scale, relu: nn.ReLU() if relu else nn.Identity()),
     }
     if norm not in norms:
@@ -89,6 +95,13 @@ def share_statistics(model: nn.Layer, images: int | None) -> None:
     """Let so many images share batch norm's statistics; None: all of a pass."""
     for layer in batch_norms(model):
         layer.images_per_worker = images
+
+
+def come_to_step(model: nn.Layer, step: int) -> None:
+    """Tell the norms that change in the course of a training which of its steps is next."""
+    for layer in batch_norms(model):
+        if isinstance(layer, BatchRenorm):
+            layer.step = step
 
 
 def norms_of_one_value(model: nn.Layer, image_shape: tuple[int, ...], images_per_step: int) -> list[str]:
@@ -116,7 +129,7 @@ def norms_of_one_value(model: nn.Layer, image_shape: tuple[int, ...], images_per
 def described(section: object) -> dict[str, str | int | None]:
     """What a `model:` section says of its norm, as far as it has a meaning there; None for what it does not say.
 
-    A section of a model without norms has none of these keys. evaluation_statistics: those that BN is evaluated with.
+    A section of a model without norms has none of these keys. evaluation_statistics: those of BN and BRN.
     """
     norm = getattr(section, "norm", None)
     channels_per_group = getattr(section, "norm_channels_per_group", None)
@@ -125,5 +138,5 @@ def described(section: object) -> dict[str, str | int | None]:
         "norm": norm,
         "norm_groups": getattr(section, "norm_groups", None) if grouped and channels_per_group is None else None,
         "norm_channels_per_group": channels_per_group if grouped else None,
-        "evaluation_statistics": getattr(section, "bn_running_statistics", None) if norm == "bn" else None,
+        "evaluation_statistics": getattr(section, "bn_running_statistics", None) if norm in ("bn", "brn") else None,
     }

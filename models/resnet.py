@@ -31,6 +31,9 @@ def resnet(
     bn_momentum: float = 0.9,
     bn_running_statistics: Literal["first", "mean", "precise"] = "first",
     bn_images_per_worker: int | None = None,
+    brn_r_max: float = 1.5,
+    brn_d_max: float = 0.5,
+    brn_relax_steps: tuple[int, int, int] | None = None,
     deformable_stages: tuple[Stage, ...] = (),
     deformable_version: Literal[1, 2] = 2,
     deformable_groups: int = 1,
@@ -47,9 +50,9 @@ def resnet(
     paper's: 1x1). `zero_init_last_norm` starts each residual block as the identity. All 3x3 convolutions of
     bottlenecks, and the second of basic blocks, become deformable in `deformable_stages` (the deformable_* values are
     those of `ops.DeformConv2D`), and have dilation 2 in `dilated_stages`, which is what the DCN paper compares with.
-    Nothing in `frozen` stages learns, gamma, beta and offset branches included, and BN there is frozen batch norm: for
-    weights that were trained before. For the norm_* and bn_* values see `models.norm.make_norm`. Raises ValueError for
-    values that do not fit together.
+    Nothing in `frozen` stages learns, gamma, beta and offset branches included, and BN or BRN there is frozen batch
+    norm: for weights that were trained before. For the norm_*, bn_* and brn_* values see `models.norm.make_norm`.
+    Raises ValueError for values that do not fit together.
     """
     for name, value in (("width", width), ("deformable_groups", deformable_groups)):
         if value < 1:
@@ -57,8 +60,9 @@ def resnet(
     make = make_norm(
         norm, groups=norm_groups, channels_per_group=norm_channels_per_group, images_per_worker=bn_images_per_worker,
         running_statistics=bn_running_statistics, bn_momentum=bn_momentum, eps=norm_eps,
+        brn_r_max=brn_r_max, brn_d_max=brn_d_max, brn_relax_steps=brn_relax_steps,
     )
-    frozen_norm = make_norm("frozen_bn", eps=norm_eps) if norm in ("bn", "sync_bn") else make
+    frozen_norm = make_norm("frozen_bn", eps=norm_eps) if norm in ("bn", "sync_bn", "brn") else make
     conv = partial(conv2d, bias=norm == "none")  # a norm's beta is the bias otherwise
     deformable = partial(
         DeformConv2D, version=deformable_version, deformable_groups=deformable_groups, modulation=deformable_modulation

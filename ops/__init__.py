@@ -1,6 +1,7 @@
 """Mathematics: tensors in, tensors out. One op a file, the function first, the layer under it."""
 
 from ops.batch_norm import BatchNorm, SyncBatchNorm, batch_norm
+from ops.batch_renorm import BatchRenorm, batch_renorm
 from ops.boxes import box_area, box_iou, clip_boxes, decode_boxes, encode_boxes, has_area
 from ops.conv2d import Conv2D, conv2d
 from ops.conv3d import Conv3D, conv3d
@@ -15,6 +16,7 @@ from ops.roi_align import roi_align
 
 __all__ = [
     "BatchNorm",
+    "BatchRenorm",
     "Conv2D",
     "Conv3D",
     "DeformConv2D",
@@ -25,6 +27,7 @@ __all__ = [
     "ResidualBlock",
     "SyncBatchNorm",
     "batch_norm",
+    "batch_renorm",
     "box_area",
     "box_iou",
     "clip_boxes",

@@ -7,6 +7,7 @@ from paddle import Tensor, nn
 
 from ops import native
 from ops.batch_norm import BatchNorm
+from ops.batch_renorm import BatchRenorm
 from ops.conv2d import Conv2D, is_float32_on_cpu, onednn, wanted_gradients
 from ops.conv3d import Conv3D
 from ops.deform_conv import DeformConv2D, pair
@@ -142,12 +143,14 @@ def _common(norm):
     kind = type(norm)
     if kind is FrozenBatchNorm:
         return _Norms(GIVEN, norm.eps)
-    if kind not in (GroupNorm, BatchNorm) or norm.implementation not in ("auto", "native"):
+    if kind not in (GroupNorm, BatchNorm, BatchRenorm) or norm.implementation not in ("auto", "native"):
         return None
     if kind is GroupNorm:
         return _Norms(OF_GROUPS, norm.eps)
     if not norm.training:
         return _Norms(GIVEN, norm.eps)
+    if kind is BatchRenorm:  # in evaluation it is batch norm
+        return None
     return _Norms(OF_WORKERS, norm.eps, norm.momentum, norm.running_statistics == "mean")
 
 

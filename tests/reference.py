@@ -54,6 +54,37 @@ def batch_norm(
     return _affine(y, weight, bias), running_mean, running_variance
 
 
+def batch_renorm(
+    x, running_mean, running_variance, weight=None, bias=None, *, r_max, d_max, momentum=0.9, eps=1e-5,
+    images_per_worker=None, running_statistics="first", fixed=None,
+):
+    """arXiv:1702.03275, algorithm 1, worker by worker -> y and the running mean and variance afterwards.
+
+    fixed: an x whose r and d are taken, as its gradient takes them for constants.
+    """
+    x = np.asarray(x, np.float64)
+    y = np.empty_like(x)
+    per_worker = images_per_worker or len(x)
+    statistics = {"training": True, "momentum": 0.0, "eps": eps}
+    means, variances = [], []
+    for first in range(0, len(x), per_worker):
+        worker = slice(first, first + per_worker)
+        normalised, mean, variance = batch_norm(x[worker], running_mean, running_variance, **statistics)
+        means.append(mean)
+        variances.append(variance)
+        if fixed is not None:
+            _, mean, variance = batch_norm(fixed[worker], running_mean, running_variance, **statistics)
+        for channel in range(x.shape[1]):
+            running_sigma, sigma = np.sqrt(running_variance[channel] + eps), np.sqrt(variance[channel] + eps)
+            r = min(max(sigma / running_sigma, 1 / r_max), r_max)
+            d = min(max((mean[channel] - running_mean[channel]) / running_sigma, -d_max), d_max)
+            y[worker, channel] = normalised[:, channel] * r + d
+    kept = slice(0, 1) if running_statistics == "first" else slice(None)
+    running_mean = momentum * running_mean + (1 - momentum) * np.mean(means[kept], axis=0)
+    running_variance = momentum * running_variance + (1 - momentum) * np.mean(variances[kept], axis=0)
+    return _affine(y, weight, bias), running_mean, running_variance
+
+
 def frozen_batch_norm(x, mean, variance, weight, bias, eps=1e-5):
     """gamma * (x - mean) / sqrt(variance + eps) + beta, channel by channel."""
     x = np.asarray(x, np.float64)

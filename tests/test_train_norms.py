@@ -17,6 +17,7 @@ from engine.train.step import train_step
 from models.norm import Norm
 
 NORMS = {norm: [f"model.norm={norm}"] for norm in get_args(Norm) if norm not in ("frozen_bn", "sync_bn")}
+NORMS["brn, relaxing"] = ["model.norm=brn", "model.brn_relax_steps=[0, 2, 3]", "model.bn_running_statistics=mean"]
 every_norm = pytest.mark.parametrize("options", NORMS.values(), ids=NORMS)
 RECORD = SimpleNamespace(active=True, position=lambda: None)
 

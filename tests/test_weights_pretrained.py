@@ -46,7 +46,7 @@ def start(tiny, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("norm", ["bn", "frozen_bn", "sync_bn"])
+@pytest.mark.parametrize("norm", ["bn", "frozen_bn", "sync_bn", "brn"])
 def test_batch_norm_is_taken_with_its_statistics(start, norm):
     state = arrays(norm="bn")
     told, _, after = start(to_torch_names(state), f"model.norm={norm}")
@@ -55,7 +55,7 @@ def test_batch_norm_is_taken_with_its_statistics(start, norm):
         np.testing.assert_array_equal(after[name], value, err_msg=name)
 
 
-@pytest.mark.parametrize(("there", "here"), [("bn", "gn"), ("gn", "bn"), ("bn", "in"), ("gn", "sync_bn")])
+@pytest.mark.parametrize(("there", "here"), [("bn", "gn"), ("gn", "bn"), ("bn", "in"), ("gn", "brn")])
 def test_norms_of_another_kind_stay_as_they_were_unless_asked_for(start, there, here):
     state = arrays(norm=there)
     told, before, after = start(state, f"model.norm={here}")

@@ -35,10 +35,11 @@ CONVOLUTION = (DEFORMABLE, VERSION, DILATED)  # together they say what kind the 
 
 NORMS = {  # in the order of the paper's table 1; another is called by its own word, and comes after these
     "bn": "BN", "ln": "LN", "in": "IN", "gn": "GN", "sync_bn": "SyncBN", "frozen_bn": "FrozenBN", "none": "no norm",
+    "brn": "BRN",
 }
 ONLY_OF = {  # values that of these norms matter to one kind; to another norm all may
-    GROUPS: ("gn",), CHANNELS: ("gn",), RUNNING: ("bn",), "bn_precise_images": ("bn",),
-    "model.bn_momentum": ("bn", "sync_bn"),
+    GROUPS: ("gn",), CHANNELS: ("gn",), RUNNING: ("bn", "brn"), "bn_precise_images": ("bn",),
+    "model.bn_momentum": ("bn", "sync_bn", "brn"),
 }
 
 

@@ -8,7 +8,7 @@ from paddle import nn
 from engine.tasks.classification import Probabilities
 from models import Classifier, ResNet
 from models.resnet import Basic, Bottleneck, Shortcut, Stage, Stem
-from ops import BatchNorm, Conv2D, DeformConv2D, FrozenBatchNorm, GroupNorm, SyncBatchNorm
+from ops import BatchNorm, BatchRenorm, Conv2D, DeformConv2D, FrozenBatchNorm, GroupNorm, SyncBatchNorm
 from ops.deform_conv import pair
 
 
@@ -146,6 +146,7 @@ EMITTERS: dict[type, Callable] = {
     Conv2D: _convolution,
     DeformConv2D: _deformable_convolution,
     BatchNorm: _batch_norm,
+    BatchRenorm: _batch_norm,
     FrozenBatchNorm: _batch_norm,
     SyncBatchNorm: _batch_norm,
     GroupNorm: _group_norm,

@@ -19,6 +19,7 @@ from models import ResNet, to_torch_names
 NORMS = {
     "bn": "torch.nn.BatchNorm2d(channels",
     "sync_bn": "torch.nn.BatchNorm2d(channels",
+    "brn": "torch.nn.BatchNorm2d(channels",  # which evaluates alike
     "frozen_bn": "torchvision.ops.FrozenBatchNorm2d(channels",
     "gn": "torch.nn.GroupNorm({groups}, channels",
     "ln": "torch.nn.GroupNorm(1, channels",
