@@ -86,6 +86,14 @@ def make_norm(
     return norms[norm]
 
 
+def check_standardization(norm: Norm, weight_standardization: bool) -> None:
+    """ValueError for standardised filters without a norm behind them."""
+    if weight_standardization and norm == "none":
+        raise ValueError(
+            "weight_standardization: gives all filters one size, and norm none leaves it at that; use gn or bn"
+        )
+
+
 def batch_norms(model: nn.Layer) -> list[BatchNorm]:
     """The layers whose statistics are of a worker's images."""
     return [layer for layer in model.sublayers() if isinstance(layer, BatchNorm)]

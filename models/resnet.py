@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import paddle
 from paddle import Tensor, nn
 
-from models.norm import Norm, Normalization, make_norm
+from models.norm import Norm, Normalization, check_standardization, make_norm
 from ops import Conv2D, DeformConv2D, ResidualBlock, residual_blocks
 from ops.residual_blocks import is_watched
 
@@ -39,6 +39,7 @@ def resnet(
     deformable_groups: int = 1,
     deformable_modulation: Literal["2sigmoid", "sigmoid"] = "2sigmoid",
     dilated_stages: tuple[Stage, ...] = (),
+    weight_standardization: bool = False,
     frozen: tuple[Part, ...] = (),
 ) -> "ResNet":
     """A ResNet from plain values: this signature is the `model:` section of a config.
@@ -50,6 +51,7 @@ def resnet(
     paper's: 1x1). `zero_init_last_norm` starts each residual block as the identity. All 3x3 convolutions of
     bottlenecks, and the second of basic blocks, become deformable in `deformable_stages` (the deformable_* values are
     those of `ops.DeformConv2D`), and have dilation 2 in `dilated_stages`, which is what the DCN paper compares with.
+    `weight_standardization` (arXiv:1903.10520) is of all convolutions, deformable ones too, but not of offset branches.
     Nothing in `frozen` stages learns, gamma, beta and offset branches included, and BN or BRN there is frozen batch
     norm: for weights that were trained before. For the norm_*, bn_* and brn_* values see `models.norm.make_norm`.
     Raises ValueError for values that do not fit together.
@@ -63,7 +65,9 @@ def resnet(
         brn_r_max=brn_r_max, brn_d_max=brn_d_max, brn_relax_steps=brn_relax_steps,
     )
     frozen_norm = make_norm("frozen_bn", eps=norm_eps) if norm in ("bn", "sync_bn", "brn") else make
-    conv = partial(conv2d, bias=norm == "none")  # a norm's beta is the bias otherwise
+    check_standardization(norm, weight_standardization)
+    # A norm's beta is the bias where there is one.
+    conv = partial(conv2d, bias=norm == "none", standardized=weight_standardization)
     deformable = partial(
         DeformConv2D, version=deformable_version, deformable_groups=deformable_groups, modulation=deformable_modulation
     )
@@ -87,14 +91,14 @@ def resnet(
 
 def conv2d(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, bias: bool = False,
-    layer: Callable[..., nn.Layer] = Conv2D, dilation: int = 1,
+    layer: Callable[..., nn.Layer] = Conv2D, dilation: int = 1, standardized: bool = False,
 ) -> nn.Layer:
     """A square convolution padded to keep its size at stride 1, started by He's rule (normal, fan-out)."""
     deviation = math.sqrt(2 / (out_channels * kernel_size**2))
     return layer(
         in_channels, out_channels, kernel_size, stride=stride, padding=dilation * (kernel_size // 2), dilation=dilation,
         weight_attr=paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, deviation)),
-        bias_attr=None if bias else False,
+        bias_attr=None if bias else False, standardized=standardized,
     )
 
 

@@ -13,6 +13,7 @@ from ops.group_norm import GroupNorm, group_norm
 from ops.nms import nms
 from ops.residual_blocks import ResidualBlock, residual_blocks
 from ops.roi_align import roi_align
+from ops.weight_standardization import standardize
 
 __all__ = [
     "BatchNorm",
@@ -44,4 +45,5 @@ __all__ = [
     "nms",
     "residual_blocks",
     "roi_align",
+    "standardize",
 ]

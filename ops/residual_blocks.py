@@ -108,8 +108,9 @@ def _sets(kind, norm, images):
 
 
 def _of_convolution(conv):
-    """The parameters of a convolution, and of its offset branch where it has one."""
-    return [conv.weight, conv.offset.weight, conv.offset.bias] if type(conv) is DeformConv2D else [conv.weight]
+    """The filters of a convolution, and the parameters of its offset branch where it has one."""
+    branch = [conv.offset.weight, conv.offset.bias] if type(conv) is DeformConv2D else []
+    return [conv.filters(), *branch]
 
 
 def _deformed(conv):

@@ -103,6 +103,17 @@ def _affine(x, weight, bias):
     return y
 
 
+def standardize(weight, eps=1e-10):
+    """arXiv:1903.10520, equations 8 and 9, filter by filter; eps is added to the variance."""
+    weight = np.asarray(weight, np.float64)
+    standardized = np.empty_like(weight)
+    for number, values in enumerate(weight):
+        mean = values.sum() / values.size
+        deviation = np.sqrt(((values - mean) ** 2).sum() / values.size + eps)
+        standardized[number] = (values - mean) / deviation
+    return standardized
+
+
 def bilinear(x, point_y, point_x):
     """arXiv:1703.06211, equations 3 and 4: x(p) = sum of G(q, p) x(q) over ALL pixels q; x [C, H, W] -> [C]."""
     _, height, width = x.shape

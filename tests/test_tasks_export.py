@@ -15,7 +15,8 @@ from models.norm import Norm
 @pytest.mark.parametrize(
     "arguments",
     [{"norm": norm} for norm in get_args(Norm)]
-    + [{"deformable_stages": ("c4", "c5"), "deformable_version": version} for version in (1, 2)],
+    + [{"deformable_stages": ("c4", "c5"), "deformable_version": version} for version in (1, 2)]
+    + [{"weight_standardization": True, "norm": "bn", "deformable_stages": ("c4",)}],
     ids=str,
 )
 def test_export(tmp_path, arguments):

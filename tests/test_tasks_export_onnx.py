@@ -47,6 +47,7 @@ def exported(model, folder, **section):
     "arguments",
     [{"norm": norm} for norm in get_args(Norm)]
     + [{"deformable_version": 1, **DEFORMABLE}, {"deformable_version": 2, **DEFORMABLE, "depth": 26}]
+    + [{"weight_standardization": True}, {"weight_standardization": True, "norm": "bn", **DEFORMABLE}]
     + [{"deformable_modulation": "sigmoid", **DEFORMABLE, "dilated_stages": ("c3",)}]
     + [{"depth": 26, "stem": "imagenet", "stride_in": "1x1", "norm_eps": 0.1, "dilated_stages": ("c5",)}],
     ids=str,

@@ -18,6 +18,10 @@ from models.norm import Norm
 
 NORMS = {norm: [f"model.norm={norm}"] for norm in get_args(Norm) if norm not in ("frozen_bn", "sync_bn")}
 NORMS["brn, relaxing"] = ["model.norm=brn", "model.brn_relax_steps=[0, 2, 3]", "model.bn_running_statistics=mean"]
+for word in ("gn", "bn"):
+    NORMS[f"{word} + ws"] = [
+        f"model.norm={word}", "model.weight_standardization=true", "model.deformable_stages=[c5]",
+    ]
 every_norm = pytest.mark.parametrize("options", NORMS.values(), ids=NORMS)
 RECORD = SimpleNamespace(active=True, position=lambda: None)
 

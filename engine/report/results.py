@@ -63,6 +63,7 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     "model.roi_pooling": lambda kind: "RoIAlign" if kind == "align" else f"{kind} pooling",
     "model.freeze_at": lambda stages: f"{stages} stages frozen" if stages else "none frozen",
     "model.width": "width {}".format,
+    "model.weight_standardization": lambda standardized: "WS" if standardized else "no WS",
     "data.warp": "warp {}".format,
     "batch.protocol": "protocol {}".format,
     "schedule.epochs": "{} epochs".format,

@@ -21,7 +21,7 @@ def _relu(graph, layer, x):
 
 
 def _linear(graph, layer, x):
-    return graph.node("Gemm", x, *graph.weights(layer, *_weight_and_bias(layer)))
+    return graph.node("Gemm", x, *graph.weights(layer, *(["weight"] if layer.bias is None else ["weight", "bias"])))
 
 
 def _max_pool(graph, layer, x):
@@ -35,8 +35,7 @@ def _convolution(graph, layer, x):
     if layer.geometry is None:
         raise graph.refusal(layer, "is padded by more than a number a side, or not [N, C, H, W]")
     stride, padding, dilation = (layer.geometry[start : start + 2] for start in (0, 2, 4))
-    weights = graph.weights(layer, *_weight_and_bias(layer))
-    return graph.node("Conv", x, *weights, **_attributes(layer, stride, padding, dilation))
+    return graph.node("Conv", x, *_filters_and_bias(graph, layer), **_attributes(layer, stride, padding, dilation))
 
 
 def _deformable_convolution(graph, layer, x):
@@ -47,7 +46,7 @@ def _deformable_convolution(graph, layer, x):
         mask = graph.node("Sigmoid", raw)
         if layer.modulation == "2sigmoid":
             mask = graph.node("Add", mask, mask)
-    weight, *bias = graph.weights(layer, *_weight_and_bias(layer))
+    weight, *bias = _filters_and_bias(graph, layer)
     geometry = (pair(layer.geometry[name]) for name in ("stride", "padding", "dilation"))
     return graph.node(
         "DeformConv", x, weight, offset, *(bias or [""]), mask, since=19, offset_group=layer.deformable_groups,
@@ -62,8 +61,10 @@ def _attributes(convolution, stride, padding, dilation):
     }
 
 
-def _weight_and_bias(layer):
-    return ["weight"] if layer.bias is None else ["weight", "bias"]
+def _filters_and_bias(graph, convolution):
+    """The filters as they are used, by the name of the weights that are learned."""
+    filters = graph.constant("weight", convolution.filters().numpy())
+    return [filters] if convolution.bias is None else [filters, *graph.weights(convolution, "bias")]
 
 
 def _channels(graph, x, start, end):

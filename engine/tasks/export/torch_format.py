@@ -53,8 +53,15 @@ def export_torch(model: nn.Layer, task: Task, preparation: Preparation, folder: 
 
 
 def _state(model):
-    """{name: array} as PyTorch's state_dict() has it: batch norm there also counts the steps it was trained for."""
-    state = to_torch_names({name: value.numpy() for name, value in model.state_dict().items()})
+    """{name: array} as PyTorch's state_dict() has it: batch norm there also counts the steps it was trained for.
+
+    Filters that are standardised here go out as they are used: a plain convolution then computes the same.
+    """
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
+    for name, layer in model.named_sublayers():
+        if getattr(layer, "standardized", False):
+            state[f"{name}.weight"] = layer.filters().numpy()
+    state = to_torch_names(state)
     counted = [name.removesuffix("running_var") for name in state if name.endswith(".running_var")]
     return {**state, **{f"{norm}num_batches_tracked": np.array(0) for norm in counted}}
 
