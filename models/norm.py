@@ -9,9 +9,19 @@ from typing import Literal
 from paddle import nn
 
 from models.passing import see_layers
-from ops import BatchNorm, BatchRenorm, FrozenBatchNorm, GroupNorm, SyncBatchNorm
+from ops import (
+    BatchNorm,
+    BatchRenorm,
+    FilterResponseNorm,
+    FrozenBatchNorm,
+    GroupNorm,
+    SyncBatchNorm,
+    ThresholdedLinearUnit,
+)
 
-Norm = Literal["bn", "gn", "ln", "in", "frozen_bn", "sync_bn", "none", "brn"]
+Norm = Literal["bn", "gn", "ln", "in", "frozen_bn", "sync_bn", "none", "brn", "frn"]
+
+LAYERS = (BatchNorm, SyncBatchNorm, FrozenBatchNorm, GroupNorm, FilterResponseNorm)  # with subclasses, all norms
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,7 @@ def make_norm(
         "brn": _then_relu(partial(
             BatchRenorm, r_max=brn_r_max, d_max=brn_d_max, relax_steps=brn_relax_steps, **of_workers
         )),
+        "frn": Normalization(partial(FilterResponseNorm, eps=eps), ThresholdedLinearUnit),
         "none": _then_relu(lambda channels, initial_scale, relu: nn.ReLU() if relu else nn.Identity()),
     }
     if norm not in norms:
@@ -120,6 +131,8 @@ def norms_of_one_value(model: nn.Layer, image_shape: tuple[int, ...], images_per
     found = []
 
     def look(name, layer, x, *_):
+        if isinstance(layer, FrozenBatchNorm):
+            return
         positions = math.prod(x.shape[2:])
         if isinstance(layer, BatchNorm):
             values = positions * (layer.images_per_worker or images_per_step)
@@ -130,7 +143,7 @@ def norms_of_one_value(model: nn.Layer, image_shape: tuple[int, ...], images_per
         if values == 1:
             found.append(name)
 
-    see_layers(model, (BatchNorm, SyncBatchNorm, GroupNorm), look, image_shape)
+    see_layers(model, LAYERS, look, image_shape)
     return found
 
 

@@ -8,6 +8,12 @@ from ops.conv3d import Conv3D, conv3d
 from ops.deform_conv import DeformConv2D, deform_conv2d
 from ops.deform_ps_roi_pool import DeformPSRoIPool, deform_ps_roi_pool
 from ops.deform_roi_pool import DeformRoIPool, deform_roi_pool
+from ops.filter_response_norm import (
+    FilterResponseNorm,
+    ThresholdedLinearUnit,
+    filter_response_norm,
+    thresholded_linear,
+)
 from ops.frozen_batch_norm import FrozenBatchNorm, frozen_batch_norm
 from ops.group_norm import GroupNorm, group_norm
 from ops.nms import nms
@@ -23,10 +29,12 @@ __all__ = [
     "DeformConv2D",
     "DeformPSRoIPool",
     "DeformRoIPool",
+    "FilterResponseNorm",
     "FrozenBatchNorm",
     "GroupNorm",
     "ResidualBlock",
     "SyncBatchNorm",
+    "ThresholdedLinearUnit",
     "batch_norm",
     "batch_renorm",
     "box_area",
@@ -39,6 +47,7 @@ __all__ = [
     "deform_ps_roi_pool",
     "deform_roi_pool",
     "encode_boxes",
+    "filter_response_norm",
     "frozen_batch_norm",
     "group_norm",
     "has_area",
@@ -46,4 +55,5 @@ __all__ = [
     "residual_blocks",
     "roi_align",
     "standardize",
+    "thresholded_linear",
 ]

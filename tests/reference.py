@@ -103,6 +103,22 @@ def _affine(x, weight, bias):
     return y
 
 
+def filter_response_norm(x, weight=None, bias=None, threshold=None, eps=1e-6):
+    """arXiv:1911.09737, equations 1 to 3, map by map."""
+    x = np.asarray(x, np.float64)
+    y = np.empty_like(x)
+    for image, channel in np.ndindex(x.shape[:2]):
+        values = x[image, channel]
+        y[image, channel] = values / np.sqrt((values**2).sum() / values.size + eps)
+    y = _affine(y, weight, bias)
+    return y if threshold is None else thresholded_linear(y, threshold)
+
+
+def thresholded_linear(x, threshold):
+    """max(x, threshold), channel by channel."""
+    return np.stack([np.maximum(x[:, channel], threshold[channel]) for channel in range(len(threshold))], axis=1)
+
+
 def standardize(weight, eps=1e-10):
     """arXiv:1903.10520, equations 8 and 9, filter by filter; eps is added to the variance."""
     weight = np.asarray(weight, np.float64)

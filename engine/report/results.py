@@ -35,7 +35,7 @@ CONVOLUTION = (DEFORMABLE, VERSION, DILATED)  # together they say what kind the 
 
 NORMS = {  # in the order of the paper's table 1; another is called by its own word, and comes after these
     "bn": "BN", "ln": "LN", "in": "IN", "gn": "GN", "sync_bn": "SyncBN", "frozen_bn": "FrozenBN", "none": "no norm",
-    "brn": "BRN",
+    "brn": "BRN", "frn": "FRN",
 }
 ONLY_OF = {  # values that of these norms matter to one kind; to another norm all may
     GROUPS: ("gn",), CHANNELS: ("gn",), RUNNING: ("bn", "brn"), "bn_precise_images": ("bn",),

@@ -8,7 +8,17 @@ from paddle import nn
 from engine.tasks.classification import Probabilities
 from models import Classifier, ResNet
 from models.resnet import Basic, Bottleneck, Shortcut, Stage, Stem
-from ops import BatchNorm, BatchRenorm, Conv2D, DeformConv2D, FrozenBatchNorm, GroupNorm, SyncBatchNorm
+from ops import (
+    BatchNorm,
+    BatchRenorm,
+    Conv2D,
+    DeformConv2D,
+    FilterResponseNorm,
+    FrozenBatchNorm,
+    GroupNorm,
+    SyncBatchNorm,
+    ThresholdedLinearUnit,
+)
 from ops.deform_conv import pair
 
 
@@ -93,8 +103,29 @@ def _group_norm(graph, layer, x):
     ones = graph.constant("ones", np.ones(groups, np.float32)), graph.constant("zeros", np.zeros(groups, np.float32))
     y = graph.node("InstanceNormalization", grouped, *ones, epsilon=layer.eps)
     y = graph.node("Reshape", y, graph.node("Shape", x))
-    weight, bias = graph.weights(layer, "weight", "bias", shape=[channels] + [1] * (len(graph.image_shape) - 1))
-    return _with_relu(graph, layer, graph.node("Add", graph.node("Mul", y, weight), bias))
+    return _with_relu(graph, layer, _affine(graph, layer, y))
+
+
+def _affine(graph, norm, y):
+    weight, bias = _per_channel(graph, norm, "weight", "bias")
+    return graph.node("Add", graph.node("Mul", y, weight), bias)
+
+
+def _per_channel(graph, layer, *names):
+    channels = getattr(layer, names[0]).shape[0]
+    return graph.weights(layer, *names, shape=[channels] + [1] * (len(graph.image_shape) - 1))
+
+
+def _filter_response_norm(graph, layer, x):
+    sides = graph.constant("sides", np.arange(2, len(graph.image_shape) + 1))
+    mean_square = graph.node("ReduceMean", graph.node("Mul", x, x), sides)
+    eps = graph.constant("eps", np.float32(layer.eps))
+    y = _affine(graph, layer, graph.node("Div", x, graph.node("Sqrt", graph.node("Add", mean_square, eps))))
+    return y if layer.threshold is None else _thresholded_linear(graph, layer, y)
+
+
+def _thresholded_linear(graph, layer, x):
+    return graph.node("Max", x, *_per_channel(graph, layer, "threshold"))
 
 
 def _with_relu(graph, norm, y):
@@ -151,6 +182,8 @@ EMITTERS: dict[type, Callable] = {
     FrozenBatchNorm: _batch_norm,
     SyncBatchNorm: _batch_norm,
     GroupNorm: _group_norm,
+    FilterResponseNorm: _filter_response_norm,
+    ThresholdedLinearUnit: _thresholded_linear,
     Basic: _residual_block,
     Bottleneck: _residual_block,
     Shortcut: _conv_and_norm,

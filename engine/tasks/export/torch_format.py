@@ -70,6 +70,10 @@ def _check_nothing_else_is_computed(section):
     """InputError for a network whose arrays have the names and shapes of one of torchvision's that it is not."""
     if section["name"] != "resnet":
         raise InputError(f"torch: model.name: {section['name']}; torchvision's names are known for resnet only")
+    if section["norm"] not in (*NORMS, "none"):
+        raise InputError(
+            f"torch: norm: {section['norm']}; PyTorch has no such layer; --format onnx keeps what this network computes"
+        )
     block, _ = ResNet.BLOCKS[section["depth"]]
     odd = ["stride_in: 1x1"] if section["stride_in"] == "1x1" and block.expansion > 1 else []
     odd += [f"dilated_stages: [{', '.join(section['dilated_stages'])}]"] if section["dilated_stages"] else []
