@@ -12,6 +12,7 @@ from models.passing import see_layers
 from ops import (
     BatchNorm,
     BatchRenorm,
+    EvoNormS0,
     FilterResponseNorm,
     FrozenBatchNorm,
     GroupNorm,
@@ -19,9 +20,11 @@ from ops import (
     ThresholdedLinearUnit,
 )
 
-Norm = Literal["bn", "gn", "ln", "in", "frozen_bn", "sync_bn", "none", "brn", "frn"]
+Norm = Literal["bn", "gn", "ln", "in", "frozen_bn", "sync_bn", "none", "brn", "frn", "evonorm_s0"]
 
-LAYERS = (BatchNorm, SyncBatchNorm, FrozenBatchNorm, GroupNorm, FilterResponseNorm)  # with subclasses, all norms
+GROUPED = ("gn", "evonorm_s0")  # to which norm_groups and norm_channels_per_group mean something
+# With subclasses, all norms.
+LAYERS = (BatchNorm, SyncBatchNorm, FrozenBatchNorm, GroupNorm, FilterResponseNorm, EvoNormS0)
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,10 @@ def make_norm(
 ) -> Normalization:
     """The norm of that name.
 
-    `groups`, or `channels_per_group` where it is given, are gn's; `images_per_worker`, `running_statistics` and
-    `bn_momentum` are bn's and brn's (see ops.BatchNorm), the brn_* values brn's (see ops.batch_renorm). Running
-    statistics "precise" are tracked as "first", for whoever evaluates to compute them anew; brn has none.
+    `groups`, or `channels_per_group` where it is given, are gn's and evonorm_s0's; `images_per_worker`,
+    `running_statistics` and `bn_momentum` are bn's and brn's (see ops.BatchNorm), the brn_* values brn's (see
+    ops.batch_renorm). Running statistics "precise" are tracked as "first", for whoever evaluates to compute them anew;
+    brn has none.
     Raises ValueError for values that nothing can be learned with; the constructor where groups do not divide channels.
     """
     if groups < 1:
@@ -67,12 +71,15 @@ def make_norm(
     if norm == "brn" and running_statistics == "precise":
         raise ValueError("bn_running_statistics: precise is bn's; brn is trained with the statistics that evaluate it")
 
-    def group_norm(channels, **options):
-        if channels_per_group is None:
-            return GroupNorm(channels, groups, eps, **options)
-        if channels_per_group < 1 or channels % channels_per_group:
-            raise ValueError(f"group norm: groups of {channels_per_group} channels do not divide {channels} channels")
-        return GroupNorm(channels, channels // channels_per_group, eps, **options)
+    def grouped(layer):
+        def make(channels, **options):
+            if channels_per_group is None:
+                return layer(channels, groups, eps, **options)
+            if channels_per_group < 1 or channels % channels_per_group:
+                raise ValueError(f"{norm}: groups of {channels_per_group} channels do not divide {channels} channels")
+            return layer(channels, channels // channels_per_group, eps, **options)
+
+        return make
 
     of_workers = {
         "images_per_worker": images_per_worker, "momentum": bn_momentum, "eps": eps,
@@ -80,7 +87,7 @@ def make_norm(
     }
     norms = {
         "bn": _then_relu(partial(BatchNorm, precise=running_statistics == "precise", **of_workers)),
-        "gn": _then_relu(group_norm),
+        "gn": _then_relu(grouped(GroupNorm)),
         "ln": _then_relu(lambda channels, **options: GroupNorm(channels, 1, eps, **options)),
         "in": _then_relu(lambda channels, **options: GroupNorm(channels, channels, eps, **options)),
         # Nothing would ever move its gamma from an initial scale of 0, and the branch behind it would be dead.
@@ -90,6 +97,7 @@ def make_norm(
             BatchRenorm, r_max=brn_r_max, d_max=brn_d_max, relax_steps=brn_relax_steps, **of_workers
         )),
         "frn": Normalization(partial(FilterResponseNorm, eps=eps), ThresholdedLinearUnit),
+        "evonorm_s0": Normalization(grouped(EvoNormS0)),
         "none": _then_relu(lambda channels, initial_scale, relu: nn.ReLU() if relu else nn.Identity()),
     }
     if norm not in norms:
@@ -154,7 +162,7 @@ def described(section: object) -> dict[str, str | int | None]:
     """
     norm = getattr(section, "norm", None)
     channels_per_group = getattr(section, "norm_channels_per_group", None)
-    grouped = norm == "gn"
+    grouped = norm in GROUPED
     return {
         "norm": norm,
         "norm_groups": getattr(section, "norm_groups", None) if grouped and channels_per_group is None else None,

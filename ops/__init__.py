@@ -8,6 +8,7 @@ from ops.conv3d import Conv3D, conv3d
 from ops.deform_conv import DeformConv2D, deform_conv2d
 from ops.deform_ps_roi_pool import DeformPSRoIPool, deform_ps_roi_pool
 from ops.deform_roi_pool import DeformRoIPool, deform_roi_pool
+from ops.evonorm_s0 import EvoNormS0, evonorm_s0
 from ops.filter_response_norm import (
     FilterResponseNorm,
     ThresholdedLinearUnit,
@@ -29,6 +30,7 @@ __all__ = [
     "DeformConv2D",
     "DeformPSRoIPool",
     "DeformRoIPool",
+    "EvoNormS0",
     "FilterResponseNorm",
     "FrozenBatchNorm",
     "GroupNorm",
@@ -47,6 +49,7 @@ __all__ = [
     "deform_ps_roi_pool",
     "deform_roi_pool",
     "encode_boxes",
+    "evonorm_s0",
     "filter_response_norm",
     "frozen_batch_norm",
     "group_norm",

@@ -101,10 +101,10 @@ def _folded(x, groups, weight, bias, eps):
 IMPLEMENTATIONS = {"native": _native, "folded": _folded, "paddle": _paddle, "composed": _composed}
 
 
-def check_groups(channels: int, groups: int) -> None:
+def check_groups(channels: int, groups: int, op: str = "group norm") -> None:
     """ValueError unless `groups` equal groups can be made of `channels`."""
     if groups < 1 or channels % groups:
-        raise ValueError(f"group norm: {groups} groups do not divide {channels} channels")
+        raise ValueError(f"{op}: {groups} groups do not divide {channels} channels")
 
 
 class GroupNorm(nn.Layer):

@@ -103,6 +103,20 @@ def _affine(x, weight, bias):
     return y
 
 
+def evonorm_s0(x, groups, slope, weight=None, bias=None, eps=1e-5):
+    """arXiv:2004.02967, table 2: x * sigmoid(slope * x) over the deviation of an image's group of channels."""
+    x = np.asarray(x, np.float64)
+    y = np.empty_like(x)
+    size = x.shape[1] // groups
+    for image, channel in np.ndindex(x.shape[:2]):
+        first = channel // size * size
+        values = x[image, first : first + size]
+        deviation = np.sqrt(((values - values.mean()) ** 2).mean() + eps)
+        own = x[image, channel]
+        y[image, channel] = own / (1 + np.exp(-slope[channel] * own)) / deviation
+    return _affine(y, weight, bias)
+
+
 def filter_response_norm(x, weight=None, bias=None, threshold=None, eps=1e-6):
     """arXiv:1911.09737, equations 1 to 3, map by map."""
     x = np.asarray(x, np.float64)

@@ -38,6 +38,7 @@ def look_at(tiny, overrides):
         (["model.norm=brn", "model.brn_relax_steps=[9, 5, 20]"], r"relax_steps \[9, 5, 20\], expected a start"),
         ([*ALONE, "model.norm=brn"], "would normalise single values"),
         (["data.image_size=8", "model.norm=frn"], "would normalise single values"),
+        (["model.norm=evonorm_s0", "model.norm_groups=3"], "evonorm: 3 groups do not divide 8 channels"),
         (["model.norm=none", "model.weight_standardization=true"], "weight_standardization: gives all filters one"),
         (["optimizer.name=adamw", "optimizer.beta2=1.0"], "beta1 or beta2 of 1"),
         ([*COSINE, "schedule.warmup_epochs=2"], "all 2 epochs warm up to the cosine's end"),

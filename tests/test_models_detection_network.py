@@ -277,6 +277,7 @@ def test_padding_shows_nothing():
         ({"anchor_sizes": (8.0, 16.0)}, "anchor_sizes: 2 for 5 levels, expected one a level"),
         ({"roi_pooling": "max"}, "roi_pooling 'max': expected one of align, deformable, modulated"),
         ({"box_head": "4conv1fc", "box_head_norm": "brn"}, "box_head_norm brn: RoIs come worker after worker"),
+        ({"fpn_norm": "evonorm_s0"}, "fpn_norm evonorm_s0: it normalises by its nonlinearity, and a pyramid has none"),
         ({"fpn_norm": "batch"}, "norm 'batch': expected one of"),
     ],
 )

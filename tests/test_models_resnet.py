@@ -95,7 +95,7 @@ def test_norms_are_what_they_are_called():
     ("arguments", "words"),
     [
         ({"norm_groups": 32, "width": 8}, "32 groups do not divide 8 channels"),
-        ({"norm_channels_per_group": 3, "width": 8}, "groups of 3 channels do not divide 8 channels"),
+        ({"norm_channels_per_group": 3, "width": 8}, "gn: groups of 3 channels do not divide 8 channels"),
         ({"norm": "batch"}, "norm 'batch': expected one of bn, gn"),
         ({"deformable_stages": ("c5",), "deformable_groups": 5}, "5 deformable groups do not divide"),
     ],

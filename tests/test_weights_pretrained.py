@@ -57,6 +57,7 @@ def test_batch_norm_is_taken_with_its_statistics(start, norm):
 
 @pytest.mark.parametrize(("there", "here"), [
     ("bn", "gn"), ("gn", "bn"), ("bn", "in"), ("gn", "brn"), ("gn", "frn"), ("frn", "gn"), ("bn", "frn"),
+    ("gn", "evonorm_s0"), ("evonorm_s0", "frn"),
 ])
 def test_norms_of_another_kind_stay_as_they_were_unless_asked_for(start, there, here):
     state = arrays(norm=there)

@@ -28,17 +28,17 @@ from engine.report.records import (
 )
 from engine.run.measure import Measure
 from engine.run.result import read_metrics
-from models.norm import Norm
+from models.norm import GROUPED, Norm
 
 RUNNING = "model.bn_running_statistics"
 CONVOLUTION = (DEFORMABLE, VERSION, DILATED)  # together they say what kind the 3x3 convolutions are
 
 NORMS = {  # in the order of the paper's table 1; another is called by its own word, and comes after these
     "bn": "BN", "ln": "LN", "in": "IN", "gn": "GN", "sync_bn": "SyncBN", "frozen_bn": "FrozenBN", "none": "no norm",
-    "brn": "BRN", "frn": "FRN",
+    "brn": "BRN", "frn": "FRN", "evonorm_s0": "EvoNorm-S0",
 }
 ONLY_OF = {  # values that of these norms matter to one kind; to another norm all may
-    GROUPS: ("gn",), CHANNELS: ("gn",), RUNNING: ("bn", "brn"), "bn_precise_images": ("bn",),
+    GROUPS: GROUPED, CHANNELS: GROUPED, RUNNING: ("bn", "brn"), "bn_precise_images": ("bn",),
     "model.bn_momentum": ("bn", "sync_bn", "brn"),
 }
 

@@ -177,5 +177,7 @@ def _check(*, neck, masks, box_head, fpn_norm, box_head_norm, mask_head_norm, **
     ):
         if missing and value != "none":
             raise ValueError(f"{name} {value}: {missing}")
+        if value == "evonorm_s0" and name == "fpn_norm":
+            raise ValueError(f"fpn_norm {value}: it normalises by its nonlinearity, and a pyramid has none; use gn")
         if value == "brn" and name != "fpn_norm":
             raise ValueError(f"{name} brn: {OF_ROIS}")

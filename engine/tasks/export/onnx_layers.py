@@ -13,6 +13,7 @@ from ops import (
     BatchRenorm,
     Conv2D,
     DeformConv2D,
+    EvoNormS0,
     FilterResponseNorm,
     FrozenBatchNorm,
     GroupNorm,
@@ -116,6 +117,23 @@ def _per_channel(graph, layer, *names):
     return graph.weights(layer, *names, shape=[channels] + [1] * (len(graph.image_shape) - 1))
 
 
+def _evonorm_s0(graph, layer, x):
+    if layer.slope is None:
+        return _affine(graph, layer, x)
+
+    def grouped(value):
+        return graph.node("Reshape", value, groups)
+
+    groups, along = graph.constant("groups", np.array([0, layer.groups, -1])), graph.constant("axis", np.array([2]))
+    eps = graph.constant("eps", np.float32(layer.eps))
+    centred = graph.node("Sub", grouped(x), graph.node("ReduceMean", grouped(x), along))
+    variance = graph.node("ReduceMean", graph.node("Mul", centred, centred), along)
+    sigmoid = graph.node("Sigmoid", graph.node("Mul", x, *_per_channel(graph, layer, "slope")))
+    deviation = graph.node("Sqrt", graph.node("Add", variance, eps))
+    y = graph.node("Div", grouped(graph.node("Mul", x, sigmoid)), deviation)
+    return _affine(graph, layer, graph.node("Reshape", y, graph.node("Shape", x)))
+
+
 def _filter_response_norm(graph, layer, x):
     sides = graph.constant("sides", np.arange(2, len(graph.image_shape) + 1))
     mean_square = graph.node("ReduceMean", graph.node("Mul", x, x), sides)
@@ -182,6 +200,7 @@ EMITTERS: dict[type, Callable] = {
     FrozenBatchNorm: _batch_norm,
     SyncBatchNorm: _batch_norm,
     GroupNorm: _group_norm,
+    EvoNormS0: _evonorm_s0,
     FilterResponseNorm: _filter_response_norm,
     ThresholdedLinearUnit: _thresholded_linear,
     Basic: _residual_block,
