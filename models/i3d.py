@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
-from models.norm import Norm, make_norm
+from models.norm import Norm, check_standardization, make_norm
 from models.resnet import Convolutions, ResNet, Stem
 from models.weights.layout import widened
 from ops import Conv3D
@@ -29,6 +29,7 @@ def i3d(
     stem_pool_padding: Literal[0, 1] = 0,
     stride_in: Literal["3x3", "1x1"] = "3x3",
     zero_init_last_norm: bool = True,
+    weight_standardization: bool = False,
     norm: Norm = "gn",
     norm_groups: int = 32,
     norm_channels_per_group: int | None = None,
@@ -36,6 +37,9 @@ def i3d(
     bn_momentum: float = 0.9,
     bn_running_statistics: Literal["first", "mean", "precise"] = "first",
     bn_images_per_worker: int | None = None,
+    brn_r_max: float = 1.5,
+    brn_d_max: float = 0.5,
+    brn_relax_steps: tuple[int, int, int] | None = None,
 ) -> "I3D":
     """A ResNet over clips from plain values: this signature is the `model:` section of a config.
 
@@ -52,8 +56,10 @@ def i3d(
     make = make_norm(
         norm, groups=norm_groups, channels_per_group=norm_channels_per_group, images_per_worker=bn_images_per_worker,
         running_statistics=bn_running_statistics, bn_momentum=bn_momentum, eps=norm_eps,
+        brn_r_max=brn_r_max, brn_d_max=brn_d_max, brn_relax_steps=brn_relax_steps,
     )
-    conv = partial(conv3d, bias=norm == "none")
+    check_standardization(norm, weight_standardization)
+    conv = partial(conv3d, bias=norm == "none", standardized=weight_standardization)
 
     def convolutions(stage, position):
         looks = IN_TIME[stage][position % len(IN_TIME[stage])]
@@ -77,7 +83,7 @@ def i3d(
 
 def conv3d(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, bias: bool = False, frames: int = 1,
-    time_stride: int = 1,
+    time_stride: int = 1, standardized: bool = False,
 ) -> nn.Layer:
     """A convolution of a square over so many frames, padded to keep its size at stride 1, started as `conv2d` is."""
     deviation = math.sqrt(2 / (out_channels * frames * kernel_size**2))
@@ -86,7 +92,7 @@ def conv3d(
         in_channels, out_channels, (frames, kernel_size, kernel_size), stride=(time_stride, stride, stride),
         padding=(frames // 2, around, around),
         weight_attr=paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, deviation)),
-        bias_attr=None if bias else False,
+        bias_attr=None if bias else False, standardized=standardized,
     )
 
 

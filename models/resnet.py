@@ -7,9 +7,8 @@ from typing import Literal, NamedTuple
 
 import paddle
 from paddle import Tensor, nn
-from paddle.nn import functional as F
 
-from models.norm import Norm, make_norm
+from models.norm import Norm, Normalization, check_standardization, make_norm
 from ops import Conv2D, DeformConv2D, ResidualBlock, residual_blocks
 from ops.residual_blocks import is_watched
 
@@ -32,11 +31,15 @@ def resnet(
     bn_momentum: float = 0.9,
     bn_running_statistics: Literal["first", "mean", "precise"] = "first",
     bn_images_per_worker: int | None = None,
+    brn_r_max: float = 1.5,
+    brn_d_max: float = 0.5,
+    brn_relax_steps: tuple[int, int, int] | None = None,
     deformable_stages: tuple[Stage, ...] = (),
     deformable_version: Literal[1, 2] = 2,
     deformable_groups: int = 1,
     deformable_modulation: Literal["2sigmoid", "sigmoid"] = "2sigmoid",
     dilated_stages: tuple[Stage, ...] = (),
+    weight_standardization: bool = False,
     frozen: tuple[Part, ...] = (),
 ) -> "ResNet":
     """A ResNet from plain values: this signature is the `model:` section of a config.
@@ -48,9 +51,10 @@ def resnet(
     paper's: 1x1). `zero_init_last_norm` starts each residual block as the identity. All 3x3 convolutions of
     bottlenecks, and the second of basic blocks, become deformable in `deformable_stages` (the deformable_* values are
     those of `ops.DeformConv2D`), and have dilation 2 in `dilated_stages`, which is what the DCN paper compares with.
-    Nothing in `frozen` stages learns, gamma, beta and offset branches included, and BN there is frozen batch norm: for
-    weights that were trained before. For the norm_* and bn_* values see `models.norm.make_norm`. Raises ValueError for
-    values that do not fit together.
+    `weight_standardization` (arXiv:1903.10520) is of all convolutions, deformable ones too, but not of offset branches.
+    Nothing in `frozen` stages learns, gamma, beta and offset branches included, and BN or BRN there is frozen batch
+    norm: for weights that were trained before. For the norm_*, bn_* and brn_* values see `models.norm.make_norm`.
+    Raises ValueError for values that do not fit together.
     """
     for name, value in (("width", width), ("deformable_groups", deformable_groups)):
         if value < 1:
@@ -58,9 +62,12 @@ def resnet(
     make = make_norm(
         norm, groups=norm_groups, channels_per_group=norm_channels_per_group, images_per_worker=bn_images_per_worker,
         running_statistics=bn_running_statistics, bn_momentum=bn_momentum, eps=norm_eps,
+        brn_r_max=brn_r_max, brn_d_max=brn_d_max, brn_relax_steps=brn_relax_steps,
     )
-    frozen_norm = make_norm("frozen_bn", eps=norm_eps) if norm in ("bn", "sync_bn") else make
-    conv = partial(conv2d, bias=norm == "none")  # a norm's beta is the bias otherwise
+    frozen_norm = make_norm("frozen_bn", eps=norm_eps) if norm in ("bn", "sync_bn", "brn") else make
+    check_standardization(norm, weight_standardization)
+    # A norm's beta is the bias where there is one.
+    conv = partial(conv2d, bias=norm == "none", standardized=weight_standardization)
     deformable = partial(
         DeformConv2D, version=deformable_version, deformable_groups=deformable_groups, modulation=deformable_modulation
     )
@@ -84,14 +91,14 @@ def resnet(
 
 def conv2d(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, bias: bool = False,
-    layer: Callable[..., nn.Layer] = Conv2D, dilation: int = 1,
+    layer: Callable[..., nn.Layer] = Conv2D, dilation: int = 1, standardized: bool = False,
 ) -> nn.Layer:
     """A square convolution padded to keep its size at stride 1, started by He's rule (normal, fan-out)."""
     deviation = math.sqrt(2 / (out_channels * kernel_size**2))
     return layer(
         in_channels, out_channels, kernel_size, stride=stride, padding=dilation * (kernel_size // 2), dilation=dilation,
         weight_attr=paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, deviation)),
-        bias_attr=None if bias else False,
+        bias_attr=None if bias else False, standardized=standardized,
     )
 
 
@@ -116,7 +123,7 @@ class Shortcut(nn.Layer):
 
     def __init__(
         self, in_channels: int, out_channels: int, stride: int, conv: Callable[..., nn.Layer],
-        norm: Callable[..., nn.Layer],
+        norm: Normalization,
     ):
         super().__init__()
         self.conv = conv(in_channels, out_channels, 1, stride)
@@ -137,25 +144,27 @@ class Basic(nn.Layer):
 
     def __init__(
         self, in_channels: int, channels: int, stride: int, *, stride_in: Literal["3x3", "1x1"], last_scale: float,
-        convolutions: "Convolutions", norm: Callable[..., nn.Layer],
+        convolutions: "Convolutions", norm: Normalization,
     ):
         super().__init__()
         conv, conv_first, conv_spatial = convolutions
         self.conv1 = conv_first(in_channels, channels, 3, stride)
-        self.norm1 = norm(channels, relu=True)
+        self.norm1 = norm(channels, activated=True)
         self.conv2 = conv_spatial(channels, channels, 3)
         self.norm2 = norm(channels, initial_scale=last_scale)
         changes = stride != 1 or in_channels != channels
         self.shortcut = Shortcut(in_channels, channels, stride, conv, norm) if changes else nn.Identity()
+        self.activation = norm.activation(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm1(self.conv1(x))
         y = self.norm2(self.conv2(y))
-        return F.relu(y + self.shortcut(x))
+        return self.activation(y + self.shortcut(x))
 
     def residual(self) -> ResidualBlock:
         """The layers that forward calls."""
-        return ResidualBlock([(self.conv1, self.norm1), (self.conv2, self.norm2)], _layers_of(self.shortcut))
+        path = [(self.conv1, self.norm1), (self.conv2, self.norm2)]
+        return ResidualBlock(path, _layers_of(self.shortcut), self.activation)
 
 
 class Bottleneck(nn.Layer):
@@ -165,30 +174,31 @@ class Bottleneck(nn.Layer):
 
     def __init__(
         self, in_channels: int, channels: int, stride: int, *, stride_in: Literal["3x3", "1x1"], last_scale: float,
-        convolutions: "Convolutions", norm: Callable[..., nn.Layer],
+        convolutions: "Convolutions", norm: Normalization,
     ):
         super().__init__()
         conv, conv_first, conv_spatial = convolutions
         out_channels = channels * self.expansion
         self.conv1 = conv_first(in_channels, channels, 1, stride if stride_in == "1x1" else 1)
-        self.norm1 = norm(channels, relu=True)
+        self.norm1 = norm(channels, activated=True)
         self.conv2 = conv_spatial(channels, channels, 3, stride if stride_in == "3x3" else 1)
-        self.norm2 = norm(channels, relu=True)
+        self.norm2 = norm(channels, activated=True)
         self.conv3 = conv(channels, out_channels, 1)
         self.norm3 = norm(out_channels, initial_scale=last_scale)
         changes = stride != 1 or in_channels != out_channels
         self.shortcut = Shortcut(in_channels, out_channels, stride, conv, norm) if changes else nn.Identity()
+        self.activation = norm.activation(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm1(self.conv1(x))
         y = self.norm2(self.conv2(y))
         y = self.norm3(self.conv3(y))
-        return F.relu(y + self.shortcut(x))
+        return self.activation(y + self.shortcut(x))
 
     def residual(self) -> ResidualBlock:
         """The layers that forward calls."""
         path = [(self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3)]
-        return ResidualBlock(path, _layers_of(self.shortcut))
+        return ResidualBlock(path, _layers_of(self.shortcut), self.activation)
 
 
 class Stage(nn.Sequential):
@@ -208,13 +218,13 @@ class Stem(nn.Layer):
 
     def __init__(
         self, in_channels: int, width: int, kind: Literal["imagenet", "medium", "small"], conv: Callable[..., nn.Layer],
-        norm: Callable[..., nn.Layer], pool: Callable[[int, int], nn.Layer],
+        norm: Normalization, pool: Callable[[int, int], nn.Layer],
     ):
         super().__init__()
         self.stride = self.STRIDES[kind]
         kernel_size, stride = {"imagenet": (7, 2), "medium": (3, 2), "small": (3, 1)}[kind]
         self.conv = conv(in_channels, width, kernel_size, stride)
-        self.norm = norm(width, relu=True)
+        self.norm = norm(width, activated=True)
         self.pool = pool(3, 2) if kind == "imagenet" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -228,9 +238,9 @@ class ResNet(nn.Layer):
     small one at 1, 2, 4 and 8.
     `out_channels` gives C for each stage, `strides` how many pixels of x lie between two of its values; `stride_in` is
     which convolution of a bottleneck strides, None for basic blocks. All layers come from constructors:
-    `convolutions(stage, position)` gives those of a block, norm(channels, initial_scale=1.0, relu=False) makes a norm;
-    no parameter of stem and stages in `frozen` gets a gradient, and such stages have `frozen_norm` for norm. `before`
-    are layers that stand before a stage, by its name.
+    `convolutions(stage, position)` gives those of a block, `norm` its norms and activations; no parameter of stem and
+    stages in `frozen` gets a gradient, and such stages have `frozen_norm` for norm. `before` are layers that stand
+    before a stage, by its name.
     """
 
     BLOCKS = {
@@ -244,9 +254,9 @@ class ResNet(nn.Layer):
 
     def __init__(
         self, depth: Literal[18, 26, 34, 50, 101, 152], *, width: int, stem: Stem, stride_in: Literal["3x3", "1x1"],
-        last_scale: float, norm: Callable[..., nn.Layer], convolutions: Callable[[str, int], Convolutions],
+        last_scale: float, norm: Normalization, convolutions: Callable[[str, int], Convolutions],
         before: Mapping[str, nn.Layer] | None = None, frozen: Collection[str] = (),
-        frozen_norm: Callable[..., nn.Layer] | None = None,
+        frozen_norm: Normalization | None = None,
     ):
         super().__init__()
         block, counts = self.BLOCKS[depth]

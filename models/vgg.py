@@ -1,14 +1,14 @@
 """VGG (Simonyan & Zisserman, arXiv:1409.1556) with a norm of choice after every convolution, or none."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
-from models.norm import Norm, make_norm
+from models.norm import Norm, Normalization, make_norm
 from ops import Conv2D
 
 MOST_HIDDEN = 2  # hidden layers of the head, as in the paper
@@ -30,6 +30,9 @@ def vgg(
     bn_momentum: float = 0.9,
     bn_running_statistics: Literal["first", "mean", "precise"] = "first",
     bn_images_per_worker: int | None = None,
+    brn_r_max: float = 1.5,
+    brn_d_max: float = 0.5,
+    brn_relax_steps: tuple[int, int, int] | None = None,
 ) -> "VGG":
     """A VGG from plain values: this signature is the `model:` section of a config.
 
@@ -39,8 +42,8 @@ def vgg(
     7 for images of 224 pixels, and go through hidden layers of so many units with `dropout` behind each; with none they
     are averaged alone, and pooled_size and dropout mean nothing. Convolutions have a bias whatever the norm, as
     torchvision's. All layers before the last start by He's rule, fan-in: where no norm does it, that keeps what flows
-    forward from fading as the channels double, and is the GN authors' choice for VGG. For the norm_* and bn_* values
-    see `models.norm.make_norm`. Raises ValueError for values that do not fit together.
+    forward from fading as the channels double, and is the GN authors' choice for VGG. For the norm_*, bn_* and brn_*
+    values see `models.norm.make_norm`. Raises ValueError for values that do not fit together.
     """
     for name, value in (("width", width), ("pooled_size", pooled_size), ("head_widths", min(head_widths, default=1))):
         if value < 1:
@@ -51,7 +54,8 @@ def vgg(
         raise ValueError(f"dropout: {dropout}, expected a value from 0 to below 1")
     make = make_norm(
         norm, groups=norm_groups, channels_per_group=norm_channels_per_group, images_per_worker=bn_images_per_worker,
-        running_statistics=bn_running_statistics, bn_momentum=bn_momentum, eps=norm_eps,
+        running_statistics=bn_running_statistics, bn_momentum=bn_momentum, eps=norm_eps, brn_r_max=brn_r_max,
+        brn_d_max=brn_d_max, brn_relax_steps=brn_relax_steps,
     )
     return VGG(
         depth, width=width, in_channels=in_channels, poolings=poolings, pooled_size=pooled_size,
@@ -64,8 +68,8 @@ class VGG(nn.Layer):
 
     With hidden layers C is the width of the last and H' = W' = 1, else they are those of the last block's maps; c5 is
     what a ResNet calls its last features, and `out_channels` gives C. The layers are called as in the papers: conv1_1
-    to conv5_3, norm1_1 to norm5_3 (with their ReLU), fc6 and fc7. norm(channels, relu=True) makes a norm. forward
-    raises ValueError for images that the pools leave nothing of.
+    to conv5_3, norm1_1 to norm5_3 (with their activation), fc6 and fc7. forward raises ValueError for
+    images that the pools leave nothing of.
     """
 
     BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -73,7 +77,7 @@ class VGG(nn.Layer):
 
     def __init__(
         self, depth: Literal[11, 13, 16, 19], *, width: int, in_channels: int, poolings: int, pooled_size: int,
-        head_widths: Sequence[int], dropout: float, norm: Callable[..., nn.Layer],
+        head_widths: Sequence[int], dropout: float, norm: Normalization,
     ):
         super().__init__()
         self.depth, self.poolings = depth, poolings
@@ -82,7 +86,7 @@ class VGG(nn.Layer):
             for number in range(1, count + 1):
                 conv = Conv2D(channels, times * width, 3, padding=1, weight_attr=_he(9 * channels))
                 self.add_sublayer(f"conv{block}_{number}", conv)
-                self.add_sublayer(f"norm{block}_{number}", norm(times * width, relu=True))
+                self.add_sublayer(f"norm{block}_{number}", norm(times * width, activated=True))
                 channels = times * width
         self.pool = nn.MaxPool2D(2, 2)
         self.average = nn.AdaptiveAvgPool2D(pooled_size)

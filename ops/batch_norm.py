@@ -1,5 +1,6 @@
 """Batch Normalization (Ioffe & Szegedy, arXiv:1502.03167) whose batch can be split among emulated workers."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import paddle
@@ -66,17 +67,14 @@ def batch_norm(
         else:
             y = run(x, running_mean, running_variance, weight, bias, None, eps)
         return F.relu(y) if relu else y
-    images = x.shape[0]
-    per_worker = images if images_per_worker is None else images_per_worker
-    if per_worker < 1 or images % per_worker:
-        raise ValueError(f"batch norm: {images} images do not divide into workers of {per_worker} images")
+    per_worker = images_of_a_worker("batch norm", x, images_per_worker)
     of_mean = running_statistics == "mean"
     if run is _native:
         return run(x, running_mean, running_variance, weight, bias, momentum, eps, per_worker, of_mean, relu)
-    if per_worker == images:
+    if per_worker == x.shape[0]:
         y = run(x, running_mean, running_variance, weight, bias, momentum, eps)
     else:
-        y = _worker_by_worker(run, x, running_mean, running_variance, weight, bias, momentum, eps, per_worker, of_mean)
+        y = worker_by_worker(run, x, running_mean, running_variance, weight, bias, momentum, eps, per_worker, of_mean)
     return F.relu(y) if relu else y
 
 
@@ -88,9 +86,20 @@ def _native(x, running_mean, running_variance, weight, bias, momentum, eps, imag
     ).astype(dtype)
 
 
-def _worker_by_worker(
-    run, x, running_mean, running_variance, weight, bias, momentum, eps, images_per_worker, of_mean,
-):
+def images_of_a_worker(op: str, x: Tensor, images_per_worker: int | None) -> int:
+    """How many images of x [N, ...] share statistics, None standing for all. ValueError where they do not divide N."""
+    images = x.shape[0]
+    per_worker = images if images_per_worker is None else images_per_worker
+    if per_worker < 1 or images % per_worker:
+        raise ValueError(f"{op}: {images} images do not divide into workers of {per_worker} images")
+    return per_worker
+
+
+def worker_by_worker(
+    run: Callable, x: Tensor, running_mean: Tensor, running_variance: Tensor, weight: Tensor | None,
+    bias: Tensor | None, momentum: float, eps: float, images_per_worker: int, of_mean: bool,
+) -> Tensor:
+    """What `run`, for one worker, gives of each; the running vectors then become the first one's or the mean."""
     workers = [
         (part, running_mean.clone(), running_variance.clone())
         for part in paddle.split(x, x.shape[0] // images_per_worker)

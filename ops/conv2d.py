@@ -11,6 +11,7 @@ from paddle import Tensor, nn
 
 from ops import native
 from ops.implementation import check_name, choose
+from ops.weight_standardization import standardize
 
 ONEDNN = "libdnnl.so.3"
 WHY_NOT = (  # by what ops/csrc/onednn.h answers
@@ -129,16 +130,27 @@ IMPLEMENTATIONS = {"native": native_conv, "paddle": _paddle}
 
 
 class ConvNd:
-    """What Conv2D and Conv3D add to Paddle's layers, `theirs`, over so many axes."""
+    """What Conv2D and Conv3D add to Paddle's layers, `theirs`, over so many axes.
+
+    standardized: filters go through `ops.standardize` before they are used; `weight` is what is learned.
+    """
 
     axes: int
     theirs: type[nn.Layer]
     channels_first: str
 
-    def __init__(self, *arguments: object, implementation: str = "auto", **options: object):
+    def __init__(
+        self, *arguments: object, implementation: str = "auto", standardized: bool = False, **options: object
+    ):
         super().__init__(*arguments, **options)
         check_name(IMPLEMENTATIONS, implementation)
-        self.implementation = implementation
+        self.implementation, self.standardized = implementation, standardized
+        if standardized and self.geometry is None:
+            raise ValueError("standardized convolution: expected channels first, and padding by zeros, in numbers")
+
+    def filters(self) -> Tensor:
+        """The weights that are used."""
+        return standardize(self.weight) if self.standardized else self.weight
 
     @property
     def groups(self) -> int:
@@ -154,10 +166,10 @@ class ConvNd:
 
     def forward(self, x: Tensor) -> Tensor:
         geometry, axes = self.geometry, self.axes
-        if geometry is None or not paddle.in_dynamic_mode():
+        if geometry is None or not (self.standardized or paddle.in_dynamic_mode()):
             return self.theirs.forward(self, x)  # super() is lost in Paddle 2.6 where a graph is made
         stride, padding, dilation = geometry[:axes], geometry[axes : 2 * axes], geometry[2 * axes :]
-        return self.function(x, self.weight, self.bias, stride, padding, dilation, self.groups, self.implementation)
+        return self.function(x, self.filters(), self.bias, stride, padding, dilation, self.groups, self.implementation)
 
 
 class Conv2D(ConvNd, nn.Conv2D):

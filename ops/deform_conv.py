@@ -221,6 +221,7 @@ class DeformConv2D(nn.Layer):
     output channels hold first the offsets in input pixels, (dy, dx) for each tap, taps in row-major order, then
     v2's raw modulation. It starts at zero: v1, and v2 with modulation "2sigmoid", start as the plain convolution;
     "sigmoid" starts at half of it. `weight` and `bias` are those of nn.Conv2D, so a plain network's weights fit.
+    standardized: see `ops.Conv2D`; the offset branch, which starts at zero, is not.
     """
 
     def __init__(
@@ -228,7 +229,7 @@ class DeformConv2D(nn.Layer):
         padding: int | Sequence[int] = 0, dilation: int | Sequence[int] = 1, groups: int = 1,
         version: Literal[1, 2] = 2, deformable_groups: int = 1, modulation: Literal["2sigmoid", "sigmoid"] = "2sigmoid",
         weight_attr: paddle.ParamAttr | None = None, bias_attr: paddle.ParamAttr | Literal[False] | None = None,
-        implementation: str = "auto",
+        implementation: str = "auto", standardized: bool = False,
     ):
         super().__init__()
         if version not in (1, 2):
@@ -240,7 +241,8 @@ class DeformConv2D(nn.Layer):
                 f"deformable convolution: {deformable_groups} deformable groups do not divide {in_channels} channels"
             )
         check_name(IMPLEMENTATIONS, implementation)
-        self.version, self.modulation, self.implementation = version, modulation, implementation
+        self.version, self.modulation = version, modulation
+        self.implementation, self.standardized = implementation, standardized
         self.geometry = {"stride": stride, "padding": padding, "dilation": dilation}
         self.groups, self.deformable_groups = groups, deformable_groups
         # The parameters of a plain convolution, and so its initial values, are taken over.
@@ -256,6 +258,8 @@ class DeformConv2D(nn.Layer):
             in_channels, (version + 1) * self.taps, (kh, kw), **self.geometry, weight_attr=zero, bias_attr=zero
         )
 
+    filters = Conv2D.filters
+
     def offset_and_mask(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """x [N, C_in, H, W] -> offset [N, 2 * taps, H', W'] in input pixels, mask [N, taps, H', W'] or None for v1."""
         branch = self.offset(x)
@@ -266,7 +270,7 @@ class DeformConv2D(nn.Layer):
     def forward(self, x: Tensor) -> Tensor:
         offset, mask = self.offset_and_mask(x)
         return deform_conv2d(
-            x, offset, self.weight, self.bias, mask, **self.geometry, groups=self.groups,
+            x, offset, self.filters(), self.bias, mask, **self.geometry, groups=self.groups,
             deformable_groups=self.deformable_groups, implementation=self.implementation,
         )
 

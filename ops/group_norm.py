@@ -16,7 +16,7 @@ from ops.implementation import (
     check_vectors,
     choose,
     gamma_and_beta,
-    learn_together,
+    scale_and_shift,
     sizes,
 )
 
@@ -87,27 +87,24 @@ def _paddle(x, groups, weight, bias, eps):
 
 def _folded(x, groups, weight, bias, eps):
     """Group norm is batch norm of one image whose channels are the N * groups groups; no value moves for it."""
-    images, channels = x.shape[:2]
+    images = x.shape[0]
     if x.size <= images * groups:  # groups of one value, which that kernel hands through as they are
         return _composed(x, groups, weight, bias, eps)
     dtype, x = x.dtype, at_least_float32(x)
     zeros, ones = paddle.zeros([images * groups], x.dtype), paddle.ones([images * groups], x.dtype)
     y = F.batch_norm(x.reshape([1, images * groups, -1]), zeros, ones, training=True, epsilon=eps).reshape(x.shape)
     if weight is not None or bias is not None:
-        # The same kernel with fixed statistics 0 and 1 is gamma * y + beta, and the sums of its gradient are fast.
-        zeros, ones = paddle.zeros([channels], x.dtype), paddle.ones([channels], x.dtype)
-        weight, bias = learn_together(*gamma_and_beta(weight, bias, x))
-        y = F.batch_norm(y, zeros, ones, weight, bias, training=False, epsilon=0.0, use_global_stats=True)
+        y = scale_and_shift(y, *gamma_and_beta(weight, bias, x))
     return y.astype(dtype)
 
 
 IMPLEMENTATIONS = {"native": _native, "folded": _folded, "paddle": _paddle, "composed": _composed}
 
 
-def check_groups(channels: int, groups: int) -> None:
+def check_groups(channels: int, groups: int, op: str = "group norm") -> None:
     """ValueError unless `groups` equal groups can be made of `channels`."""
     if groups < 1 or channels % groups:
-        raise ValueError(f"group norm: {groups} groups do not divide {channels} channels")
+        raise ValueError(f"{op}: {groups} groups do not divide {channels} channels")
 
 
 class GroupNorm(nn.Layer):

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from paddle import Tensor, nn
-from paddle.nn import functional as F
 
 from ops import native
 from ops.batch_norm import BatchNorm
+from ops.batch_renorm import BatchRenorm
 from ops.conv2d import Conv2D, is_float32_on_cpu, onednn, wanted_gradients
 from ops.conv3d import Conv3D
 from ops.deform_conv import DeformConv2D, pair
@@ -17,13 +17,14 @@ from ops.implementation import choose
 
 
 class ResidualBlock(NamedTuple):
-    """max(0, path(x) + shortcut(x)): (convolution, norm) layers in order; no shortcut is x itself.
+    """activation(path(x) + shortcut(x)): (convolution, norm) layers in order; no shortcut is x itself.
 
-    All norms of the path but the last have their ReLU in them.
+    All norms of the path but the last have their activation in them.
     """
 
     path: list[tuple[nn.Layer, nn.Layer]]
     shortcut: list[tuple[nn.Layer, nn.Layer]]
+    activation: nn.Layer
 
 
 def residual_blocks(x: Tensor, blocks: Sequence[ResidualBlock], implementation: str = "auto") -> Tensor:
@@ -32,9 +33,9 @@ def residual_blocks(x: Tensor, blocks: Sequence[ResidualBlock], implementation: 
     implementation: "layers" calls the layers and is the definition. "native" (ops/csrc, the "auto" choice where it
     serves) computes all blocks at once: the convolutions by oneDNN, whose tensors stay in blocks of 16 channels
     from one to the next and to the norms. It serves on CPUs whose oneDNN wants that layout (those with AVX-512), in
-    float32, for Conv2D, Conv3D and DeformConv2D without bias, GroupNorm, BatchNorm and FrozenBatchNorm, and channels
-    that are multiples of 16. Values, gradients and running statistics are those of the layers but for rounding; hooks
-    of the layers are not called: see is_watched.
+    float32, for Conv2D, Conv3D and DeformConv2D without bias, GroupNorm, BatchNorm and FrozenBatchNorm, ReLU, and
+    channels that are multiples of 16. Values, gradients and running statistics are those of the layers but for
+    rounding; hooks of the layers are not called: see is_watched.
 
     Raises ValueError where "native" is asked for what it does not serve.
     """
@@ -77,7 +78,9 @@ def _plan(x, blocks):
     if not is_float32_on_cpu(x) or x.shape[0] == 0 or not onednn():
         return None
     parameters, numbers, norms = [], [], set()
-    for path, shortcut in blocks:
+    for path, shortcut, activation in blocks:
+        if type(activation) is not nn.ReLU:
+            return None
         numbers += [len(path), len(shortcut)]
         for index, (conv, norm) in enumerate([*path, *shortcut]):
             common = _common(norm)
@@ -105,8 +108,9 @@ def _sets(kind, norm, images):
 
 
 def _of_convolution(conv):
-    """The parameters of a convolution, and of its offset branch where it has one."""
-    return [conv.weight, conv.offset.weight, conv.offset.bias] if type(conv) is DeformConv2D else [conv.weight]
+    """The filters of a convolution, and the parameters of its offset branch where it has one."""
+    branch = [conv.offset.weight, conv.offset.bias] if type(conv) is DeformConv2D else []
+    return [conv.filters(), *branch]
 
 
 def _deformed(conv):
@@ -140,12 +144,14 @@ def _common(norm):
     kind = type(norm)
     if kind is FrozenBatchNorm:
         return _Norms(GIVEN, norm.eps)
-    if kind not in (GroupNorm, BatchNorm) or norm.implementation not in ("auto", "native"):
+    if kind not in (GroupNorm, BatchNorm, BatchRenorm) or norm.implementation not in ("auto", "native"):
         return None
     if kind is GroupNorm:
         return _Norms(OF_GROUPS, norm.eps)
     if not norm.training:
         return _Norms(GIVEN, norm.eps)
+    if kind is BatchRenorm:  # in evaluation it is batch norm
+        return None
     return _Norms(OF_WORKERS, norm.eps, norm.momentum, norm.running_statistics == "mean")
 
 
@@ -190,7 +196,7 @@ def _fit(x, blocks):
             shape = [images, out_channels, *size]
         return shape
 
-    for path, shortcut in blocks:
+    for path, shortcut, _ in blocks:
         by_path, by_shortcut = after(shape, path), after(shape, shortcut)
         if by_path is None or by_path != by_shortcut:
             return False
@@ -206,13 +212,13 @@ def _native(x, plan):
 
 
 def _layers(x, blocks):
-    for path, shortcut in blocks:
+    for path, shortcut, activation in blocks:
         y = x
         for conv, norm in path:
             y = norm(conv(y))
         for conv, norm in shortcut:
             x = norm(conv(x))
-        x = F.relu(y + x)
+        x = activation(y + x)
     return x
 
 

@@ -54,6 +54,37 @@ def batch_norm(
     return _affine(y, weight, bias), running_mean, running_variance
 
 
+def batch_renorm(
+    x, running_mean, running_variance, weight=None, bias=None, *, r_max, d_max, momentum=0.9, eps=1e-5,
+    images_per_worker=None, running_statistics="first", fixed=None,
+):
+    """arXiv:1702.03275, algorithm 1, worker by worker -> y and the running mean and variance afterwards.
+
+    fixed: an x whose r and d are taken, as its gradient takes them for constants.
+    """
+    x = np.asarray(x, np.float64)
+    y = np.empty_like(x)
+    per_worker = images_per_worker or len(x)
+    statistics = {"training": True, "momentum": 0.0, "eps": eps}
+    means, variances = [], []
+    for first in range(0, len(x), per_worker):
+        worker = slice(first, first + per_worker)
+        normalised, mean, variance = batch_norm(x[worker], running_mean, running_variance, **statistics)
+        means.append(mean)
+        variances.append(variance)
+        if fixed is not None:
+            _, mean, variance = batch_norm(fixed[worker], running_mean, running_variance, **statistics)
+        for channel in range(x.shape[1]):
+            running_sigma, sigma = np.sqrt(running_variance[channel] + eps), np.sqrt(variance[channel] + eps)
+            r = min(max(sigma / running_sigma, 1 / r_max), r_max)
+            d = min(max((mean[channel] - running_mean[channel]) / running_sigma, -d_max), d_max)
+            y[worker, channel] = normalised[:, channel] * r + d
+    kept = slice(0, 1) if running_statistics == "first" else slice(None)
+    running_mean = momentum * running_mean + (1 - momentum) * np.mean(means[kept], axis=0)
+    running_variance = momentum * running_variance + (1 - momentum) * np.mean(variances[kept], axis=0)
+    return _affine(y, weight, bias), running_mean, running_variance
+
+
 def frozen_batch_norm(x, mean, variance, weight, bias, eps=1e-5):
     """gamma * (x - mean) / sqrt(variance + eps) + beta, channel by channel."""
     x = np.asarray(x, np.float64)
@@ -70,6 +101,47 @@ def _affine(x, weight, bias):
         shift = 0 if bias is None else bias[channel]
         y[:, channel] = scale * x[:, channel] + shift
     return y
+
+
+def evonorm_s0(x, groups, slope, weight=None, bias=None, eps=1e-5):
+    """arXiv:2004.02967, table 2: x * sigmoid(slope * x) over the deviation of an image's group of channels."""
+    x = np.asarray(x, np.float64)
+    y = np.empty_like(x)
+    size = x.shape[1] // groups
+    for image, channel in np.ndindex(x.shape[:2]):
+        first = channel // size * size
+        values = x[image, first : first + size]
+        deviation = np.sqrt(((values - values.mean()) ** 2).mean() + eps)
+        own = x[image, channel]
+        y[image, channel] = own / (1 + np.exp(-slope[channel] * own)) / deviation
+    return _affine(y, weight, bias)
+
+
+def filter_response_norm(x, weight=None, bias=None, threshold=None, eps=1e-6):
+    """arXiv:1911.09737, equations 1 to 3, map by map."""
+    x = np.asarray(x, np.float64)
+    y = np.empty_like(x)
+    for image, channel in np.ndindex(x.shape[:2]):
+        values = x[image, channel]
+        y[image, channel] = values / np.sqrt((values**2).sum() / values.size + eps)
+    y = _affine(y, weight, bias)
+    return y if threshold is None else thresholded_linear(y, threshold)
+
+
+def thresholded_linear(x, threshold):
+    """max(x, threshold), channel by channel."""
+    return np.stack([np.maximum(x[:, channel], threshold[channel]) for channel in range(len(threshold))], axis=1)
+
+
+def standardize(weight, eps=1e-10):
+    """arXiv:1903.10520, equations 8 and 9, filter by filter; eps is added to the variance."""
+    weight = np.asarray(weight, np.float64)
+    standardized = np.empty_like(weight)
+    for number, values in enumerate(weight):
+        mean = values.sum() / values.size
+        deviation = np.sqrt(((values - mean) ** 2).sum() / values.size + eps)
+        standardized[number] = (values - mean) / deviation
+    return standardized
 
 
 def bilinear(x, point_y, point_x):

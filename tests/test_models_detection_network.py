@@ -276,9 +276,17 @@ def test_padding_shows_nothing():
         ({"rois_per_image": 0}, "rois_per_image: 0, expected 1 or more"),
         ({"anchor_sizes": (8.0, 16.0)}, "anchor_sizes: 2 for 5 levels, expected one a level"),
         ({"roi_pooling": "max"}, "roi_pooling 'max': expected one of align, deformable, modulated"),
+        ({"box_head": "4conv1fc", "box_head_norm": "brn"}, "box_head_norm brn: RoIs come worker after worker"),
+        ({"fpn_norm": "evonorm_s0"}, "fpn_norm evonorm_s0: it normalises by its nonlinearity, and a pyramid has none"),
         ({"fpn_norm": "batch"}, "norm 'batch': expected one of"),
     ],
 )
 def test_values_that_do_not_fit_together(changes, message):
     with pytest.raises(ValueError, match=message):
         detector(("gn", changes))
+
+
+def test_batch_renormalisation_is_refused_where_rois_come_worker_after_worker():
+    with pytest.raises(ValueError, match="norm brn, neck c4: RoIs come worker after worker"):
+        detector(("brn", {"neck": "c4"}))
+    assert detector(("brn", {"fpn_norm": "brn"}))

@@ -1,8 +1,13 @@
-"""What a model's section says of its norm."""
+"""The norms that blocks are handed, and what a model's section says of its norm."""
 
 from types import SimpleNamespace
 
-from models.norm import described
+import paddle
+import pytest
+from paddle import nn
+
+from models.norm import Normalization, described
+from models.resnet import Basic, Bottleneck, Convolutions, conv2d
 
 
 def said(**section):
@@ -21,3 +26,36 @@ def test_only_what_has_a_meaning_is_said():
 def test_a_model_without_norms_says_nothing():
     assert said(name="meter", hidden=8) == [None] * 4
     assert said(norm="bn") == ["bn", None, None, None]
+
+
+class Named(nn.Layer):
+    """Stands for a norm or an activation; remembers in which order it was called."""
+
+    called = []
+
+    def __init__(self, *what):
+        super().__init__()
+        self.what = what
+
+    def forward(self, x):
+        Named.called.append(self.what)
+        return x
+
+
+@pytest.mark.parametrize("block", [Basic, Bottleneck])
+def test_a_norm_brings_its_activation_wherever_a_block_has_one(block, monkeypatch):
+    """Behind the addition too; a norm before it, and the shortcut's, have none."""
+    monkeypatch.setattr(Named, "called", [])
+    norm = Normalization(
+        lambda channels, initial_scale, activated: Named("norm", channels, initial_scale, activated),
+        lambda channels: Named("activation", channels),
+    )
+    made = block(
+        4, 8, 2, stride_in="3x3", last_scale=0.5, convolutions=Convolutions(conv2d, conv2d, conv2d), norm=norm
+    )
+    made(paddle.randn([2, 4, 6, 6]))
+    out = 8 * block.expansion
+    before = [("norm", 8, 1.0, True)] * (1 if block is Basic else 2)
+    assert Named.called == [
+        *before, ("norm", out, 0.5, False), ("norm", out, 1.0, False), ("activation", out)
+    ]

@@ -1,8 +1,10 @@
+from typing import get_args
+
 import paddle
 import pytest
 
 from models import Classifier, find_network, load_weights, resnet
-from models.norm import make_norm
+from models.norm import Norm, make_norm
 from ops import DeformConv2D, FrozenBatchNorm, GroupNorm
 
 THIN = {"width": 8, "stem": "small", "in_channels": 1, "norm_groups": 4}
@@ -65,7 +67,7 @@ def test_small_stem_keeps_the_size():
     assert stages["c2"].shape == [1, 8, 28, 20] and stages["c5"].shape == [1, 64, 4, 3]
 
 
-@pytest.mark.parametrize("norm", ["bn", "gn", "ln", "in", "frozen_bn", "sync_bn", "none"])
+@pytest.mark.parametrize("norm", get_args(Norm))
 @pytest.mark.parametrize("depth", [18, 50])
 def test_every_norm_trains(norm, depth):
     model = Classifier(resnet(depth=depth, norm=norm, **THIN), 3)
@@ -93,7 +95,7 @@ def test_norms_are_what_they_are_called():
     ("arguments", "words"),
     [
         ({"norm_groups": 32, "width": 8}, "32 groups do not divide 8 channels"),
-        ({"norm_channels_per_group": 3, "width": 8}, "groups of 3 channels do not divide 8 channels"),
+        ({"norm_channels_per_group": 3, "width": 8}, "gn: groups of 3 channels do not divide 8 channels"),
         ({"norm": "batch"}, "norm 'batch': expected one of bn, gn"),
         ({"deformable_stages": ("c5",), "deformable_groups": 5}, "5 deformable groups do not divide"),
     ],

@@ -196,6 +196,15 @@ def test_evaluation(norm):
 
 
 @needs_blocks
+@pytest.mark.parametrize(("norm", "options"), [("gn", {"groups": 8}), ("bn", {})])
+def test_standardised_filters(norm, options):
+    standardized = partial(conv2d, standardized=True)
+    deformable = partial(conv2d, standardized=True, layer=partial(DeformConv2D, deformable_groups=2))
+    made_of = Convolutions(standardized, standardized, deformable)
+    check_exact(stage(norm, made_of=made_of, **options), [2, 32, 6, 5])
+
+
+@needs_blocks
 def test_only_what_learns_gets_a_gradient():
     made = stage("bn")
     for name, value in made.named_parameters():

@@ -134,6 +134,33 @@ def test_figure_1_draws_the_results(make_sweep):
     assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks}) == 2
 
 
+def test_figure_small_batch_draws_a_point_a_norm_and_what_was_published(make_sweep):
+    (axes,), (lines,), caption = drawn(make_sweep(FIGURE_1_AXES), "figure_small_batch")
+    assert lines["BN"] == ([pytest.approx(12)], [pytest.approx(22)])  # at 32, at 2
+    assert lines["GN"] == ([pytest.approx(13)], [pytest.approx(14)])
+    assert lines["BN, ImageNet"] == ([23.6], [34.7]) and lines["GN, ImageNet"] == ([24.1], [24.1])
+    assert lines["BRN, ImageNet"] == ([23.5], [30.3]) and "in a plot" in caption
+    bars = {tuple(path.vertices.round(2).ravel()) for bars in axes.collections for path in bars.get_paths()}
+    assert bars == {(10, 22, 14, 22), (12, 19.35, 12, 24.65), (10.35, 14, 15.65, 14), (13, 12.27, 13, 15.73)}
+    assert axes.get_xlabel().endswith("32 images per worker") and axes.get_ylabel().endswith(", 2 images per worker")
+    names = {text.get_text(): text for text in axes.texts}
+    assert names.keys() == {"BN", "GN", "BN, ImageNet", "GN, ImageNet", "BRN, ImageNet"}
+    heights = sorted(text.xy[1] for text in names.values())
+    _, high = axes.get_position().size * axes.figure.get_size_inches()
+    low, top = axes.get_ylim()
+    assert min(np.diff(heights)) > 0.99 * (top - low) * 12 / 72 / high  # no name lies on another
+    (diagonal,) = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert diagonal.get_slope() == 1 and diagonal.get_xy1()[0] == diagonal.get_xy1()[1]
+
+
+def test_figure_small_batch_leaves_out_what_has_one_end_alone(make_sweep):
+    lost = {f"norm=bn,images_per_worker=2,seed={seed}": "failed" for seed in range(3)}
+    _, (lines,), _ = drawn(make_sweep({**FIGURE_1_AXES, IMAGES: [32, 2]}, states=lost), "figure_small_batch")
+    assert "GN" in lines and "BN" not in lines
+    with pytest.raises(InputError, match="figure_small_batch needs the axis batch.images_per_worker with 2 values"):
+        check_figures(["figure_small_batch"], {IMAGES: [32], NORM: ["bn", "gn"]})
+
+
 def test_figure_1_gives_the_paper_a_scale_of_its_own_where_it_would_press_the_results_flat(make_sweep):
     folder = make_sweep(FIGURE_1_AXES, error=lambda values: error_of(values) / 10)
     (axes, _, strip), (lines, _, paper), caption = drawn(folder, "figure_1")
@@ -503,7 +530,8 @@ def test_check_figures():
                                                           f"more, or the axis {CHANNELS} with 2 values or more"),
         (["figure1"], axes, "figures: figure1 is unknown; did you mean figure_1?"),
         (["x"], axes, "figures: x is unknown; expected one of figure_1, figure_4, figure_5, figure_6, table_1, "
-                       "table_2, table_3, figure_convolutions, table_convolutions, table_transfer, table_ap"),
+                       "table_2, table_3, figure_convolutions, table_convolutions, figure_small_batch, table_transfer, "
+                       "table_ap"),
     ):
         with pytest.raises(InputError) as raised:
             check_figures(names, given)

@@ -1,5 +1,7 @@
 """Exported models of every kind, loaded again, give what the model gives."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
@@ -7,12 +9,14 @@ from data import Preparation
 from engine.tasks import task_of
 from engine.tasks.export import export
 from models import Classifier, resnet, vgg
+from models.norm import Norm
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"norm": norm} for norm in ("bn", "gn", "ln", "in", "frozen_bn", "sync_bn", "none")]
-    + [{"deformable_stages": ("c4", "c5"), "deformable_version": version} for version in (1, 2)],
+    [{"norm": norm} for norm in get_args(Norm)]
+    + [{"deformable_stages": ("c4", "c5"), "deformable_version": version} for version in (1, 2)]
+    + [{"weight_standardization": True, "norm": "bn", "deformable_stages": ("c4",)}],
     ids=str,
 )
 def test_export(tmp_path, arguments):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import get_args
 
 import numpy as np
 import paddle
@@ -14,6 +15,7 @@ from engine.tasks import task_of
 from engine.tasks.export import export_onnx, onnx_check
 from engine.tasks.export.onnx_layers import EMITTERS
 from models import Classifier, resnet, vgg
+from models.norm import Norm
 from ops import GroupNorm
 
 onnx = pytest.importorskip("onnx", reason="onnx, of requirements-export.txt, is not installed")
@@ -43,8 +45,9 @@ def exported(model, folder, **section):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"norm": norm} for norm in ("bn", "gn", "ln", "in", "frozen_bn", "sync_bn", "none")]
+    [{"norm": norm} for norm in get_args(Norm)]
     + [{"deformable_version": 1, **DEFORMABLE}, {"deformable_version": 2, **DEFORMABLE, "depth": 26}]
+    + [{"weight_standardization": True}, {"weight_standardization": True, "norm": "bn", **DEFORMABLE}]
     + [{"deformable_modulation": "sigmoid", **DEFORMABLE, "dilated_stages": ("c3",)}]
     + [{"depth": 26, "stem": "imagenet", "stride_in": "1x1", "norm_eps": 0.1, "dilated_stages": ("c5",)}],
     ids=str,

@@ -81,6 +81,13 @@ def test_out_and_in_again_is_the_same_bit_for_bit(tmp_path, arguments):
     assert said.startswith("torchvision has no such network (width: 4; ") and "input channels: 1" in said
 
 
+def test_standardised_filters_go_out_as_they_are_used(tmp_path):
+    model, _, state = exported(tmp_path, depth=18, width=4, norm="bn", weight_standardization="true")
+    layer, filters = model.backbone.c2[0].conv1, state["layer1.0.conv1.weight"]
+    np.testing.assert_array_equal(filters, layer.filters().numpy())
+    np.testing.assert_allclose(filters.std(axis=(1, 2, 3)), 1, rtol=1e-4)
+
+
 @pytest.mark.parametrize(("arguments", "said"), [
     ({"depth": 50, "width": 4, "norm": "bn", "stride_in": "1x1"}, "stride_in: 1x1"),
     ({"depth": 18, "width": 4, "norm": "bn", "dilated_stages": "[c4, c5]"}, r"dilated_stages: \[c4, c5\]"),

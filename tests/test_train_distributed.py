@@ -42,7 +42,7 @@ def launch(devices, folder, script, *arguments):
     assert done.returncode == 0, done.stdout + "".join(path.read_text() for path in logs.glob("workerlog*"))
 
 
-@pytest.mark.parametrize(("norm", "statistics"), [("bn", "mean"), ("bn", "precise"), ("gn", "mean")])
+@pytest.mark.parametrize(("norm", "statistics"), [("bn", "mean"), ("bn", "precise"), ("gn", "mean"), ("brn", "first")])
 def test_two_devices_of_four_workers_are_one_device_of_eight(tiny, tmp_path, norm, statistics):
     options = [*OPTIONS, f"model.norm={norm}", f"model.bn_running_statistics={statistics}", "bn_precise_images=20"]
     if statistics == "precise":  # here, for it has most to do with frozen parts

@@ -57,6 +57,7 @@ def is_frozen(name, parts):
         (["model.norm=bn", "batch.workers_per_pass=1"], ["stem", "c2"]),
         (["model.norm=bn", "ema_decay=0.9", "optimizer.name=adamw", *DEFORMABLE], ["stem", "c2"]),
         (["model.norm=sync_bn"], ["c3"]),
+        (["model.norm=brn"], ["stem", "c3"]),
         (["model.norm=gn", "ema_decay=0.9"], ["stem", "c2", "c3", "c4", "c5"]),
         (["model.norm=gn", *DEFORMABLE], ["c3"]),
         (["model.norm=none"], ["stem"]),

@@ -46,7 +46,7 @@ def start(tiny, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("norm", ["bn", "frozen_bn", "sync_bn"])
+@pytest.mark.parametrize("norm", ["bn", "frozen_bn", "sync_bn", "brn"])
 def test_batch_norm_is_taken_with_its_statistics(start, norm):
     state = arrays(norm="bn")
     told, _, after = start(to_torch_names(state), f"model.norm={norm}")
@@ -55,13 +55,17 @@ def test_batch_norm_is_taken_with_its_statistics(start, norm):
         np.testing.assert_array_equal(after[name], value, err_msg=name)
 
 
-@pytest.mark.parametrize(("there", "here"), [("bn", "gn"), ("gn", "bn"), ("bn", "in"), ("gn", "sync_bn")])
+@pytest.mark.parametrize(("there", "here"), [
+    ("bn", "gn"), ("gn", "bn"), ("bn", "in"), ("gn", "brn"), ("gn", "frn"), ("frn", "gn"), ("bn", "frn"),
+    ("gn", "evonorm_s0"), ("evonorm_s0", "frn"),
+])
 def test_norms_of_another_kind_stay_as_they_were_unless_asked_for(start, there, here):
     state = arrays(norm=there)
     told, before, after = start(state, f"model.norm={here}")
     assert f"22 matched; 20 {NORMS_LEFT}" in told and "; pretrained_norms=any takes gamma and beta" in told
     for name, value in after.items():
-        np.testing.assert_array_equal(value, (before if "norm" in name else state)[name], err_msg=name)
+        is_kept = "norm" not in name and name in state  # not an activation of the norm's
+        np.testing.assert_array_equal(value, state[name] if is_kept else before[name], err_msg=name)
     told, _, after = start(state, f"model.norm={here}", "pretrained_norms=any")
     assert NORMS_LEFT not in told
     for name in after.keys() & state.keys():

@@ -51,8 +51,8 @@ def set_precise(config: Config, model: nn.Layer, rank: int = 0, ranks: int = 1) 
 
     Raises InputError where there is no BN.
     """
-    if not batch_norms(model):
-        raise InputError(f"--precise: model.norm {config.model.norm} has no running statistics; bn has")
+    if not batch_norms(model) or config.model.norm == "brn":  # which is trained with what evaluates it
+        raise InputError(f"--precise: is not for model.norm {config.model.norm}; it replaces bn's running statistics")
     train_loader, loader = build_loaders(config, *build_data(config), rank, ranks)
     images, per_pass = config.bn_precise_images, loader.images // ranks
     make_precise(model, None, train_loader, config.schedule.epochs - 1, images=images, images_per_pass=per_pass)

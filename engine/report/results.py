@@ -30,17 +30,18 @@ from engine.report.records import (
 )
 from engine.run.measure import Measure
 from engine.run.result import read_metrics, read_precise
-from models.norm import Norm
+from models.norm import GROUPED, Norm
 
 RUNNING = "model.bn_running_statistics"
 CONVOLUTION = (DEFORMABLE, VERSION, DILATED)  # together they say what kind the 3x3 convolutions are
 
 NORMS = {  # in the order of the paper's table 1; another is called by its own word, and comes after these
     "bn": "BN", "ln": "LN", "in": "IN", "gn": "GN", "sync_bn": "SyncBN", "frozen_bn": "FrozenBN", "none": "no norm",
+    "brn": "BRN", "frn": "FRN", "evonorm_s0": "EvoNorm-S0",
 }
 ONLY_OF = {  # values that of these norms matter to one kind; to another norm all may
-    GROUPS: ("gn",), CHANNELS: ("gn",), RUNNING: ("bn",), "bn_precise_images": ("bn",),
-    "model.bn_momentum": ("bn", "sync_bn"),
+    GROUPS: GROUPED, CHANNELS: GROUPED, RUNNING: ("bn", "brn"), "bn_precise_images": ("bn",),
+    "model.bn_momentum": ("bn", "sync_bn", "brn"),
 }
 
 
@@ -63,6 +64,7 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     "model.roi_pooling": lambda kind: "RoIAlign" if kind == "align" else f"{kind} pooling",
     "model.freeze_at": lambda stages: f"{stages} stages frozen" if stages else "none frozen",
     "model.width": "width {}".format,
+    "model.weight_standardization": lambda standardized: "WS" if standardized else "no WS",
     "data.warp": "warp {}".format,
     "batch.protocol": "protocol {}".format,
     "schedule.epochs": "{} epochs".format,

@@ -1,4 +1,4 @@
-"""What becomes of BN's running statistics where a step is cut into passes, or spread over devices."""
+"""What becomes of BN's and BRN's running statistics where a step is cut into passes, or spread over devices."""
 
 import contextlib
 import math
@@ -11,13 +11,16 @@ from paddle import nn
 from data import Loader
 from engine.train.ema import Ema
 from models.norm import batch_norms
+from ops import BatchRenorm
 
 
 class RunningStatistics:
     """Makes the passes of one step update the running statistics once, as one pass with all workers would.
 
     Each pass starts from the statistics before the step; of what the passes give, the first or the mean is kept,
-    as the model's norms do with workers. With one pass there is nothing to do.
+    as the model's norms do with workers. With one pass there is nothing to do. Over several devices those that take
+    part in training, batch renormalisation's, become the same everywhere; the others can wait: see
+    `share_running_statistics`.
     """
 
     def __init__(self, model: nn.Layer, passes: int):
@@ -26,6 +29,7 @@ class RunningStatistics:
         self.before = [buffer.clone() for buffer in self.buffers]
         self.kept = passes if _are_means(layers) else 1
         self.results = []
+        self.trained_with = [layer for layer in batch_norms(model) if isinstance(layer, BatchRenorm)]
 
     @contextlib.contextmanager
     def of_one_pass(self) -> Iterator[None]:
@@ -40,6 +44,7 @@ class RunningStatistics:
         """After the last pass."""
         for buffer, values in zip(self.buffers, zip(*self.results, strict=True), strict=True):
             paddle.assign(sum(values) / len(values), buffer)
+        _share([vector for layer in self.trained_with for vector in _vectors(layer)], _are_means(self.trained_with))
 
 
 def share_running_statistics(model: nn.Layer, ema: Ema | None) -> None:
@@ -47,14 +52,17 @@ def share_running_statistics(model: nn.Layer, ema: Ema | None) -> None:
 
     `ema`: the average of the model, where there is one.
     """
-    devices = paddle.distributed.get_world_size()
-    if devices == 1:
-        return
-    are_means = _are_means(batch_norms(model))
     shared = list(model.buffers())
     if ema:
         shared += [ema.average[name] for name, _ in model.named_buffers()]
-    for buffer in shared:
+    _share(shared, _are_means(batch_norms(model)))
+
+
+def _share(buffers, are_means):
+    devices = paddle.distributed.get_world_size()
+    if devices == 1:
+        return
+    for buffer in buffers:
         if are_means:
             paddle.distributed.all_reduce(buffer)
             buffer.set_value(buffer / devices)

@@ -11,6 +11,7 @@ from data import length
 from engine.train.ema import Ema
 from engine.train.responses import Responses
 from engine.train.running_statistics import RunningStatistics
+from models.norm import come_to_step
 
 
 @dataclass
@@ -42,6 +43,7 @@ def train_step(learner: Learner, batch: dict, step: int, *, norms: bool = False)
     """
     paddle.seed(learner.seed + 1000003 * step + paddle.distributed.get_rank())
     learner.optimizer.set_lr(learner.schedule(step))
+    come_to_step(learner.model, step)
     images = length(batch)
     per_pass = min(images, learner.images_per_pass or images)
     passes = range(0, images, per_pass)

@@ -1,6 +1,6 @@
 """What a box shows and where its object really ends: the second stage of Faster R-CNN (arXiv:1506.01497)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from paddle.nn import functional as F
 from models.detection.layers import Convolutions, Normal, linear, xavier
 from models.detection.matching import Objects, joined, match, sample
 from models.detection.roi_pooling import RoIs
+from models.norm import Normalization
 from ops import box_iou, clip_boxes, decode_boxes, encode_boxes, nms
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the deltas, which are some tenths: so they have about the deviation of 1
@@ -69,7 +70,7 @@ class FourConvolutionsOneLinear(nn.Layer):
     """"4conv1fc": four 3x3 convolutions with norm and ReLU, one fully connected layer with ReLU (arXiv:1803.08494)."""
 
     def __init__(
-        self, channels: int, pool_size: int, features: int, *, conv_channels: int, norm: Callable[..., nn.Layer],
+        self, channels: int, pool_size: int, features: int, *, conv_channels: int, norm: Normalization,
         bias: bool,
     ):
         super().__init__()

@@ -13,9 +13,10 @@ from models.detection.roi_pooling import Pooling, RoIPooling
 from models.detection.rpn import RPN
 from models.norm import Norm, make_norm
 from models.resnet import ResNet
-from ops import BatchNorm
+from ops import BatchNorm, BatchRenorm
 
 BOX_BINS, MASK_BINS, C4_BINS = 7, 14, 14
+OF_ROIS = "RoIs come worker after worker, and brn wants all workers at once; use gn"
 
 
 def mask_rcnn(
@@ -37,6 +38,9 @@ def mask_rcnn(
     norm_eps: float = 1e-5,
     bn_momentum: float = 0.9,
     bn_running_statistics: Literal["first", "mean", "precise"] = "first",
+    brn_r_max: float = 1.5,
+    brn_d_max: float = 0.5,
+    brn_relax_steps: tuple[int, int, int] | None = None,
     anchor_sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0),
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
     anchors_per_image: int = 256,
@@ -66,8 +70,9 @@ def mask_rcnn(
 
     `freeze_at` is how many of stem, c2 … c5 learn nothing, gamma and beta included: 2 for a trained backbone, 0 from
     scratch. fpn_norm, box_head_norm and mask_head_norm stand after the convolutions of these parts; the RPN has none.
-    The norm_* and bn_* values are the backbone's, for all. Live batch norm ("bn") in heads, c5 of "c4" included, sees
-    a worker's RoIs as its batch: they are of few images and much alike, and it fails, as it does in the papers.
+    The norm_*, bn_* and brn_* values are the backbone's, for all. Live batch norm ("bn") in heads, c5 of "c4" included,
+    sees a worker's RoIs as its batch: they are of few images and much alike, and it fails, as it does in the papers.
+    Batch renormalisation ("brn") is refused there: it wants all workers at once, and RoIs come worker after worker.
 
     anchor_sizes are roots of areas in pixels of the resized image, for fpn one a level (p2 … p6), for c4 all at c4's;
     for pictures of 128 pixels 8 to 128 fit. `proposals_*` are counts (in training, in evaluation): before NMS of each
@@ -89,6 +94,7 @@ def mask_rcnn(
     norm = partial(
         make_norm, groups=norm_groups, channels_per_group=norm_channels_per_group,
         running_statistics=bn_running_statistics, bn_momentum=bn_momentum, eps=norm_eps,
+        brn_r_max=brn_r_max, brn_d_max=brn_d_max, brn_relax_steps=brn_relax_steps,
     )
     pool = partial(
         RoIPooling, pooling=roi_pooling, sampling_ratio=roi_sampling_ratio, canonical_size=canonical_box_size,
@@ -116,6 +122,8 @@ def mask_rcnn(
         anchors = Anchors([anchor_sizes], anchor_ratios, strides)
         before, after, channels, last_stage = (12000, 6000), (2000, 1000), backbone.out_channels["c4"], "c4"
         for layer in backbone.c5.sublayers():
+            if isinstance(layer, BatchRenorm):
+                raise ValueError(f"norm brn, neck c4: {OF_ROIS}")
             if isinstance(layer, BatchNorm):
                 layer.images_per_worker = None  # it sees RoIs, those of one worker at a time
         features = backbone.out_channels["c5"]
@@ -169,3 +177,7 @@ def _check(*, neck, masks, box_head, fpn_norm, box_head_norm, mask_head_norm, **
     ):
         if missing and value != "none":
             raise ValueError(f"{name} {value}: {missing}")
+        if value == "evonorm_s0" and name == "fpn_norm":
+            raise ValueError(f"fpn_norm {value}: it normalises by its nonlinearity, and a pyramid has none; use gn")
+        if value == "brn" and name != "fpn_norm":
+            raise ValueError(f"{name} brn: {OF_ROIS}")

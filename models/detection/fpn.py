@@ -1,11 +1,12 @@
 """Feature pyramid network (Lin et al., arXiv:1612.03144), and what a detector without it has in its place."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from models.detection.layers import xavier_convolution
+from models.norm import Normalization
 from ops.implementation import sizes
 
 
@@ -13,13 +14,13 @@ class FPN(nn.Layer):
     """{"c2" … "c5"} of a backbone -> [p2, p3, p4, p5, p6], each [N, channels, H, W] of its stage's size.
 
     A lateral 1x1 convolution of each stage, plus the level above it, enlarged by nearest neighbours, then a 3x3
-    convolution; p6 is every second value of p5. `norm` stands after each convolution, without ReLU; `bias` is for where
-    there is none. Pictures of any size will do: a level is enlarged to the size of the one below.
+    convolution; p6 is every second value of p5. `norm` stands after each convolution, not activated; `bias` is for
+    where there is none. Pictures of any size will do: a level is enlarged to the size of the one below.
     """
 
     stages = ("c2", "c3", "c4", "c5")
 
-    def __init__(self, in_channels: Mapping[str, int], channels: int, norm: Callable[..., nn.Layer], bias: bool):
+    def __init__(self, in_channels: Mapping[str, int], channels: int, norm: Normalization, bias: bool):
         super().__init__()
         for stage in self.stages:
             lateral, output = (

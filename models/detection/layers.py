@@ -1,13 +1,13 @@
 """Layers of pyramids and heads with the starting values of Detectron; biases start at 0."""
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
 import paddle
 from paddle import Tensor, nn
 
+from models.norm import Normalization
 from models.resnet import conv2d
 
 Normal, Uniform = nn.initializer.Normal, nn.initializer.Uniform
@@ -52,14 +52,14 @@ def upsampling(in_channels: int, out_channels: int) -> nn.Conv2DTranspose:
 
 
 class Convolutions(nn.Sequential):
-    """`count` times 3x3 convolution, norm and ReLU, started by He's rule. `bias` is for where there is no norm."""
+    """`count` times 3x3 convolution and activated norm, started by He's rule. `bias` is for where there is no norm."""
 
-    def __init__(self, count: int, in_channels: int, channels: int, norm: Callable[..., nn.Layer], bias: bool):
+    def __init__(self, count: int, in_channels: int, channels: int, norm: Normalization, bias: bool):
         layers = []
         conv = partial(conv2d, kernel_size=3, bias=bias)
         for position in range(count):
             layers.append((f"conv{position + 1}", conv(channels if position else in_channels, channels)))
-            layers.append((f"norm{position + 1}", norm(channels, relu=True)))
+            layers.append((f"norm{position + 1}", norm(channels, activated=True)))
         super().__init__(*layers)
 
 

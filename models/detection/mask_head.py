@@ -1,13 +1,12 @@
 """The silhouette of what a box shows (He et al., arXiv:1703.06870)."""
 
-from collections.abc import Callable
-
 import numpy as np
 import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from models.detection.layers import Convolutions, Normal, convolution, upsampling
+from models.norm import Normalization
 from ops import roi_align
 from ops.implementation import sizes
 
@@ -20,7 +19,7 @@ class MaskHead(nn.Layer):
     pyramid, none after c5), a transposed convolution of stride 2 with ReLU and no norm, and one of 1x1."""
 
     def __init__(
-        self, in_channels: int, channels: int, num_classes: int, *, convolutions: int, norm: Callable[..., nn.Layer],
+        self, in_channels: int, channels: int, num_classes: int, *, convolutions: int, norm: Normalization,
         bias: bool,
     ):
         super().__init__()

@@ -9,10 +9,12 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from models.norm import LAYERS
 from models.weights.layout import is_folded, widened
 from models.weights.network import described
-from ops import BatchNorm, FrozenBatchNorm, GroupNorm, SyncBatchNorm
+from ops import FrozenBatchNorm
 
+BATCH_NORMS = ("weight", "bias", "_mean", "_variance")
 Norms = Literal["same", "any"]  # which norms of a file are taken: those of the model's kind, or any
 
 
@@ -73,7 +75,7 @@ def load_weights(model: nn.Layer, state: Mapping[str, np.ndarray], norms: Norms 
     own = model.state_dict()
     sizes = _sizes(state, own)
     other_norms = _other_norms(model, state) if norms == "same" else []
-    outside = {f"{norm}.{entry}" for norm in other_norms for entry in ("weight", "bias", "_mean", "_variance")}
+    outside = {name for name in (*own, *state) if name.rpartition(".")[0] in other_norms}
     count, state = len(state), {name: value for name, value in state.items() if name not in outside}
     shared = own.keys() & state.keys()
     matched = sorted(name for name in shared if list(own[name].shape) == list(state[name].shape))
@@ -101,17 +103,36 @@ def load_weights(model: nn.Layer, state: Mapping[str, np.ndarray], norms: Norms 
 
 def _other_norms(model, state):
     """The norms of a model in whose place a state has norms of another kind."""
+    norms = {name: layer for name, layer in model.named_sublayers() if isinstance(layer, LAYERS)}
+    ours, theirs = (_more_entries(norms, names) for names in (model.state_dict(), state))
     return [
-        name for name, layer in model.named_sublayers()
-        if isinstance(layer, (BatchNorm, SyncBatchNorm, FrozenBatchNorm, GroupNorm)) and f"{name}.weight" in state
-        and not _is_of_kind(layer, state.get(f"{name}._mean"), state.get(f"{name}._variance"))
+        name for name, layer in norms.items() if f"{name}.weight" in state
+        and not (_is_of_kind(layer, state.get(f"{name}._mean"), state.get(f"{name}._variance"))
+                 and ours[_part(name)] == theirs[_part(name)])
     ]
+
+
+def _more_entries(norms, names):
+    """What norms have beyond batch norm's entries, in the parts of a network (backbone, heads …): {part: {entry}}.
+
+    A norm of its own kind has them where it is activated alone, so that one layer does not tell.
+    """
+    more = {_part(norm): set() for norm in norms}
+    for name in names:
+        norm, _, entry = name.rpartition(".")
+        if norm in norms and entry not in BATCH_NORMS:
+            more[_part(norm)].add(entry)
+    return more
+
+
+def _part(name):
+    return name.partition(".")[0]
 
 
 def _is_of_kind(layer, mean, variance):
     """Whether a norm is of the kind whose running statistics, None where there are none, these are."""
     is_batch_norm = mean is not None or variance is not None
-    if isinstance(layer, GroupNorm):
+    if not hasattr(layer, "_mean"):
         return not is_batch_norm
     # What is folded into gamma and beta cannot be taken over by the statistics of a batch.
     live = not isinstance(layer, FrozenBatchNorm)

@@ -8,7 +8,18 @@ from paddle import nn
 from engine.tasks.classification import Probabilities
 from models import VGG, Classifier, ResNet
 from models.resnet import Basic, Bottleneck, Shortcut, Stage, Stem
-from ops import BatchNorm, Conv2D, DeformConv2D, FrozenBatchNorm, GroupNorm, SyncBatchNorm
+from ops import (
+    BatchNorm,
+    BatchRenorm,
+    Conv2D,
+    DeformConv2D,
+    EvoNormS0,
+    FilterResponseNorm,
+    FrozenBatchNorm,
+    GroupNorm,
+    SyncBatchNorm,
+    ThresholdedLinearUnit,
+)
 from ops.deform_conv import pair
 
 
@@ -21,7 +32,7 @@ def _relu(graph, layer, x):
 
 
 def _linear(graph, layer, x):
-    return graph.node("Gemm", x, *graph.weights(layer, *_weight_and_bias(layer)))
+    return graph.node("Gemm", x, *graph.weights(layer, *(["weight"] if layer.bias is None else ["weight", "bias"])))
 
 
 def _max_pool(graph, layer, x):
@@ -35,8 +46,7 @@ def _convolution(graph, layer, x):
     if layer.geometry is None:
         raise graph.refusal(layer, "is padded by more than a number a side, or not [N, C, H, W]")
     stride, padding, dilation = (layer.geometry[start : start + 2] for start in (0, 2, 4))
-    weights = graph.weights(layer, *_weight_and_bias(layer))
-    return graph.node("Conv", x, *weights, **_attributes(layer, stride, padding, dilation))
+    return graph.node("Conv", x, *_filters_and_bias(graph, layer), **_attributes(layer, stride, padding, dilation))
 
 
 def _deformable_convolution(graph, layer, x):
@@ -47,7 +57,7 @@ def _deformable_convolution(graph, layer, x):
         mask = graph.node("Sigmoid", raw)
         if layer.modulation == "2sigmoid":
             mask = graph.node("Add", mask, mask)
-    weight, *bias = graph.weights(layer, *_weight_and_bias(layer))
+    weight, *bias = _filters_and_bias(graph, layer)
     geometry = (pair(layer.geometry[name]) for name in ("stride", "padding", "dilation"))
     return graph.node(
         "DeformConv", x, weight, offset, *(bias or [""]), mask, since=19, offset_group=layer.deformable_groups,
@@ -62,8 +72,10 @@ def _attributes(convolution, stride, padding, dilation):
     }
 
 
-def _weight_and_bias(layer):
-    return ["weight"] if layer.bias is None else ["weight", "bias"]
+def _filters_and_bias(graph, convolution):
+    """The filters as they are used, by the name of the weights that are learned."""
+    filters = graph.constant("weight", convolution.filters().numpy())
+    return [filters] if convolution.bias is None else [filters, *graph.weights(convolution, "bias")]
 
 
 def _channels(graph, x, start, end):
@@ -92,8 +104,46 @@ def _group_norm(graph, layer, x):
     ones = graph.constant("ones", np.ones(groups, np.float32)), graph.constant("zeros", np.zeros(groups, np.float32))
     y = graph.node("InstanceNormalization", grouped, *ones, epsilon=layer.eps)
     y = graph.node("Reshape", y, graph.node("Shape", x))
-    weight, bias = graph.weights(layer, "weight", "bias", shape=[channels] + [1] * (len(graph.image_shape) - 1))
-    return _with_relu(graph, layer, graph.node("Add", graph.node("Mul", y, weight), bias))
+    return _with_relu(graph, layer, _affine(graph, layer, y))
+
+
+def _affine(graph, norm, y):
+    weight, bias = _per_channel(graph, norm, "weight", "bias")
+    return graph.node("Add", graph.node("Mul", y, weight), bias)
+
+
+def _per_channel(graph, layer, *names):
+    channels = getattr(layer, names[0]).shape[0]
+    return graph.weights(layer, *names, shape=[channels] + [1] * (len(graph.image_shape) - 1))
+
+
+def _evonorm_s0(graph, layer, x):
+    if layer.slope is None:
+        return _affine(graph, layer, x)
+
+    def grouped(value):
+        return graph.node("Reshape", value, groups)
+
+    groups, along = graph.constant("groups", np.array([0, layer.groups, -1])), graph.constant("axis", np.array([2]))
+    eps = graph.constant("eps", np.float32(layer.eps))
+    centred = graph.node("Sub", grouped(x), graph.node("ReduceMean", grouped(x), along))
+    variance = graph.node("ReduceMean", graph.node("Mul", centred, centred), along)
+    sigmoid = graph.node("Sigmoid", graph.node("Mul", x, *_per_channel(graph, layer, "slope")))
+    deviation = graph.node("Sqrt", graph.node("Add", variance, eps))
+    y = graph.node("Div", grouped(graph.node("Mul", x, sigmoid)), deviation)
+    return _affine(graph, layer, graph.node("Reshape", y, graph.node("Shape", x)))
+
+
+def _filter_response_norm(graph, layer, x):
+    sides = graph.constant("sides", np.arange(2, len(graph.image_shape) + 1))
+    mean_square = graph.node("ReduceMean", graph.node("Mul", x, x), sides)
+    eps = graph.constant("eps", np.float32(layer.eps))
+    y = _affine(graph, layer, graph.node("Div", x, graph.node("Sqrt", graph.node("Add", mean_square, eps))))
+    return y if layer.threshold is None else _thresholded_linear(graph, layer, y)
+
+
+def _thresholded_linear(graph, layer, x):
+    return graph.node("Max", x, *_per_channel(graph, layer, "threshold"))
 
 
 def _with_relu(graph, norm, y):
@@ -108,7 +158,7 @@ def _residual_block(graph, block, x):
     y = x
     for conv, norm in block.residual().path:
         y = graph.run(norm, graph.run(conv, y))
-    return graph.node("Relu", graph.node("Add", y, graph.run(block.shortcut, x)))
+    return graph.run(block.activation, graph.node("Add", y, graph.run(block.shortcut, x)))
 
 
 def _one_after_another(graph, layers, x):
@@ -181,9 +231,13 @@ EMITTERS: dict[type, Callable] = {
     Conv2D: _convolution,
     DeformConv2D: _deformable_convolution,
     BatchNorm: _batch_norm,
+    BatchRenorm: _batch_norm,
     FrozenBatchNorm: _batch_norm,
     SyncBatchNorm: _batch_norm,
     GroupNorm: _group_norm,
+    EvoNormS0: _evonorm_s0,
+    FilterResponseNorm: _filter_response_norm,
+    ThresholdedLinearUnit: _thresholded_linear,
     Basic: _residual_block,
     Bottleneck: _residual_block,
     Shortcut: _conv_and_norm,

@@ -20,6 +20,7 @@ from models import ResNet, to_torch_names
 NORMS = {
     "bn": "torch.nn.BatchNorm2d(channels",
     "sync_bn": "torch.nn.BatchNorm2d(channels",
+    "brn": "torch.nn.BatchNorm2d(channels",  # which evaluates alike
     "frozen_bn": "torchvision.ops.FrozenBatchNorm2d(channels",
     "gn": "torch.nn.GroupNorm({groups}, channels",
     "ln": "torch.nn.GroupNorm(1, channels",
@@ -54,8 +55,15 @@ def export_torch(model: nn.Layer, task: Task, preparation: Preparation, folder: 
 
 
 def _state(model):
-    """{name: array} as PyTorch's state_dict() has it: batch norm there also counts the steps it was trained for."""
-    state = to_torch_names({name: value.numpy() for name, value in model.state_dict().items()})
+    """{name: array} as PyTorch's state_dict() has it: batch norm there also counts the steps it was trained for.
+
+    Filters that are standardised here go out as they are used: a plain convolution then computes the same.
+    """
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
+    for name, layer in model.named_sublayers():
+        if getattr(layer, "standardized", False):
+            state[f"{name}.weight"] = layer.filters().numpy()
+    state = to_torch_names(state)
     counted = [name.removesuffix("running_var") for name in state if name.endswith(".running_var")]
     return {**state, **{f"{norm}num_batches_tracked": np.array(0) for norm in counted}}
 
@@ -65,6 +73,10 @@ def _check_nothing_else_is_computed(section):
     if section["name"] not in KINDS:
         known = " and ".join(KINDS)
         raise InputError(f"torch: model.name: {section['name']}; torchvision's names are known for {known} only")
+    if section["norm"] not in (*NORMS, "none"):
+        raise InputError(
+            f"torch: norm: {section['norm']}; PyTorch has no such layer; --format onnx keeps what this network computes"
+        )
     kind = KINDS[section["name"]]
     if odd := kind.odd(section):
         raise InputError(
