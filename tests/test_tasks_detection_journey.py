@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 
 import pytest
 from conftest import is_one_line, train_here
@@ -180,6 +181,18 @@ def test_it_is_exported_and_its_data_are_checked(run_here, run, config):
     done = run_here("check_data.py", "-c", config, "--json", "--output", config.parent / "checked")
     assert done.returncode in (0, 1), done.stderr
     assert sum(each["training"] for each in json.loads(done.stdout)["classes"]) > 8
+
+
+@pytest.mark.parametrize(("form", "words"), [
+    ("onnx", "onnx: model.name: mask_rcnn: has no ONNX form"),
+    ("torch", "torch: model.name: mask_rcnn: torchvision has none that computes it"),
+])
+def test_a_form_that_detectors_lack_asks_for_no_package(run_here, run, form, words, tmp_path, monkeypatch):
+    for package in ("onnx", "safetensors.numpy"):
+        monkeypatch.setitem(sys.modules, package, None)
+    done = run_here("export_model.py", "-c", run / "config.yaml", "--format", form, "--save-dir", tmp_path / "out")
+    assert done.returncode == 2 and done.stderr == f"error: {words}; --format paddle takes it\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_sweep_knows_all_its_aps(config, run):
