@@ -92,7 +92,7 @@ def test_costs_count_each_box_and_mask():
     """Heads by hand: two linear layers and the predictors for 40 boxes, four convolutions and so on for 5 masks."""
     settings = {
         "fpn_channels": 8, "head_channels": 8, "box_head_features": 16, "proposals_after_nms": (60, 40),
-        "detections_per_image": 5, "freeze_at": 0,
+        "detections_per_image": 5,
     }
 
     def cost(**changes):

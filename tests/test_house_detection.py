@@ -52,7 +52,7 @@ def two_steps(name, coco, folder, *more):
     """(the config, the network before, and after two steps as its state, the losses of the second)."""
     path = ROOT / "configs" / "detection" / f"{name}.yaml"
     config = load_config(path, [f"data.root={coco}", *SMALL, *more])
-    if config.model.freeze_at:
+    if config.model.frozen:
         config = load_config(path, [f"data.root={coco}", *SMALL, *more,
                                     f"pretrained={trained_backbone(config, folder)}", "pretrained_stride_in=3x3"])
     train_set, validation_set = build_data(config)
@@ -77,7 +77,7 @@ def test_recipes_learn_and_keep_what_is_frozen(coco, tmp_path, name):
     assert config.lr == pytest.approx(0.02 * 2 / 16)
     assert len(losses) == (5 if "faster" in name else 6) and all(map(math.isfinite, losses.values()))
     moved = {name for name, value in model.state_dict().items() if (value.numpy() != before[name]).any()}
-    still = ("backbone.stem", "backbone.c2") if config.model.freeze_at else ("nothing",)
+    still = ("backbone.stem", "backbone.c2") if config.model.frozen else ("nothing",)
     assert not [name for name in moved if name.startswith(still)]
     assert {"backbone.c3.0.conv1.weight", "rpn.conv.weight", "heads.predictor.logits.weight"} <= moved
     assert ("backbone.c3.0.norm1.bias" in moved) == (config.model.norm == "gn")
@@ -88,7 +88,7 @@ def test_recipes_are_the_papers():
     for name, config in recipe.items():
         assert config.lr == (0.01 if "c4" in name else 0.02) and not config.optimizer.decay_norm_and_bias
         assert (config.optimizer.momentum, config.optimizer.weight_decay) == (0.9, 1e-4)
-        assert config.model.freeze_at == (0 if "scratch" in name else 2)
+        assert list(config.model.frozen) == ([] if "scratch" in name else ["stem", "c2"])
         assert config.batch.workers == 8 and config.model.norm == ("gn" if name.endswith(GN) else "frozen_bn")
     long = [name for name, config in recipe.items() if config.schedule.epochs == 36]
     assert long == ["coco_fpn_gn_long", "coco_fpn_gn_scratch"]

@@ -29,7 +29,6 @@ model:
   norm: bn
   norm_groups: 2
   bn_running_statistics: precise
-  freeze_at: 0
   fpn_channels: 8
   fpn_norm: bn
   head_channels: 8
@@ -217,8 +216,8 @@ def test_a_sweep_knows_all_its_aps(config, run):
 
 
 def test_a_detector_wants_weights_or_to_learn_all(config):
-    with pytest.raises(InputError, match="model.freeze_at: 2 would keep the first stages as they are drawn"):
-        train_here("-c", config, "-o", "name=frozen", "model.freeze_at=2")
+    with pytest.raises(InputError, match="model.frozen: stem, c2 would keep random weights for ever"):
+        train_here("-c", config, "-o", "name=frozen", "model.frozen=[stem,c2]")
 
 
 def test_a_classifier_draws_nothing(run_here, trained, pictures):

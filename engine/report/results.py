@@ -60,7 +60,6 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     **{f"model.{part}_norm": partial(_norm_of, part) for part in ("fpn", "box_head", "mask_head")},
     "model.neck": {"fpn": "pyramid", "c4": "C4"}.get,
     "model.roi_pooling": lambda kind: "RoIAlign" if kind == "align" else f"{kind} pooling",
-    "model.freeze_at": lambda stages: f"{stages} stages frozen" if stages else "none frozen",
     "model.width": "width {}".format,
     "data.warp": "warp {}".format,
     "batch.protocol": "protocol {}".format,
