@@ -23,7 +23,7 @@ from data import (
     unpack,
 )
 from engine.config import Config, arguments
-from engine.config.feasible import check_feasible, check_network, known_to_fail
+from engine.config.feasible import check_division, check_feasible, check_network, known_to_fail
 from engine.environment import on_gpu
 from engine.errors import InputError
 from engine.run.checkpoint import read_weights, stem_of
@@ -31,10 +31,12 @@ from engine.run.folder import read_preparation
 from engine.run.result import check_expected
 from engine.tasks import task_of
 from engine.train.ema import Ema
+from engine.train.running_statistics import make_precise
 from engine.train.schedule import learning_rate
 from engine.train.step import Learner
 from engine.weights import in_words, read_network
 from models import MODELS, ResNet, inflated, load_weights
+from models.norm import batch_norms
 from ops import DeformConv2D, DeformRoIPool, SyncBatchNorm
 from ops.native import cache_folder
 
@@ -100,16 +102,9 @@ def build_loaders(
     for dataset in (train_set, validation_set):
         task.check(dataset)
     check_expected(config.expect, task.measures)
-    batch = config.batch
-    if batch.workers % ranks:
-        raise InputError(f"batch.workers: {batch.workers} workers do not divide among {ranks} devices")
-    on_device = batch.workers // ranks
-    if on_device % (batch.workers_per_pass or on_device):
-        raise InputError(
-            f"batch.workers_per_pass: {batch.workers_per_pass} does not divide a device's {on_device} workers"
-        )
+    check_division(config, ranks)
     train_loader = Loader(
-        train_set, batch.images_per_step, train=True, seed=config.seed, rank=rank, ranks=ranks,
+        train_set, config.batch.images_per_step, train=True, seed=config.seed, rank=rank, ranks=ranks,
         processes=config.reading.processes,
     )
     return train_loader, build_validation_loader(config, validation_set, rank, ranks)
@@ -121,6 +116,19 @@ def build_validation_loader(config: Config, validation_set: Dataset, rank: int =
         validation_set, config.reading.evaluation_images * ranks, train=False, seed=config.seed, rank=rank, ranks=ranks,
         processes=config.reading.processes,
     )
+
+
+def set_precise(config: Config, model: nn.Layer, rank: int = 0, ranks: int = 1) -> None:
+    """Give a trained model's BN what `bn_running_statistics: precise` gives it at the end of training.
+
+    Raises InputError where there is no BN.
+    """
+    if not batch_norms(model):
+        raise InputError(f"--precise: model.norm {config.model.norm} has no running statistics; bn has")
+    train_loader, loader = build_loaders(config, *build_data(config), rank, ranks)
+    images, per_pass = config.bn_precise_images, loader.images // ranks
+    make_precise(model, None, train_loader, config.schedule.epochs - 1, images=images, images_per_pass=per_pass)
+    model.eval()
 
 
 def build_model(config: Config, dataset: Dataset | Preparation) -> nn.Layer:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import paddle
 import pytest
-from conftest import ROOT, run_tool
+from conftest import ROOT, is_one_line, run_tool
 
 from data import Loader
 from engine.build import (
@@ -269,3 +269,9 @@ def test_precise_statistics_are_used_in_evaluation_and_saved(tiny, tmp_path):
         assert json.loads(evaluated.stdout)["loss"] == pytest.approx(last["loss"], rel=1e-6)
         found[statistics] = last["loss"], [record["loss"] for record in read_metrics(folder, "train")]
     assert found["first"][1] == found["precise"][1] and found["first"][0] != found["precise"][0]
+    first = tmp_path / "output" / "first" / "config.yaml"
+    evaluated = run_tool("eval.py", "-c", first, "-w", "latest", "--precise", "--json")
+    assert json.loads(evaluated.stdout)["loss"] == pytest.approx(found["precise"][0], rel=1e-6)
+    refused = run_tool("eval.py", "-c", first, "-o", "model.norm=frozen_bn", "-w", "latest", "--precise")
+    assert refused.returncode == 2 and is_one_line(refused.stderr), refused.stderr
+    assert "--precise: model.norm frozen_bn has no running statistics" in refused.stderr

@@ -1,6 +1,7 @@
 import base64
 import csv
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -182,6 +183,23 @@ def test_figures_of_epochs_draw_the_metrics(make_sweep):
     assert left["32"][1] == pytest.approx([16, 14, 12, 12]) and left["2"][1] == pytest.approx([26, 24, 22, 22])
     assert right["2"][1] == pytest.approx([18, 16, 14, 14])
     assert panels[0].get_ylim() == panels[1].get_ylim()
+
+
+def test_precise_statistics_are_shown_beside_the_running_ones(make_sweep):
+    """Of BN, as `tools/eval.py --precise --json` has left them in the folders of its runs at 2 images, not at 32."""
+    grids = {NORM: ["bn", "gn"], IMAGES: [32, 2], "seed": [0, 1]}
+    folder = make_sweep(grids, ["figure_1", "table_2"], error=lambda values: 0.3)
+    for seed, error in enumerate((0.20, 0.22)):
+        run = folder / f"norm=bn,images_per_worker=2,seed={seed}"
+        (run / "precise.json").write_text(json.dumps({"images": 200, "top1_error": error}))
+    _, (lines, *_), caption = drawn(folder, "figure_1")
+    assert math.isnan(lines["BN, precise statistics"][1][0])
+    assert lines["BN, precise statistics"][1][1] == pytest.approx(21) and "Dotted: precise statistics" in caption
+    write_report(folder)
+    assert table_row((folder / "report.md").read_text(), "BN, precise statistics")[1:] == ["–", "21.00 ± 1.41"]
+    (run / "precise.json").write_text('{"top1_error": "low"}')
+    with pytest.raises(InputError, match="precise.json: top1_error"):
+        write_report(folder)
 
 
 def test_only_seeds_are_averaged(make_sweep):

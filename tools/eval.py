@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a 
 
 from data import Dataset, Preparation
 from engine import environment
-from engine.build import build_data, build_labelled, build_validation_loader, load_trained
+from engine.build import build_data, build_labelled, build_validation_loader, load_trained, set_precise
 from engine.command import command, config_parser, typed_path, typed_views
 from engine.config import Config
 from engine.drawing import check_target
@@ -36,6 +36,8 @@ def main() -> None:
     model, preparation = load_trained(config, arguments.weights)
     dataset = build_dataset(config, preparation, arguments.data, arguments.views)
     loader = build_validation_loader(config, dataset, rank, ranks)
+    if arguments.precise:
+        set_precise(config, model, rank, ranks)
     scores, _ = evaluate(model, loader, task_of(config.model.name))
     if rank != 0:
         return
@@ -43,13 +45,11 @@ def main() -> None:
     if arguments.json:
         print(json_text({**counts, **numbers, **scores.details()}))
     else:
-        skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
-        total = f"[Eval] {numbers_text(numbers)} ({counts['images']} images{skipped})"
-        print(total, *scores.in_words(LONGEST).splitlines(), sep="\n")
-    if picture:
-        scores.draw(picture)
-    if results:
-        scores.write(results)
+        images = f"{counts['images']} images" + f", {counts['skipped']} skipped" * bool(counts["skipped"])
+        print(f"[Eval] {numbers_text(numbers)} ({images})", *scores.in_words(LONGEST).splitlines(), sep="\n")
+    for path, write in ((picture, scores.draw), (results, scores.write)):
+        if path:
+            write(path)
 
 
 def build_dataset(config: Config, preparation: Preparation, folder: str | None, views: dict[str, int]) -> Dataset:
@@ -71,6 +71,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--confusion", type=typed_path, metavar="FILE", help="draw which is taken for which: a .png")
     parser.add_argument("--results", type=typed_path, metavar="FILE", help="all answers as COCO's result file, a JSON")
     parser.add_argument("--views", type=typed_views, default={}, metavar="10x3", help="of videos: clips x crops")
+    parser.add_argument("--precise", action="store_true", help="BN: statistics of training images, not running ones")
     parser.add_argument("--json", action="store_true", help="print one JSON object; confusion is [true][predicted]")
     return parser.parse_args()
 

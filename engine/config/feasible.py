@@ -25,6 +25,18 @@ def check_feasible(config: Config) -> None:
         )
 
 
+def check_division(config: Config, ranks: int) -> None:
+    """Raise InputError, one line, where a step's workers do not divide among devices, or a device's into passes."""
+    batch = config.batch
+    if batch.workers % ranks:
+        raise InputError(f"batch.workers: {batch.workers} workers do not divide among {ranks} devices")
+    on_device = batch.workers // ranks
+    if on_device % (batch.workers_per_pass or on_device):
+        raise InputError(
+            f"batch.workers_per_pass: {batch.workers_per_pass} does not divide a device's {on_device} workers"
+        )
+
+
 def check_network(config: Config, model: nn.Layer, image_shape: tuple[int, ...]) -> None:
     """Raise InputError, one line, where this network cannot learn, by what is frozen and what its norms are given."""
     if not config.pretrained and (frozen := getattr(config.model, "frozen", ())):

@@ -13,6 +13,7 @@ from engine.report.words import (
     listed,
     noun,
     number_of,
+    running_statistics,
     scaled,
     seeds_sentence,
     statistic,
@@ -40,11 +41,12 @@ def figure_1(sweep: SweepResults) -> "tuple[Figure, str]":
         labels=[*paper, *(line.label for line in lines)], more=BENEATH if gaps else 0.0,
     )
     under = _panel_beneath(axes) if gaps else axes
-    ends = []
+    ends, precise = [], []
     for line, look in zip(lines, looks_of([line.norm for line in lines]), strict=True):
         found = [setting.average(sweep.statistic) for setting in line.settings.values()]
         drawn = draw_line(axes, sweep.measure, list(line.settings), found, line.label, look)
         ends.append((drawn, {"color": look["color"], "fontweight": "bold"}))
+        precise += _draw_precise(axes, sweep, line, look)
     known = [error for norm in norms for size, error in of_paper[norm].items() if size in sizes]
     low, high = axes.get_ylim()
     apart = known and high - low < ROOM * (max(high, *known) - min(low, *known))
@@ -62,17 +64,30 @@ def figure_1(sweep: SweepResults) -> "tuple[Figure, str]":
     under.set_xlabel("images per worker")
     if apart:
         label_ends(strip, references)
-        label_ends(axes, ends)
+        label_ends(axes, ends + precise)
     else:
-        label_ends(axes, ends + references)
+        label_ends(axes, ends + precise + references)
     if gaps:
         _draw_gaps(under, gaps, bool(of_paper))
+    dotted = f" Dotted: {running_statistics(sweep, 'precise')}." if precise else ""
     thin = f" Thin broken lines: the paper, ResNet-50 on ImageNet{', on a scale of their own' if apart else ''}."
     return figure, (
         f"Validation {noun(sweep.measure)} against images per worker, {statistic(sweep)}. "
         f"{_from_end_to_end(sweep, lines, sizes)}{seeds_sentence(sweep, sweep.settings)}{thin * bool(of_paper)}"
-        f"{' Beneath: GN less BN.' * bool(gaps)}"
+        f"{' Beneath: GN less BN.' * bool(gaps)}{dotted}"
     )
+
+
+def _draw_precise(axes, sweep, line, look):
+    """A line by BN's precise statistics, where its runs have them, as [(line, look of its name)]."""
+    found = [sweep.precise(setting) for setting in line.settings.values()]
+    if not any(found):
+        return []
+    look = {**look, "linestyle": ":", "linewidth": 1.2, "markersize": 3}
+    label = f"{line.label}, precise statistics"
+    means = [math.nan if one is None else scaled(sweep.measure, one.mean) for one in found]
+    (drawn,) = axes.plot(list(line.settings), means, label=label, **look)
+    return [(drawn, {"color": look["color"]})]
 
 
 def _gn_less_bn(sweep, lines):

@@ -5,6 +5,7 @@ from typing import Any
 from engine.drawing import Table, theirs
 from engine.report.results import CHANNELS, GROUPS, IMAGES, NORM, NORMS, Setting, SweepResults
 from engine.report.words import (
+    average_text,
     conditions,
     difference,
     error_text,
@@ -63,6 +64,10 @@ def table_2(sweep: SweepResults) -> tuple[list[Table], str]:
     rows = [["images per worker", *map(str, sizes)]]
     for number, line in enumerate(lines):
         rows.append([line.label, *(error_text(sweep, line.settings.get(size)) for size in sizes)])
+        precise = {size: sweep.precise(setting) for size, setting in line.settings.items()}
+        if any(precise.values()):
+            cells = (average_text(sweep.measure, precise.get(size)) for size in sizes)
+            rows.append([f"{line.label}, precise statistics", *cells])
         if line.norm in of_paper and line.norm not in [later.norm for later in lines[number + 1:]]:
             rows.append(_paper_row(f"{NORMS[line.norm]}, the paper", of_paper[line.norm], sizes))
     for line in lines:

@@ -27,7 +27,7 @@ from engine.report.records import (
     read_sweep_file,
 )
 from engine.run.measure import Measure
-from engine.run.result import read_metrics
+from engine.run.result import read_metrics, read_precise
 from models.norm import Norm
 
 RUNNING = "model.bn_running_statistics"
@@ -235,6 +235,11 @@ class SweepResults:
             for other in self.settings
             if other.values[NORM] == "bn" and common.items() <= other.values.items()
         }
+
+    def precise(self, setting: Setting) -> Average | None:
+        """The measure by BN's precise statistics (`read_precise`); None where a run does not have it."""
+        found = [read_precise(self.folder / run["run"], self.measure) for run in setting.finished]
+        return None if None in found else average(found)
 
     def curve(self, setting: Setting, kind: str) -> tuple[list[int], list[Average]]:
         """The epochs, and the measure in each over the seeds. kind: "epoch" is training, "eval" validation."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from engine.report.results import AXIS_TEXT, DEFORMABLE, FROZEN, PRETRAINED, Setting, SweepResults
+from engine.report.results import AXIS_TEXT, DEFORMABLE, FROZEN, PRETRAINED, Average, Setting, SweepResults
 from engine.run.measure import TOP1_ERROR, Measure
 
 NOUNS = {TOP1_ERROR.name: "error"}  # shorter than its own words, as in the paper's figures
@@ -71,10 +71,17 @@ def error_text(sweep: SweepResults, setting: Setting | None, measure: Measure | 
         return ""
     measure = measure or sweep.measure
     found = setting.average(f"{measure.name}_{sweep.file.statistic}")
-    text = number_of(measure, found.mean) if found else "–"
-    text += f" ± {number_of(measure, found.deviation)}" if found and found.deviation is not None else ""
+    text = average_text(measure, found)
     missing = len(setting.finished) < setting.seeds
     return text + (f" ({len(setting.finished)} of {setting.seeds})" if missing else "")
+
+
+def average_text(measure: Measure, found: Average | None) -> str:
+    """`12.34 ± 0.05`; a dash where there is nothing."""
+    if found is None:
+        return "–"
+    deviation = f" ± {number_of(measure, found.deviation)}" if found.deviation is not None else ""
+    return number_of(measure, found.mean) + deviation
 
 
 def gap(sweep: SweepResults, setting: Setting | None, other: Setting | None) -> float | None:
@@ -157,10 +164,14 @@ def protocol(sweep: SweepResults) -> str:
 
 def bn_statistics(sweep: SweepResults) -> str:
     """Which statistics BN was evaluated with; empty where there is no BN."""
-    images = listed(map(number, _values(sweep, "bn_precise_images") or ["many"]))
-    names = [word.format(images) for name, word in RUNNING_STATISTICS.items()
+    names = [running_statistics(sweep, name) for name in RUNNING_STATISTICS
              if name in _column(sweep.runs, "evaluation_statistics")]
     return f"BN evaluated with {listed(names, 'or')}" if names else ""
+
+
+def running_statistics(sweep: SweepResults, name: str) -> str:
+    """One of RUNNING_STATISTICS as it is in this sweep."""
+    return RUNNING_STATISTICS[name].format(listed(map(number, _values(sweep, "bn_precise_images") or ["many"])))
 
 
 def recipe(sweep: SweepResults) -> str:

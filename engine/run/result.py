@@ -21,6 +21,7 @@ from models.cost import multiply_adds
 from models.norm import described
 
 METRICS_FILE = "metrics.jsonl"  # in a run's folder
+PRECISE_FILE = "precise.json"  # what `tools/eval.py --precise --json` printed, where somebody kept it there
 
 
 class Record(pydantic.BaseModel):
@@ -90,6 +91,15 @@ def read_result(folder: Path, measures: Sequence[Measure]) -> dict[str, Any]:
     """result.json of a finished run. Raises InputError where it is missing or damaged."""
     path = folder / RESULT_FILE
     return checked(_result_of(tuple(measures)), parse_json(read_text(path), path), path).model_dump(exclude_unset=True)
+
+
+def read_precise(folder: Path, measure: Measure) -> float | None:
+    """The measure of a run by BN's precise statistics; None where the folder does not have it. Raises InputError."""
+    path = folder / PRECISE_FILE
+    if not path.exists():
+        return None
+    kind = pydantic.create_model("Precise", **{measure.name: (value_type(measure), ...)})
+    return getattr(checked(kind, parse_json(read_text(path), path), path), measure.name)
 
 
 def write_result(
