@@ -1,6 +1,7 @@
 """Sweeps of detectors on paper: all their APs, beside the papers' rows for such networks."""
 
 import csv
+import json
 
 import pytest
 import yaml
@@ -73,6 +74,16 @@ def test_from_scratch_has_another_row(make):
     assert rows[4][1:] == [f"*{value}*" for value in ("39.5", "59.8", "43.6", "35.2", "56.9", "37.6")]
     rows, _ = table(make({NORM: ["bn", "gn"]}, pretrained=None, name="live"))
     assert len(rows) == 3  # neither a live BN has one, nor GN in the backbone alone from scratch
+
+
+def test_precise_statistics_are_shown_under_the_running_ones(make):
+    folder = make({NORM: ["bn", "gn"]}, pretrained=None)
+    for seed in (0, 1):
+        precise = {measure["name"]: 0.2 + 0.02 * seed for measure in (MASK, *MORE)}
+        (folder / f"norm=bn,seed={seed}" / "precise.json").write_text(json.dumps(precise))
+    rows, _ = table(folder)
+    assert [row[0] for row in rows[1:]] == ["BN", "BN, precise statistics", "GN"]
+    assert rows[2][1:] == ["21.00 ± 1.41"] * 6
 
 
 def test_deformable_sweeps_stand_beside_the_other_papers(make):

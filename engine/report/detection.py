@@ -6,7 +6,7 @@ from typing import NamedTuple
 from engine.drawing import Table, theirs
 from engine.report.records import DEFORMABLE, NORM, PRETRAINED, VERSION
 from engine.report.results import Setting, SweepResults
-from engine.report.words import conditions, error_text, heading, statistic
+from engine.report.words import average_text, conditions, error_text, heading, statistic
 
 NECK, FPN_NORM, POOLING = "model.neck", "model.fpn_norm", "model.roi_pooling"
 BOX_HEAD, BOX_NORM, MASK_NORM = "model.box_head", "model.box_head_norm", "model.mask_head_norm"
@@ -52,7 +52,8 @@ DEFORMABLE_CONVOLUTION = [
 
 
 def table_ap(sweep: SweepResults) -> tuple[list[Table], str]:
-    """All APs of each setting, and the papers' under it where they have such a network -> ([table], caption)."""
+    """All APs of each setting, under it by BN's precise statistics where its runs have them, and the papers' where they
+    have such a network -> ([table], caption)."""
     measures = {measure.name: measure for measure in sweep.file.measures}
     columns = [name for kind in ("box", "mask") for name in (f"{kind}_ap", f"{kind}_ap50", f"{kind}_ap75")]
     columns = [name for name in columns if name in measures]
@@ -61,6 +62,10 @@ def table_ap(sweep: SweepResults) -> tuple[list[Table], str]:
     rows, quoted = [["", *(heading(measures[name]) for name in columns)]], []
     for setting in sweep.settings:
         rows.append([sweep.label(setting), *(error_text(sweep, setting, measures[name]) for name in columns)])
+        precise = [sweep.precise(setting, measures[name]) for name in columns]
+        if all(precise):
+            cells = (average_text(measures[name], found) for name, found in zip(columns, precise, strict=True))
+            rows.append([f"{sweep.label(setting)}, precise statistics", *cells])
         for paper in papers:
             if numbers := _numbers(paper, sweep, setting):
                 rows.append([theirs(paper.label), *map(theirs, numbers.split()[: len(columns)])])

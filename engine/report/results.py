@@ -236,9 +236,9 @@ class SweepResults:
             if other.values[NORM] == "bn" and common.items() <= other.values.items()
         }
 
-    def precise(self, setting: Setting) -> Average | None:
-        """The measure by BN's precise statistics (`read_precise`); None where a run does not have it."""
-        found = [read_precise(self.folder / run["run"], self.measure) for run in setting.finished]
+    def precise(self, setting: Setting, measure: Measure | None = None) -> Average | None:
+        """By BN's precise statistics the measure, or another than the headline; None where a run does not have it."""
+        found = [read_precise(self.folder / run["run"], measure or self.measure) for run in setting.finished]
         return None if None in found else average(found)
 
     def curve(self, setting: Setting, kind: str) -> tuple[list[int], list[Average]]:
