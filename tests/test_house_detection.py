@@ -11,6 +11,8 @@ from conftest import ROOT
 from data import garment_scenes
 from engine.build import build_data, build_loaders, build_model, check_model, load_pretrained, make_learner
 from engine.config import load_config
+from engine.sweep.definition import load_sweep
+from engine.sweep.plan import make_plans
 from engine.tasks.detection.coco_files import write_coco
 from engine.train.step import train_step
 from models import Classifier, resnet
@@ -94,6 +96,30 @@ def test_recipes_are_the_papers():
     assert long == ["coco_fpn_gn_long", "coco_fpn_gn_scratch"]
     gn = recipe["coco_fpn_gn"].model
     assert {gn.norm, gn.fpn_norm, gn.box_head_norm, gn.mask_head_norm} == {"gn"} and gn.box_head == "4conv1fc"
+
+
+def test_the_studies_have_plans_and_start_from_a_backbone_that_fits(tmp_path, monkeypatch):
+    """scenes.yaml says what the backbone is, and pretrain_scenes.yaml says the same."""
+    monkeypatch.chdir(tmp_path)
+    names, start = {"gn": "pretrain_scenes", "bn": "pretrain_scenes_bn"}, {}
+    for norm, name in names.items():
+        more = [f"model.norm={norm}", "model.zero_init_last_norm=false", "data.train_images=2"]  # as if trained
+        config = load_config(ROOT / "configs" / "pretrain_scenes.yaml", more)
+        model = build_model(config, build_data(config)[0])
+        (tmp_path / "output" / name).mkdir(parents=True)
+        paddle.save(model.state_dict(), f"output/{name}/best.pdparams")
+        start[norm] = {key: value.numpy() for key, value in model.state_dict().items() if key.startswith("backbone.")}
+    for study, settings in {"from_scratch": 4, "fine_tuned": 5, "deformable": 6}.items():
+        path = ROOT / "configs" / "sweeps" / f"scenes_{study}.yaml"
+        sweep = load_sweep(path, ["data.train_images=8", "data.validation_images=4", "device=cpu"])
+        runs = sweep.only(["seed=0"])
+        assert len(make_plans(sweep, runs, timed=False)) == settings and len(sweep.runs) == 3 * settings
+        for config in (run.config for run in runs if run.config.pretrained):
+            model = build_model(config, build_data(config)[0])
+            load_pretrained(model, config)
+            state = model.state_dict()
+            for key, value in start["gn" if config.model.norm == "gn" else "bn"].items():
+                np.testing.assert_array_equal(state[key].numpy(), value, err_msg=key)
 
 
 @pytest.mark.skipif("SLOW_TESTS" not in os.environ, reason="takes five minutes and 6 GB: set SLOW_TESTS=1")

@@ -5,6 +5,7 @@ import paddle
 import pytest
 
 from models import mask_rcnn, pack_masks, resnet
+from models.norm import share_statistics
 from ops import BatchNorm, FrozenBatchNorm, GroupNorm
 
 LOSSES = ["loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"]
@@ -187,6 +188,13 @@ def test_in_c5_of_c4_a_worker_is_what_it_is_given():
         return {layer.images_per_worker for layer in stage.sublayers() if isinstance(layer, BatchNorm)}
 
     assert sees(backbone.c4) == {2} and sees(backbone.c5) == {None}
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_a_worker_can_be_given_fewer_images_and_heads_still_see_its_rois(images):
+    model, batch = detector(ROWS["BN live"], images_per_worker=2), scenes(images=2)
+    share_statistics(model, images)
+    assert finite(model(batch))
 
 
 def test_norms_stand_where_their_words_say():

@@ -6,7 +6,7 @@ import shutil
 import sys
 
 import pytest
-from conftest import is_one_line, train_here
+from conftest import ROOT, is_one_line, train_here
 from PIL import Image
 from visualdl import LogReader
 
@@ -213,6 +213,30 @@ def test_a_sweep_knows_all_its_aps(config, run):
     write_report(sweep.folder)
     report = (sweep.folder / "report.md").read_text()
     assert "GN in the box head" in report and "box AP75, %" in report and "error" not in report.lower()
+
+
+@pytest.mark.parametrize(("study", "quoted"), [
+    ("from_scratch", ["39.5 59.8 43.6 35.2 56.9 37.6"]),
+    ("fine_tuned", [
+        "38.6 59.5 41.9 34.2 56.2 36.1", "39.5 60.0 43.2 34.4 56.4 36.3", "40.0 61.0 43.3 34.8 57.3 36.3",
+        "40.3 61.0 44.0 35.7 57.9 37.7",
+    ]),
+    ("deformable", [
+        "– 78.1 62.1 – – –", "36.6 – – 32.2 – –", "– 78.3 66.6 – – –", "– 78.6 63.3 – – –", "– 79.3 66.9 – – –",
+        "43.1 – – 37.3 – –",
+    ]),
+])
+def test_the_studies_stand_beside_the_papers(run, tmp_path, study, quoted):
+    sweep = load_sweep(ROOT / "configs" / "sweeps" / f"scenes_{study}.yaml", [f"output={tmp_path}"])
+    for one in sweep.runs:
+        shutil.copytree(run, one.config.folder, ignore=shutil.ignore_patterns("*.pd*", "vdl"))
+        (one.config.folder / "config.yaml").write_text(one.config.to_yaml())
+    (sweep.folder / "sweep.yaml").write_text(write_yaml(description(sweep)))
+    write_results(sweep, {"started": "2026-01-01T00:00:00", "seconds": 1.0, "processes": 1})
+    write_report(sweep.folder)
+    lines = (sweep.folder / "report.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| *")]
+    assert [" ".join(cell.strip("*") for cell in row[1:]) for row in rows] == quoted
 
 
 def test_a_detector_wants_weights_or_to_learn_all(config):
