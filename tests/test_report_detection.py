@@ -3,14 +3,18 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from sweep_folders import CONFIG, NORM
 
+from data import DataError
 from engine.errors import InputError
 from engine.report.drawings import check_figures
 from engine.report.page import write_report
 from engine.report.results import read_sweep
+from engine.report.scenes import figure_scenes
 from engine.tasks import task_of
 
 MASK, *MORE = (measure._asdict() for measure in task_of("mask_rcnn").measures)
@@ -119,6 +123,24 @@ def test_boxes_alone_have_three_columns(make):
     rows, _ = table(folder)
     assert [len(row) for row in rows] == [4, 4, 4] and rows[2][1:] == ["*40.0*", "*61.0*", "*43.3*"]
     assert [measure.name for measure in read_sweep(folder).file.measures] == ["box_ap", "box_ap50", "box_ap75"]
+
+
+def test_what_is_found_stands_below_what_is_annotated_once_for_equal_pictures(make):
+    folder = make({NORM: ["bn", "gn", "ln", "in"]})
+    with pytest.raises(InputError, match="figure_scenes: no finished run has samples.jpg; record.sample_images"):
+        figure_scenes(read_sweep(folder))
+    for run, (annotated, found) in {
+        "norm=bn,seed=0": (10, 50), "norm=ln,seed=1": (10, 90), "norm=gn,seed=0": (200, 130), "norm=gn,seed=1": (0, 0),
+    }.items():
+        halves = np.uint8([[[value] * 3] * 64 for value in (annotated, found) for _ in range(32)])
+        Image.fromarray(halves).save(folder / run / "samples.jpg", subsampling=0)
+    figure, caption = figure_scenes(read_sweep(folder))
+    rows = [(axes.get_title(loc="left"), round(float(np.mean(axes.images[0].get_array())))) for axes in figure.axes]
+    assert rows == [("annotated", 10), ("BN", 50), ("LN", 90), ("annotated", 200), ("GN", 130)]
+    assert "Without pictures: IN." in caption
+    (folder / "norm=gn,seed=0" / "samples.jpg").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="norm=gn,seed=0/samples.jpg"):
+        figure_scenes(read_sweep(folder))
 
 
 def test_a_sweep_of_classifiers_has_no_such_table():

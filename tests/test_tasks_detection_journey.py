@@ -115,6 +115,7 @@ def test_killed_in_the_second_epoch_it_ends_with_the_same_bits(config, run, monk
     train_here("-c", config, "-o", "name=killed", "-r", "auto")
     killed = config.parent / "killed"
     assert (killed / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
+    assert (killed / "samples.jpg").read_bytes() == (run / "samples.jpg").read_bytes()
     whole, again = (checkpoint.read(folder / "latest.pdparams") for folder in (run, killed))
     assert all((whole[name] == again[name]).all() for name in whole)
 
@@ -237,6 +238,7 @@ def test_the_studies_stand_beside_the_papers(run, tmp_path, study, quoted):
     lines = (sweep.folder / "report.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| *")]
     assert [" ".join(cell.strip("*") for cell in row[1:]) for row in rows] == quoted
+    assert (sweep.folder / "figure_scenes.svg").read_text().count("<image") == 1 + len(sweep.runs) // 3
 
 
 def test_a_detector_wants_weights_or_to_learn_all(config):
@@ -247,11 +249,13 @@ def test_a_detector_wants_weights_or_to_learn_all(config):
 def test_a_classifier_draws_nothing(run_here, trained, pictures):
     done = run_here("infer.py", "-c", trained / "config.yaml", pictures / "a.png", "--draw", "x")
     assert done.returncode == 2 and "--draw: a class is of the whole picture" in done.stderr
+    assert not (trained / "samples.jpg").exists()
     done = run_here("eval.py", "-c", trained / "config.yaml", "--results", "x.json")
     assert done.returncode == 2 and "--results" in done.stderr
 
 
 def test_the_dashboard_gets_pictures_with_answers(run):
+    assert Image.open(run / "samples.jpg").size == (2 * 240, 2 * 240)
     reader = LogReader(file_path=str(next((run / "vdl").iterdir())))
     curves = set(reader.get_tags()["scalar"])
     assert {f"train/{name}" for name in LOSSES} <= curves and "eval/mask_ap50" in curves

@@ -11,6 +11,7 @@ from engine.report.detection import table_ap
 from engine.report.gn_figures import figure_1, figure_4, figure_5
 from engine.report.gn_tables import table_1, table_2, table_3
 from engine.report.records import CHANNELS, DEFORMABLE, GROUPS, IMAGES, NORM, PRETRAINED, VERSION
+from engine.report.scenes import figure_scenes
 from engine.report.transfer import table_transfer
 from engine.report.words import listed
 from engine.run.measure import Measure
@@ -34,6 +35,7 @@ DRAWINGS = {
     "table_convolutions": Drawing([{DEFORMABLE: 2}, {VERSION: 2}], table_convolutions, "What each costs and buys"),
     "table_transfer": Drawing([{PRETRAINED: 1, NORM: 2}], table_transfer, "From scratch and fine-tuned"),
     "table_ap": Drawing([{}], table_ap, "Average precision", "box_ap"),
+    "figure_scenes": Drawing([{}], figure_scenes, "What is found in the same pictures", "box_ap"),
 }
 MOST_SETTINGS = 120  # that a figure can tell apart, each with a line or a panel
 
