@@ -435,7 +435,7 @@ def test_bins_of_a_pooling_lie_where_its_offsets_say(pooling):
             np.testing.assert_allclose(bins.modulation, counts, atol=1e-4)
     figure = bins_figure(objects, image, preparation, "x")
     titles = [axis.get_title(loc="left") for axis in figure.axes[:4]]
-    assert titles[0] == "box branch, fixed grid" and titles[3] == "mask branch, learned offsets"
+    assert titles[0] == "box branch, fixed" and titles[3] == "mask branch, learned"
 
 
 def test_the_tool_draws_bins_on_what_a_detector_finds(pooling, run_here, tmp_path):

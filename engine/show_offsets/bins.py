@@ -9,11 +9,12 @@ from paddle import nn
 
 from data import Preparation
 from data.detection.batch import Sample, detection_batch
-from engine.drawing import BLUE, ORANGE, VERMILLION
+from engine.drawing import BLUE, ORANGE, VERMILLION, fonts_for_names
 from engine.show_offsets.drawing import draw_picture, draw_points, modulation_key, panels_of_four
 from engine.show_offsets.sampling import hooked
 from engine.tasks.detection.results import answers_of
 from engine.tasks.detection.task import SURE
+from engine.terminal import printable, shortened
 from models.detection.roi_pooling import RoIPooling, RoIs
 from ops.deform_conv import MODULATION
 from ops.deform_roi_pool import bin_points
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 3  # objects of a picture
+LONGEST_NAME = 24  # letters of a class beside its row
 AROUND = 1.1  # the side of what is shown, over that of an object's box and all its bins
 
 
@@ -90,7 +92,7 @@ def bins_figure(objects: list[Pooled], image: np.ndarray, preparation: Preparati
 
     columns = [
         (f"{bins.branch} branch, {words}", number, kind, colour) for number, bins in enumerate(objects[0].bins)
-        for words, kind, colour in (("fixed grid", "grid", BLUE), ("learned offsets", "points", VERMILLION))
+        for words, kind, colour in (("fixed", "grid", BLUE), ("learned", "points", VERMILLION))
     ]
     figure, axes = panels_of_four(title, _explained(objects), len(objects))
     picture = preparation.shown(image)
@@ -101,7 +103,8 @@ def bins_figure(objects: list[Pooled], image: np.ndarray, preparation: Preparati
         centre = np.array([y1 + y2, x1 + x2]) / 2
         reach = [np.abs(bins.points - centre).max() for bins in each.bins]
         half = AROUND * max(*reach, (y2 - y1) / 2, (x2 - x1) / 2)
-        panels[0].set_ylabel(f"{preparation.classes[each.label]} {100 * each.score:.0f} %", fontsize=8, labelpad=3)
+        name = shortened(printable(preparation.classes[each.label]), LONGEST_NAME)
+        panels[0].set_ylabel(f"{name} {100 * each.score:.0f} %", fontsize=8, labelpad=3, family=fonts_for_names())
         for axis, (words, number, kind, colour) in zip(panels, columns, strict=False):
             bins = each.bins[number]
             draw_picture(axis, picture)
