@@ -11,6 +11,7 @@ from models.clip_classifier import ClipClassifier
 from models.detection import DetectionGraph, MaskRCNN, faster_rcnn, mask_rcnn, pack_masks, paste_mask
 from models.i3d import I3D, i3d, inflated
 from models.resnet import ResNet, resnet
+from models.vgg import VGG, vgg
 from models.weights import Network, WeightsReport, find_network, from_torch_names, load_weights, to_torch_names
 
 MODELS = {
@@ -18,11 +19,13 @@ MODELS = {
     "mask_rcnn": (resnet, mask_rcnn),
     "faster_rcnn": (resnet, faster_rcnn),
     "i3d": (i3d, ClipClassifier),
+    "vgg": (vgg, Classifier),
 }
 
 __all__ = [
     "MODELS",
     "I3D",
+    "VGG",
     "Classifier",
     "ClipClassifier",
     "DetectionGraph",
@@ -41,4 +44,5 @@ __all__ = [
     "paste_mask",
     "resnet",
     "to_torch_names",
+    "vgg",
 ]

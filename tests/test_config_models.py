@@ -43,8 +43,8 @@ def test_the_first_model_is_the_default(load_config, base):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["model.name=vgg"],
-         f"-o model.name=vgg: model.name: expected one of {', '.join([*MODELS, 'stand_in'])}, got 'vgg'"),
+        (["model.name=alexnet"],
+         f"-o model.name=alexnet: model.name: expected one of {', '.join([*MODELS, 'stand_in'])}, got 'alexnet'"),
         (["model.depht=18"], "-o model.depht=18: model.depht: unknown key; did you mean depth?"),
         (["model.depth=17"], "-o model.depth=17: model.depth: should be 18, 26, 34, 50, 101 or 152, got 17"),
         (["model.name=stand_in", "model.layer=2"], "model.layer: unknown key; did you mean layers?"),

@@ -2,7 +2,7 @@
 
 The README's pictures are what the same tests see of a larger sweep:
 
-    DASHBOARD_LOGDIR=output/quick DASHBOARD_PICTURES=results/dashboard python -m pytest tests/test_house_dashboard.py
+    DASHBOARD_LOGDIR=output/figure1 DASHBOARD_PICTURES=results/dashboard python -m pytest tests/test_house_dashboard.py
 """
 
 import csv

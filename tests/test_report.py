@@ -283,6 +283,16 @@ def test_the_recipe_tells_the_rate_of_offset_branches_where_there_are_some(make_
     assert ("Offset branches learn at 0.1 of the rate." in (folder / "report.md").read_text()) == said
 
 
+@pytest.mark.parametrize("data, said", [
+    ({"name": "composed", "train_images": 16000, "validation_images": 2000, "fresh": True},
+     "on composed images (16,000 new training images an epoch and 2,000 validation images)"),
+    ({"name": "garment_clips", "train_clips": 400, "validation_clips": 90, "fresh": False},
+     "on composed clips (400 training and 90 validation clips)"),
+])
+def test_the_recipe_tells_whether_images_or_clips_come_again(make_sweep, data, said):
+    assert said in recipe(read_sweep(make_sweep(FIGURE_1_AXES, config={**CONFIG, "data": data})))
+
+
 def test_the_recipe_tells_what_training_starts_from_and_what_learns_slowly(make_sweep):
     config = CONFIG | {
         "pretrained": "weights/a.pdparams",
@@ -492,8 +502,8 @@ def test_check_figures():
         (["table_3"], {GROUPS: [8], CHANNELS: [None, 2]}, f"figures: table_3 needs the axis {GROUPS} with 2 values or "
                                                           f"more, or the axis {CHANNELS} with 2 values or more"),
         (["figure1"], axes, "figures: figure1 is unknown; did you mean figure_1?"),
-        (["x"], axes, "figures: x is unknown; expected one of figure_1, figure_4, figure_5, table_1, table_2, table_3, "
-                       "figure_convolutions, table_convolutions, table_transfer, table_ap"),
+        (["x"], axes, "figures: x is unknown; expected one of figure_1, figure_4, figure_5, figure_6, table_1, "
+                       "table_2, table_3, figure_convolutions, table_convolutions, table_transfer, table_ap"),
     ):
         with pytest.raises(InputError) as raised:
             check_figures(names, given)

@@ -6,7 +6,7 @@ import pytest
 from data import Preparation
 from engine.tasks import task_of
 from engine.tasks.export import export
-from models import Classifier, resnet
+from models import Classifier, resnet, vgg
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,10 @@ def test_export(tmp_path, arguments):
     preparation = Preparation(("a", "b", "c"), (1, 16, 20), (0.5,), (0.5,))
     assert export(model, task_of("resnet"), preparation, tmp_path / "export") < 1e-5
     assert (tmp_path / "export" / "preparation.json").exists()
+
+
+@pytest.mark.parametrize("head_widths", [(), (6, 5)])
+def test_export_of_a_vgg(tmp_path, head_widths):
+    model = Classifier(vgg(depth=11, width=2, norm_groups=2, head_widths=head_widths, pooled_size=2), 3)
+    preparation = Preparation(("a", "b", "c"), (3, 64, 96), (0.5,) * 3, (0.5,) * 3)
+    assert export(model, task_of("vgg"), preparation, tmp_path / "export") < 1e-5

@@ -13,7 +13,7 @@ from engine.errors import InputError
 from engine.tasks import task_of
 from engine.tasks.export import export_onnx, onnx_check
 from engine.tasks.export.onnx_layers import EMITTERS
-from models import Classifier, resnet
+from models import Classifier, resnet, vgg
 from ops import GroupNorm
 
 onnx = pytest.importorskip("onnx", reason="onnx, of requirements-export.txt, is not installed")
@@ -62,6 +62,20 @@ def test_onnxruntime_gives_what_the_model_gives(tmp_path, arguments):
         wanted = nn.functional.softmax(model.logits(paddle.to_tensor(image)), axis=1).numpy()
     assert np.ptp(wanted) > 0.01
     np.testing.assert_allclose(given, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("arguments", [
+    {"norm": "gn", "head_widths": (6, 5), "pooled_size": 3}, {"norm": "none", "poolings": 2, "head_widths": ()},
+], ids=str)
+def test_vggs_are_written_for_every_size_of_a_picture(tmp_path, arguments):
+    model = Classifier(vgg(width=2, depth=11, norm_groups=2, in_channels=2, **{"poolings": 4, **arguments}), 3)
+    assert "gives what every layer gives" in exported(model, tmp_path)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    for height, width in ((20, 28), (32, 17), (95, 64)):  # the maps have 1 to 5 pixels a side, for 3 cells
+        image = np.random.default_rng(1).normal(0.5, 2, [2, 2, height, width]).astype(np.float32)
+        with paddle.no_grad():
+            wanted = nn.functional.softmax(model.logits(paddle.to_tensor(image)), axis=1).numpy()
+        np.testing.assert_allclose(session.run(None, {"image": image})[0], wanted, rtol=0, atol=1e-6)
 
 
 def test_names_and_notes_are_in_the_file_and_old_runtimes_can_read_it(tmp_path):

@@ -16,9 +16,10 @@ import pytest
 from data import Preparation
 from engine.build import build_model
 from engine.config import load_config
+from engine.config.sections import MODEL_SECTIONS
 from engine.errors import InputError
 from engine.tasks import task_of
-from engine.tasks.export import export_torch
+from engine.tasks.export import export_torch, torch_format
 from engine.weights.pretrained import read_network
 
 safetensors = pytest.importorskip(
@@ -67,13 +68,15 @@ def test_the_entries_are_those_of_torchvision_and_timm(tmp_path, arguments, thei
 
 
 @pytest.mark.parametrize("arguments", [
-    {"norm": "bn", "stem": "medium"}, {"norm": "gn", "norm_groups": 2, "deformable_stages": "[c3, c5]"}
+    {"depth": 26, "norm": "bn", "stem": "medium"},
+    {"depth": 26, "norm": "gn", "norm_groups": 2, "deformable_stages": "[c3, c5]"},
+    {"name": "vgg", "norm": "bn", "head_widths": "[6, 5]"}, {"name": "vgg", "norm": "none", "head_widths": "[]"},
 ], ids=str)
 def test_out_and_in_again_is_the_same_bit_for_bit(tmp_path, arguments):
-    model, said, _ = exported(tmp_path, channels=1, depth=26, width=4, **arguments)
+    model, said, _ = exported(tmp_path, channels=1, width=4, **arguments)
     network, stride_in = read_network(tmp_path / "export" / "model.safetensors")
     wanted = {name: value.numpy() for name, value in model.state_dict().items()}
-    assert network.state.keys() == wanted.keys() and stride_in == "3x3"
+    assert network.state.keys() == wanted.keys() and stride_in == (None if "name" in arguments else "3x3")
     assert all(np.array_equal(network.state[name], wanted[name]) for name in wanted)
     assert said.startswith("torchvision has no such network (width: 4; ") and "input channels: 1" in said
 
@@ -81,11 +84,24 @@ def test_out_and_in_again_is_the_same_bit_for_bit(tmp_path, arguments):
 @pytest.mark.parametrize(("arguments", "said"), [
     ({"depth": 50, "width": 4, "norm": "bn", "stride_in": "1x1"}, "stride_in: 1x1"),
     ({"depth": 18, "width": 4, "norm": "bn", "dilated_stages": "[c4, c5]"}, r"dilated_stages: \[c4, c5\]"),
+    ({"name": "vgg", "width": 4, "norm_groups": 2, "poolings": 4, "head_widths": "[]"}, "poolings: 4"),
+    ({"name": "vgg", "width": 4, "norm": "bn", "norm_eps": 0.1, "head_widths": "[]"}, "norm_eps: 0.1"),
 ])
 def test_what_torchvision_would_take_and_compute_otherwise_is_refused(tmp_path, arguments, said):
     with pytest.raises(InputError, match=f"^torch: .*{said} and compute something else"):
         exported(tmp_path, **arguments)
     assert not (tmp_path / "export").exists()
+
+
+def test_a_vgg_is_named_or_what_keeps_it_from_being_one_of_torchvisions():
+    section = MODEL_SECTIONS["vgg"](name="vgg", norm="none").model_dump()
+    assert torch_format._misfits(section, 3) == []
+    assert torch_format._constructor(section, 7) == "torchvision.models.vgg16(num_classes=7)"
+    assert torch_format._misfits({**section, "norm": "gn", "head_widths": (64,), "pooled_size": 2}, 3) == [
+        "pooled_size: 2", "head_widths: [64]", "norm: gn",
+    ]
+    section |= {"norm": "bn", "depth": 19, "dropout": 0.1}
+    assert torch_format._constructor(section, 7) == "torchvision.models.vgg19_bn(num_classes=7, dropout=0.1)"
 
 
 def test_a_basic_block_has_no_other_stride(tmp_path):

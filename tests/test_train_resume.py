@@ -24,7 +24,7 @@ from engine.run.saving import save
 OPTIONS = [
     "-o", "schedule.epochs=3", "model.norm=bn", "model.bn_running_statistics=mean", "ema_decay=0.9",
     "optimizer.clip_norm=1",
-    "batch.workers_per_pass=2", "record.every_steps=3", "evaluate_every_epochs=2",
+    "batch.workers_per_pass=2", "record.every_steps=3", "record.responses=c5.1.conv2", "evaluate_every_epochs=2",
     "data={name: fashion_mnist, train_images: 60, validation_images: 20}",
 ]
 

@@ -223,7 +223,7 @@ def test_a_converted_file_is_the_same_network_and_tells_where_the_stride_is(tmp_
     assert done.stdout.splitlines() == [
         f"{source}: PyTorch's ResNet-26 of width 4, 3 classes under module.; batch norm; "
         "its 3x3 convolutions have the stride",
-        "left out, for no ResNet here has such entries: 1 (module.neck.w)",
+        "left out, for no network here has such entries: 1 (module.neck.w)",
         f"{target}: 147 arrays in float32; start from them with pretrained={target}",
     ]
     network, stride_in = read_network(target)

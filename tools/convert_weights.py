@@ -1,7 +1,7 @@
 """Another's weights as this project's:  python tools/convert_weights.py FILE -o OUT.pdparams
 
-FILE is a ResNet's: PyTorch's .pth or .safetensors, Detectron's .pkl, tensorpack's .npz, Paddle's .pdparams; what it
-holds decides, not its name. Prints what it is and what was done to it. Nothing in FILE is executed.
+FILE is a ResNet's or VGG's: PyTorch's .pth or .safetensors, Detectron's .pkl, tensorpack's .npz, Paddle's .pdparams;
+what it holds decides, not its name. Prints what it is and what was done to it. Nothing in FILE is executed.
 `pretrained=FILE` takes the same files as they are: this is for whoever wants to keep, or to look at, the result.
 """
 

@@ -116,6 +116,7 @@ class Record(Section):
     every_steps: PositiveInt = 10
     histograms: bool = True
     sample_images: NonNegativeInt = 8
+    responses: str | None = None  # of a convolution, such as conv5_3: percentiles of what it gives, before its norm
     offsets: NonNegativeInt = 0  # validation pictures on which VisualDL shows what deformable layers look at
 
 

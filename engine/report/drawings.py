@@ -3,14 +3,15 @@
 import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from engine.errors import InputError
 from engine.report.dcn import figure_convolutions, table_convolutions
 from engine.report.detection import table_ap
 from engine.report.gn_figures import figure_1, figure_4, figure_5
 from engine.report.gn_tables import table_1, table_2, table_3
-from engine.report.records import CHANNELS, DEFORMABLE, GROUPS, IMAGES, NORM, PRETRAINED, VERSION
+from engine.report.records import CHANNELS, DEFORMABLE, GROUPS, IMAGES, NORM, PRETRAINED, VERSION, value_at
+from engine.report.responses import LAYER, figure_6
 from engine.report.scenes import figure_scenes
 from engine.report.transfer import table_transfer
 from engine.report.words import listed
@@ -22,12 +23,14 @@ class Drawing(NamedTuple):
     draw: Callable  # of a sweep -> (a matplotlib Figure or a list of tables), caption
     title: str | None = None  # of what is not in the paper
     measure: str | None = None  # one that a sweep must have
+    shared: str | None = None  # a config key that must have one text for all runs
 
 
 DRAWINGS = {
     "figure_1": Drawing([{IMAGES: 2}], figure_1),
     "figure_4": Drawing([{}], figure_4),
     "figure_5": Drawing([{}], figure_5),
+    "figure_6": Drawing([{}], figure_6, shared=LAYER),
     "table_1": Drawing([{NORM: 2}], table_1),
     "table_2": Drawing([{}], table_2),
     "table_3": Drawing([{GROUPS: 2}, {CHANNELS: 2}], table_3),
@@ -41,12 +44,13 @@ MOST_SETTINGS = 120  # that a figure can tell apart, each with a line or a panel
 
 
 def check_figures(
-    names: Iterable[str], axes: Mapping[str, Iterable], settings: int = 0, measures: Iterable[Measure] = ()
+    names: Iterable[str], axes: Mapping[str, Iterable], settings: int = 0, measures: Iterable[Measure] = (),
+    shared: Mapping[str, Any] | None = None,
 ) -> None:
     """Raise InputError where a name is none of DRAWINGS, or a sweep cannot give it.
 
     axes: the sweep's values by axis, None where a value would mean nothing; settings: how many it has, seeds apart;
-    measures: those of its task.
+    measures: those of its task; shared: the values of the config that are the same for all runs.
     """
     measured = [measure.name for measure in measures]
     for name in names:
@@ -56,6 +60,9 @@ def check_figures(
             raise InputError(f"figures: {name} is unknown; {advice}")
         if (measure := DRAWINGS[name].measure) not in (None, *measured):
             raise InputError(f"figures: {name} needs {measure}; these runs are measured by {listed(measured)}")
+        key = DRAWINGS[name].shared
+        if key and not isinstance(value_at(shared or {}, key), str):
+            raise InputError(f"figures: {name} needs {key}, the same for all runs")
         needs = DRAWINGS[name].needs
         counts = {axis: len({json.dumps(value) for value in values if value is not None})  # lists have no hash
                   for axis, values in axes.items()}

@@ -3,14 +3,13 @@
 import math
 from typing import TYPE_CHECKING
 
-from engine.drawing import BLACK, GREY, LINE, TITLE, legend_shape, sheet, short_label
-from engine.report.gn_tables import PAPER_BATCH_SIZES, at_one_batch_size, papers
-from engine.report.lines import NORM_LOOKS, THEIRS, draw_line, label_ends, looks_of
+from engine.drawing import BLACK, GREY, sheet
+from engine.report.gn_tables import PAPER_BATCH_SIZES, at_one_batch_size, paper_network, papers
+from engine.report.lines import NORM_LOOKS, THEIRS, draw_line, finish_curves, label_ends, looks_of
 from engine.report.results import IMAGES, NORM, NORMS, SweepResults
 from engine.report.words import (
     gap,
     heading,
-    listed,
     noun,
     number_of,
     running_statistics,
@@ -68,9 +67,10 @@ def figure_1(sweep: SweepResults) -> "tuple[Figure, str]":
     else:
         label_ends(axes, ends + precise + references)
     if gaps:
-        _draw_gaps(under, gaps, bool(of_paper))
+        _draw_gaps(under, gaps, of_paper)
     dotted = f" Dotted: {running_statistics(sweep, 'precise')}." if precise else ""
-    thin = f" Thin broken lines: the paper, ResNet-50 on ImageNet{', on a scale of their own' if apart else ''}."
+    own_scale = ", on a scale of their own" if apart else ""
+    thin = f" Thin broken lines: the paper, {paper_network(sweep)} on ImageNet{own_scale}."
     return figure, (
         f"Validation {noun(sweep.measure)} against images per worker, {statistic(sweep)}. "
         f"{_from_end_to_end(sweep, lines, sizes)}{seeds_sentence(sweep, sweep.settings)}{thin * bool(of_paper)}"
@@ -102,13 +102,13 @@ def _gn_less_bn(sweep, lines):
     return {size: points for size, points in gaps.items() if points is not None}
 
 
-def _draw_gaps(axes, gaps, beside_paper):
+def _draw_gaps(axes, gaps, of_paper):
     """GN less BN by images per worker, around a line at nothing."""
     axes.axhline(0, color=GREY, linewidth=0.7)
     (ours,) = axes.plot(gaps.keys(), gaps.values(), color=BLACK, marker="o", markersize=4, linewidth=1.3, label="here")
     ends = [(ours, {"color": BLACK, "fontweight": "bold"})]
-    if beside_paper:
-        paper = {size: PAPER_BATCH_SIZES["gn"][size] - error for size, error in PAPER_BATCH_SIZES["bn"].items()}
+    if of_paper:
+        paper = {size: of_paper["gn"][size] - error for size, error in of_paper["bn"].items()}
         known = [paper.get(size, math.nan) for size in gaps]
         (drawn,) = axes.plot(gaps.keys(), known, marker="o", label="in the paper", **THEIRS)
         ends.append((drawn, {"color": GREY}))
@@ -131,10 +131,10 @@ def figure_4(sweep: SweepResults) -> "tuple[Figure, str]":
         how = f"Validation {name}, which training does not tell,"
     title = f"{_capital(name)} against epoch, {images} images per worker"
     figure, panels = sheet(title, subtitle(sweep, settings), list(kinds.values()), legend=labels)
-    curves = [
-        _draw_curves(axes, sweep, kind, settings, labels, looks) for axes, kind in zip(panels, kinds, strict=True)
-    ]
-    cut = _finish_curves(sweep, panels, curves, dict(zip(labels, labels, strict=True)))
+    curves = []
+    for axes, kind in zip(panels, kinds, strict=True):
+        curves += _draw_curves(axes, sweep, kind, settings, labels, looks)
+    cut = finish_curves(sweep.measure, heading(sweep.measure), panels, curves, dict(zip(labels, labels, strict=True)))
     return figure, f"{how} against epoch at {images} images per worker.{cut} {seeds_sentence(sweep, settings)}"
 
 
@@ -149,8 +149,8 @@ def figure_5(sweep: SweepResults) -> "tuple[Figure, str]":
     curves = []
     for axes, line in zip(panels, lines, strict=True):
         own = [looks[size] for size in line.settings]
-        curves.append(_draw_curves(axes, sweep, "eval", line.settings.values(), map(str, line.settings), own))
-    cut = _finish_curves(sweep, panels, curves, legend)
+        curves += _draw_curves(axes, sweep, "eval", line.settings.values(), map(str, line.settings), own)
+    cut = finish_curves(sweep.measure, heading(sweep.measure), panels, curves, legend)
     return figure, (
         f"{title}, a curve for each number of images per worker: {'; '.join(titles)}.{cut} "
         f"{seeds_sentence(sweep, sweep.settings)}"
@@ -193,45 +193,6 @@ def _draw_curves(axes, sweep, kind, settings, labels, looks):
         draw_line(axes, sweep.measure, numbers, averages, label, look)
         curves.append(averages)
     return curves
-
-
-def _finish_curves(sweep, panels, curves, legend):
-    """Frame, names of the axes, legend. Returns a sentence for the caption where the frame cuts off the beginning.
-
-    curves: what `_draw_curves` gave for each panel. legend: label of a line -> its text.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    cut = _frame(sweep.measure, panels[0], [curve for of_panel in curves for curve in of_panel])
-    for axes in panels:
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        axes.set_xlim(left=0)
-        axes.set_ylabel(heading(sweep.measure) if axes.get_subplotspec().is_first_col() else "")
-    figure, lines = panels[0].figure, {line.get_label(): line for axes in panels for line in axes.lines}
-    box = panels[0].get_position()
-    room = TITLE + LINE * max(axes.get_title(loc="left").count("\n") for axes in panels)
-    texts = list(map(short_label, legend.values()))
-    figure.legend(
-        [lines[label] for label in legend], texts, ncol=legend_shape(texts)[1], loc="lower left",
-        bbox_to_anchor=(box.x0, box.y1 + room / figure.get_size_inches()[1]), borderaxespad=0, borderpad=0,
-        columnspacing=1.8, handlelength=2.8,
-    )
-    return cut
-
-
-def _frame(measure, axes, curves):
-    """Cut off the first tenth, which is far from the rest and would press it flat; returns a sentence if it does."""
-    later = [average for curve in curves for average in curve[len(curve) // 10:]]
-    if not later:
-        return ""
-    low = min(scaled(measure, average.mean - (average.deviation or 0)) for average in later)
-    high = max(scaled(measure, average.mean + (average.deviation or 0)) for average in later)
-    margin = 0.04 * (high - low) or scaled(measure, 0.01)
-    axes.set_ylim(low - margin, high + margin)
-    means = [scaled(measure, average.mean) for curve in curves for average in curve]
-    sides = ["above"] * any(mean > high for mean in means) + ["below"] * any(mean < low for mean in means)
-    return f" The first epochs lie {listed(sides)} the frame." if sides else ""
 
 
 def _from_end_to_end(sweep, lines, sizes):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from engine.drawing import Table, theirs
-from engine.report.results import CHANNELS, GROUPS, IMAGES, NORM, NORMS, Setting, SweepResults
+from engine.report.results import CHANNELS, DEPTH, GROUPS, IMAGES, MODEL, NORM, NORMS, Setting, SweepResults
 from engine.report.words import (
     average_text,
     conditions,
@@ -19,15 +19,24 @@ from engine.report.words import (
 )
 from engine.run.measure import TOP1_ERROR
 
-# ResNet-50 on ImageNet, validation top-1 error in percent as the paper prints it, median of the last 5 epochs.
-PAPER_BATCH_SIZES = {  # by images per worker: figure 1, table 2
-    "bn": {32: 23.6, 16: 23.7, 8: 24.8, 4: 27.3, 2: 34.7},
-    "gn": {32: 24.1, 16: 24.2, 8: 24.0, 4: 24.2, 2: 24.1},
+# By network, on ImageNet: validation top-1 error in percent as the paper prints it, median of the last 5 epochs.
+PAPER_BATCH_SIZES = {  # by images per worker: figure 1, table 2, and the text of section 4.1
+    "ResNet-50": {
+        "bn": {32: 23.6, 16: 23.7, 8: 24.8, 4: 27.3, 2: 34.7},
+        "gn": {32: 24.1, 16: 24.2, 8: 24.0, 4: 24.2, 2: 24.1},
+    },
+    "ResNet-101": {"bn": {32: 22.0, 2: 31.9}, "gn": {32: 22.4, 2: 23.0}},
 }
-PAPER_NORMS = {"bn": 23.6, "ln": 25.3, "in": 28.4, "gn": 24.1}  # at 32 images per worker: table 1
+PAPER_NORMS = {  # at 32 images per worker: table 1, figure 6
+    "ResNet-50": {"bn": 23.6, "ln": 25.3, "in": 28.4, "gn": 24.1},
+    "ResNet-101": {"bn": 22.0, "gn": 22.4},
+    "VGG-16": {"none": 29.2, "bn": 28.0, "gn": 27.6},
+}
 PAPER_GROUPS = {  # table 3
-    GROUPS: {64: 24.6, 32: 24.1, 16: 24.6, 8: 24.4, 4: 24.6, 2: 24.7, 1: 25.3},
-    CHANNELS: {64: 24.4, 32: 24.5, 16: 24.2, 8: 24.3, 4: 24.8, 2: 25.6, 1: 28.4},
+    "ResNet-50": {
+        GROUPS: {64: 24.6, 32: 24.1, 16: 24.6, 8: 24.4, 4: 24.6, 2: 24.7, 1: 25.3},
+        CHANNELS: {64: 24.4, 32: 24.5, 16: 24.2, 8: 24.3, 4: 24.8, 2: 25.6, 1: 28.4},
+    },
 }
 
 
@@ -52,9 +61,10 @@ def table_1(sweep: SweepResults) -> tuple[list[Table], str]:
                 theirs(signed(paper - of_paper["bn"], 1)) if paper and norm != "bn" else "",
             ]
     images = settings[0].values[IMAGES]
+    the_paper = f" The paper: {paper_network(sweep)} on ImageNet, 32 images per worker."
     return [rows], (
         f"The norms at {images} images per worker: validation {noun(sweep.measure)}, {statistic(sweep)}. "
-        f"{conditions(sweep, settings)}{' The paper: ResNet-50 on ImageNet, 32 images per worker.' * bool(of_paper)}"
+        f"{conditions(sweep, settings)}{the_paper * bool(of_paper)}"
     )
 
 
@@ -76,9 +86,10 @@ def table_2(sweep: SweepResults) -> tuple[list[Table], str]:
     if of_paper and {"bn", "gn"} <= {line.norm for line in lines}:
         paper = {size: of_paper["gn"][size] - bn for size, bn in of_paper["bn"].items()}
         rows.append(_paper_row("GN − BN, the paper", paper, sizes, lambda points: signed(points, 1)))
+    the_paper = f" The paper: {paper_network(sweep)} on ImageNet, 8 GPUs."
     return [rows], (
         f"Validation {in_percent(sweep)} by images per worker, {statistic(sweep)}{in_points(sweep)}. "
-        f"{conditions(sweep, sweep.settings)}{' The paper: ResNet-50 on ImageNet, 8 GPUs.' * bool(of_paper)}"
+        f"{conditions(sweep, sweep.settings)}{the_paper * bool(of_paper)}"
     )
 
 
@@ -103,8 +114,18 @@ def table_3(sweep: SweepResults) -> tuple[list[Table], str]:
 
 
 def papers(sweep: SweepResults, numbers: dict[str, Any]) -> dict[str, Any]:
-    """The paper's numbers where a sweep's are of their kind, or none."""
-    return numbers if sweep.measure == TOP1_ERROR else {}
+    """The paper's numbers, of PAPER_*, that a sweep's stand beside: of its own kind of network; or none."""
+    return numbers.get(paper_network(sweep), {}) if sweep.measure == TOP1_ERROR else {}
+
+
+def paper_network(sweep: SweepResults) -> str | None:
+    """The network of the paper that is the nearest to a sweep's, however thin; None where it has none of the kind."""
+    names, depths = sweep.values(MODEL), sweep.values(DEPTH)
+    if names == ["vgg"]:
+        return "VGG-16"
+    if not set(names) <= {"resnet", None}:
+        return None
+    return "ResNet-101" if depths == [101] else "ResNet-50"
 
 
 def at_one_batch_size(sweep: SweepResults) -> list[Setting]:

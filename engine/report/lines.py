@@ -1,16 +1,30 @@
-"""How the lines of a figure look: a colour, a marker and a stroke each, bands of deviations, names at their ends.
+"""How the lines of a figure look: a colour, a marker and a stroke each, bands of deviations, names at their ends; and
+the frame and the legend of lines over epochs.
 
 Every line has a colour, and its own marker or stroke too, for print without colour.
 """
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, get_args
 
-from engine.drawing import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, short_label
+from engine.drawing import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    LINE,
+    ORANGE,
+    PURPLE,
+    SKY,
+    TITLE,
+    VERMILLION,
+    legend_shape,
+    short_label,
+)
 from engine.report.results import Average, place_of_norm
-from engine.report.words import scaled
+from engine.report.words import listed, scaled
 from engine.run.measure import Measure
 from models.norm import Norm
 
@@ -108,3 +122,46 @@ def spread(positions: list[float], gap: float) -> list[float]:
     starts = [start for start, count in blocks for _ in range(count)]
     moved = dict(zip(order, (start + rank * gap for rank, start in enumerate(starts)), strict=True))
     return [moved[index] for index in range(len(positions))]
+
+
+def finish_curves(
+    measure: Measure, ylabel: str, panels: Sequence["Axes"], curves: Sequence[Sequence[Average]],
+    legend: Mapping[str, str],
+) -> str:
+    """Frame, names of the axes, legend of panels that have lines over epochs and share their y axis.
+
+    curves: the averages of each line. legend: label of a line -> its text. Returns a sentence for the caption where the
+    frame cuts off the beginning.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    cut = _frame(measure, panels[0], curves)
+    for axes in panels:
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.set_xlim(left=0)
+        axes.set_ylabel(ylabel if axes.get_subplotspec().is_first_col() else "")
+    figure, lines = panels[0].figure, {line.get_label(): line for axes in panels for line in axes.lines}
+    box = panels[0].get_position()
+    room = TITLE + LINE * max(axes.get_title(loc="left").count("\n") for axes in panels)
+    texts = list(map(short_label, legend.values()))
+    figure.legend(
+        [lines[label] for label in legend], texts, ncol=legend_shape(texts)[1], loc="lower left",
+        bbox_to_anchor=(box.x0, box.y1 + room / figure.get_size_inches()[1]), borderaxespad=0, borderpad=0,
+        columnspacing=1.8, handlelength=2.8,
+    )
+    return cut
+
+
+def _frame(measure, axes, curves):
+    """Cut off the first tenth, which is far from the rest and would press it flat; returns a sentence if it does."""
+    later = [average for curve in curves for average in curve[len(curve) // 10:]]
+    if not later:
+        return ""
+    low = min(scaled(measure, average.mean - (average.deviation or 0)) for average in later)
+    high = max(scaled(measure, average.mean + (average.deviation or 0)) for average in later)
+    margin = 0.04 * (high - low) or scaled(measure, 0.01)
+    axes.set_ylim(low - margin, high + margin)
+    means = [scaled(measure, average.mean) for curve in curves for average in curve]
+    sides = ["above"] * any(mean > high for mean in means) + ["below"] * any(mean < low for mean in means)
+    return f" The first epochs lie {listed(sides)} the frame." if sides else ""

@@ -135,7 +135,9 @@ def report_text(sweep: SweepResults, drawn: dict) -> Markdown:
 
 def _check(sweep):
     try:
-        check_figures(sweep.file.figures, sweep.axes, len(sweep.settings), sweep.file.measures)
+        check_figures(
+            sweep.file.figures, sweep.axes, len(sweep.settings), sweep.file.measures, sweep.file.config
+        )
     except InputError as error:
         raise InputError(f"{sweep.folder / SWEEP_FILE}: {error}") from None
     if not any(setting.finished for setting in sweep.settings):

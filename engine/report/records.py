@@ -5,7 +5,7 @@ import functools
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,6 +33,7 @@ SWEEP_FILE, RESULTS_FILE, SESSIONS_FILE = "sweep.yaml", "results.csv", "sessions
 FAILED_FILE, ENVIRONMENT_FILE = "failed.txt", "env.json"  # in a run's: the last lines of one that failed; where it ran
 NORM, IMAGES, SEED = "model.norm", "batch.images_per_worker", "seed"
 GROUPS, CHANNELS = "model.norm_groups", "model.norm_channels_per_group"
+MODEL, DEPTH = "model.name", "model.depth"
 PRETRAINED, FROZEN = "pretrained", "model.frozen"
 DEFORMABLE, VERSION, DILATED = "model.deformable_stages", "model.deformable_version", "model.dilated_stages"
 STATES = ("finished", "failed", "stopped", "waiting")
@@ -139,10 +140,15 @@ class Description(pydantic.BaseModel):
 
     def value(self, key: str) -> Any:
         """The value that all runs share of a dotted config key; None where there is none."""
-        value = self.config
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        return value
+        return value_at(self.config, key)
+
+
+def value_at(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key; None where there is none."""
+    value = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 class Row(pydantic.BaseModel):

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple, get_args
 from engine.report.records import (
     CHANNELS,
     DEFORMABLE,
+    DEPTH,
     DILATED,
     FROZEN,
     GROUPS,
     IMAGES,
+    MODEL,
     NORM,
     PRETRAINED,
     SEED,
@@ -55,8 +57,7 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     RUNNING: {"first": "first worker", "mean": "mean of workers", "precise": "precise"}.get,
     PRETRAINED: lambda path: f"from {Path(*Path(str(path)).parts[-2:])}" if path else "from scratch",
     FROZEN: lambda parts: f"{'+'.join(_listed(parts)) or 'nothing'} frozen",
-    "model.name": str,
-    "model.depth": "ResNet-{}".format,
+    MODEL: str,
     **{f"model.{part}_norm": partial(_norm_of, part) for part in ("fpn", "box_head", "mask_head")},
     "model.neck": {"fpn": "pyramid", "c4": "C4"}.get,
     "model.roi_pooling": lambda kind: "RoIAlign" if kind == "align" else f"{kind} pooling",
@@ -206,6 +207,9 @@ class SweepResults:
             meaningless = value is None and key in (NORM, *ONLY_OF)
             if not meaningless and key not in without and (key == NORM or self.varied(key)):
                 text = AXIS_TEXT[key](value) if key in AXIS_TEXT else None
+                if key == DEPTH:
+                    model = setting.values.get(MODEL, self.file.value(MODEL))
+                    text = f"{'VGG' if model == 'vgg' else 'ResNet'}-{value}"
                 plain = value if isinstance(value, str) else json.dumps(value)
                 parts.append(text or f"{key.rpartition('.')[2]}={plain}")
         return ", ".join(parts) or otherwise or str(self.file.value("model.name") or "network")

@@ -7,10 +7,14 @@ from engine.report.results import AXIS_TEXT, DEFORMABLE, FROZEN, PRETRAINED, Ave
 from engine.run.measure import TOP1_ERROR, Measure
 
 NOUNS = {TOP1_ERROR.name: "error"}  # shorter than its own words, as in the paper's figures
-NETWORKS = {"resnet": "ResNet", "mask_rcnn": "Mask R-CNN of ResNet", "faster_rcnn": "Faster R-CNN of ResNet"}
+NETWORKS = {
+    "resnet": "ResNet", "vgg": "VGG", "mask_rcnn": "Mask R-CNN of ResNet", "faster_rcnn": "Faster R-CNN of ResNet",
+    "i3d": "I3D ResNet",
+}
 DATASETS = {
     "fashion_mnist": "Fashion-MNIST", "warped_fashion_mnist": "warped Fashion-MNIST", "cifar10": "CIFAR-10",
-    "composed": "composed images", "garment_scenes": "scenes of garments", "coco": "a set in COCO’s format",
+    "composed": "composed images", "garment_scenes": "scenes of garments", "garment_clips": "composed clips",
+    "video_folder": "a folder of videos", "coco": "a set in COCO’s format",
     "cifar100": "CIFAR-100", "synthetic": "synthetic gratings", "image_folder": "a folder of images",
 }
 EMBEDDED = ({"fashion_mnist"}, {"warped_fashion_mnist"})  # a part of them lies in the repository
@@ -117,16 +121,21 @@ def network(sweep: SweepResults) -> str:
 
 
 def dataset(sweep: SweepResults) -> str:
+    """Such as `composed images (16,000 new training images an epoch and 2,000 validation images)`."""
     names = listed(DATASETS.get(name, name) for name in _names(sweep, "data.name") or ["unknown data"])
-    train, validation = _values(sweep, "data.train_images"), _values(sweep, "data.validation_images")
+    kind = "clips" if _values(sweep, "data.train_clips") else "images"
+    train, validation = _values(sweep, f"data.train_{kind}"), _values(sweep, f"data.validation_{kind}")
     some = [len(classes) for classes in _values(sweep, "data.classes") if isinstance(classes, list)]
     if set(_names(sweep, "data.name")) in EMBEDDED and not _values(sweep, "data.root"):
         names = f"a part of {names}"
         train, validation = train or [1200 * max(some, default=10)], validation or [200 * max(some, default=10)]
     names = f"{listed(some)} classes of {names}" if some else names
-    parts = (("training", train), ("validation", validation))
-    counts = [f"{listed(map(number, sizes))} {part}" for part, sizes in parts if sizes]
-    return f"{names} ({' and '.join(counts)} images)" if counts else names
+    if train and _values(sweep, "data.fresh") == [True]:
+        train = [f"{listed(map(number, train))} new training {kind} an epoch"]
+    else:
+        train = [f"{listed(map(number, train))} training"] if train else []
+    counts = [*train, *([f"{listed(map(number, validation))} validation"] if validation else [])]
+    return f"{names} ({' and '.join(counts)} {kind})" if counts else names
 
 
 def epochs(sweep: SweepResults) -> str:

@@ -186,7 +186,7 @@ def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> Sweep:
     folder = next(iter(runs.values())).config.folder.parent
     sweep = Sweep(values["name"], folder, Path(path).name, section, grids, list(runs.values()))
     try:
-        check_figures(section.figures, *_told_apart(sweep), sweep.measures)
+        check_figures(section.figures, *_told_apart(sweep), sweep.measures, sweep.shared)
     except InputError as error:
         raise InputError(f"{path}: sweep.{error}") from None
     return sweep

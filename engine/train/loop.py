@@ -51,12 +51,12 @@ def _train_epoch(learner, loader, progress, record, keeper, every_steps, before_
             batch = _next(batches, keeper)
             times.working()
             boundary = index % every_steps == 0 or index == steps
-            outputs, norms = train_step(learner, batch, progress.step, norms=boundary)
+            outputs, more = train_step(learner, batch, progress.step, norms=boundary)
             progress.window.append(outputs)
             progress.step += 1
             bar.update()
             if boundary:
-                _log_window(learner, steps, progress, norms, record, keeper, bar)
+                _log_window(learner, steps, progress, more, record, keeper, bar)
             keeper.after_step(boundary=boundary, before_evaluation=before_evaluation and index == steps)
     times.working_done()
     totals = {name: total / steps for name, total in progress.sums.items()}
@@ -74,19 +74,19 @@ def _next(batches, keeper):
         raise
 
 
-def _log_window(learner, steps, progress, norms, record, keeper, bar):
+def _log_window(learner, steps, progress, more, record, keeper, bar):
     """One line, one record and one point of each curve for the steps since the last."""
     times = keeper.times
     settle(progress)
     times.working_done()
     window, progress.window = progress.window, []
     mean = {name: sum(numbers[name] for numbers in window) / len(window) for name in window[0]}
-    norms = {name: float(norm) for name, norm in norms.items()}
+    more = {name: float(number) for name, number in more.items()}
     lr = learner.schedule(progress.step - 1)
     epoch, index = progress.epoch, progress.step - progress.epoch * steps
     record.metrics(
         "train", {"images_per_second": times.images_per_second},
-        epoch=epoch + 1, step=progress.step, lr=lr, **mean, **norms,
+        epoch=epoch + 1, step=progress.step, lr=lr, **mean, **more,
     )
     bar.set_postfix({name: f"{number:.3f}" for name, number in mean.items()})
     shown = ", ".join(f"{name}: {number:.5f}" for name, number in mean.items())

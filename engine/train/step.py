@@ -9,6 +9,7 @@ from paddle import nn
 
 from data import length
 from engine.train.ema import Ema
+from engine.train.responses import Responses
 from engine.train.running_statistics import RunningStatistics
 
 
@@ -26,6 +27,7 @@ class Learner:
     images_per_pass: int | None = None  # whole workers of this device; None: all of a step
     amp_dtype: str | None = None  # of mixed precision; None: none
     clip_norm: float | None = None  # global L2 norm of the gradients of a step
+    responses: Responses | None = None  # of a layer that is looked at
     restored: dict = field(default_factory=dict)  # the optimizer's state, as a checkpoint had it
 
 
@@ -33,7 +35,7 @@ def train_step(learner: Learner, batch: dict, step: int, *, norms: bool = False)
     """One optimizer step on this device's images, in passes of whole workers.
 
     Returns what the model returned, the mean over the passes, and, where `norms` is set, the L2 norms of the gradients
-    (before clipping) and of the parameters: 0-D tensors by name.
+    (before clipping) and of the parameters: 0-D tensors by name; and the percentiles of the layer that is looked at.
 
     batch: every value [N, ...], N = images_per_worker * workers on this device. The gradient is that of the mean loss
     over the step's images, whatever the number of passes and devices.
@@ -45,17 +47,20 @@ def train_step(learner: Learner, batch: dict, step: int, *, norms: bool = False)
     passes = range(0, images, per_pass)
     totals = {}
     statistics = RunningStatistics(learner.model, len(passes))
-    for start in passes:
-        part = {name: paddle.to_tensor(value[start : start + per_pass]) for name, value in batch.items()}
-        last = start + per_pass >= images  # gradients of several devices meet once a step
-        together = contextlib.nullcontext() if last or learner.network is learner.model else learner.network.no_sync()
-        mixed = paddle.amp.auto_cast(learner.amp_dtype is not None, dtype=learner.amp_dtype or "float16")
-        with together:
-            with statistics.of_one_pass(), mixed:
-                outputs = learner.network(part)
-            learner.scaler.scale(outputs["loss"] / len(passes)).backward()
-        for name, value in outputs.items():
-            totals[name] = totals.get(name, 0) + value.detach() / len(passes)
+    looking = learner.responses.of_one_step() if norms and learner.responses else contextlib.nullcontext({})
+    with looking as responses:
+        for start in passes:
+            part = {name: paddle.to_tensor(value[start : start + per_pass]) for name, value in batch.items()}
+            last = start + per_pass >= images  # gradients of several devices meet once a step
+            alone = last or learner.network is learner.model
+            together = contextlib.nullcontext() if alone else learner.network.no_sync()
+            mixed = paddle.amp.auto_cast(learner.amp_dtype is not None, dtype=learner.amp_dtype or "float16")
+            with together:
+                with statistics.of_one_pass(), mixed:
+                    outputs = learner.network(part)
+                learner.scaler.scale(outputs["loss"] / len(passes)).backward()
+            for name, value in outputs.items():
+                totals[name] = totals.get(name, 0) + value.detach() / len(passes)
     statistics.settle()
     sizes = _clip(learner, norms)
     learner.scaler.step(learner.optimizer)
@@ -63,7 +68,7 @@ def train_step(learner: Learner, batch: dict, step: int, *, norms: bool = False)
     learner.optimizer.clear_grad(set_to_zero=False)  # filled with zeros they would be added to
     if learner.ema:
         learner.ema.update(learner.model)
-    return totals, sizes
+    return totals, {**sizes, **responses}
 
 
 def _clip(learner, norms):

@@ -32,7 +32,7 @@ def convert(path: str | Path, target: Path, stride_in: StrideIn | None = None) -
         paddle.save({**{name: _tensor(network.state[name]) for name in kept}, **note}, str(part))
     return [
         f"{path}: {in_words(network, stride_in)}",
-        *([f"left out, for no ResNet here has such entries: {_some(left)}"] if left else []),
+        *([f"left out, for no network here has such entries: {_some(left)}"] if left else []),
         f"{target}: {len(kept)} arrays in float32; start from them with pretrained={target}",
     ]
 
@@ -41,7 +41,7 @@ def _check(path, network: Network, stride_in):
     if network.source is None:
         raise InputError(
             f"{path}: has {network}, {_some(list(network.state))}; "
-            "expected a ResNet with the names of PyTorch, Paddle, Detectron or tensorpack"
+            "expected a ResNet or VGG with the names of PyTorch, Paddle, Detectron or tensorpack"
         )
     if network.has_bottlenecks and stride_in is None:
         raise InputError(

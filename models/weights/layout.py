@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from models.weights.names import is_entry
 from models.weights.sources import Source
 
 # What is taken off inputs here and what they are divided by: of R, G and B from 0 to 1, over ImageNet.
@@ -26,12 +27,11 @@ def as_here(source: Source, state: dict[str, np.ndarray]) -> list[str]:
     for name, value in state.items():
         if value.ndim == 4:
             state[name] = value.transpose(source.axes)
-        if name == "fc.weight" and value.ndim == 2 and source.fc_turned:
+        if value.ndim == 2 and source.fc_turned and is_entry(name):
             state[name] = np.ascontiguousarray(value.T)
     if source.folded:
         _give_statistics(state)
-    stem = state[f"{STEM}.conv.weight"]
-    if not source.bgr or stem.ndim != 4 or stem.shape[1] != 3:
+    if not source.bgr or (stem := state[f"{STEM}.conv.weight"]).ndim != 4 or stem.shape[1] != 3:
         return []
     state[f"{STEM}.conv.weight"] = np.ascontiguousarray(stem[:, ::-1])
     return ["the stem turned from BGR to RGB" + (_scale(state, source.pixel_means) if source.pixel_means else "")]

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.resnet import ResNet
 from models.weights.layout import as_here, is_folded
-from models.weights.names import MOST_BLOCKS, OURS, PADDLE_CLAS, Names, names_here
+from models.weights.names import MOST_BLOCKS, PADDLE_CLAS, Names, VGGNames, names_here, names_there, vgg_depth
 from models.weights.sources import SOURCES, Source, StrideIn
 
 # What lies beside weights under names like theirs, and what tells averaged weights.
@@ -17,6 +17,7 @@ BESIDE = re.compile(
     r"\.num_batches_tracked$|_momentum$|^(lr|model_iter)$|/(Momentum|Adam|Adam_1)(:0)?$|^EMA/|^(global_step|learning_rate)\b"
 )
 AVERAGED = re.compile(r"(^|[^a-z])(ema|swa|shadow|averaged?)([^a-z]|$)")
+FIRST_NORMS = ("backbone.stem.norm", "backbone.norm1_1")  # of a ResNet, of a VGG
 DEEPEST = 4  # dictionaries in each other
 MOST = 8  # networks in a dictionary, and places that are named
 
@@ -40,7 +41,7 @@ class Network:
 
     @property
     def is_ours(self) -> bool:
-        return self.source is None or self.source.names is OURS
+        return self.source is None or self.source.is_ours
 
     @property
     def has_bottlenecks(self) -> bool:
@@ -58,6 +59,8 @@ class Network:
 
 def described(shapes: Mapping[str, tuple]) -> str | None:
     """A network's size in words, by the shapes of its arrays by their names here: "ResNet-50 of width 64"."""
+    if depth := vgg_depth(shapes):
+        return f"VGG-{depth} of width {shapes['backbone.conv1_1.weight'][0]}"
     first = shapes.get("backbone.c2.0.conv1.weight")
     if not first:
         return None
@@ -69,9 +72,10 @@ def described(shapes: Mapping[str, tuple]) -> str | None:
 
 
 def _norms(state):
-    if "backbone.stem.norm.weight" not in state:
+    first = next((norm for norm in FIRST_NORMS if f"{norm}.weight" in state), None)
+    if first is None:
         return "without norms"
-    variance = state.get("backbone.stem.norm._variance")
+    variance = state.get(f"{first}._variance")
     if variance is None:
         return "norms without statistics (group norm)"
     return "batch norm folded into scale and shift" if is_folded(variance) else "batch norm"
@@ -98,11 +102,11 @@ def find_network(tree: Mapping, prefer: str | None = None) -> Network:
     keys, arrays, prefix, source, known = found[0]
     if source.names is PADDLE_CLAS and f"{prefix}stem.1.conv.weight" in arrays:
         raise ValueError("is a ResNet-vd (three convolutions in the stem, pools in shortcuts): there is none here")
-    shown = prefix.removesuffix("backbone.") if source.names is OURS else prefix
+    shown = prefix.removesuffix("backbone.") if source.is_ours else prefix
     state = {}
     for name, value in arrays.items():
         if not BESIDE.search(name):
-            ours = known.get(name) or (_own_name(name, prefix) if source.names is OURS else name)
+            ours = known.get(name) or (_own_name(name, prefix) if source.is_ours else name)
             state.setdefault(ours, value)
     return Network(state, source, (*keys, *filter(None, [shown])), as_here(source, state))
 
@@ -132,20 +136,24 @@ def _readings(arrays, prefer) -> Iterable[tuple[str, Source, dict[str, str]]]:
     return best.values()
 
 
-def _prefixes(names: Names, written):
-    """What stands before the names of each network: its stem and its first block are there."""
-    table = {ours: theirs for theirs, ours in names_here(names).items()}
-    stem, block = table["backbone.stem.conv.weight"], table["backbone.c2.0.conv1.weight"]
-    before = {name.removesuffix(stem) for name in written if name.endswith(stem)}
-    both = sorted(before & {name.removesuffix(block) for name in written if name.endswith(block)})
+def _prefixes(names: Names | VGGNames, written):
+    """What stands before the names of each network: the two layers by which it is known are there."""
+    first, second = (names_there(names)[sign] for sign in names.signs)
+    before = {name.removesuffix(first) for name in written if name.endswith(first)}
+    both = sorted(before & {name.removesuffix(second) for name in written if name.endswith(second)})
     if len(both) > MOST:
         raise ValueError(f"holds {len(both)} networks beside each other; save the one that is wanted by itself")
     return both
 
 
 def _as_in_tables(names, arrays):
-    """{name: as the tables have it}: without TensorFlow's number of an output, PaddleClas' blocks counted by stages."""
+    """{name: as the tables have it}: without TensorFlow's number of an output, PaddleClas' blocks counted by stages.
+
+    PyTorch's ImageNet example spreads a VGG's convolutions alone over devices, so that `module` stands within names.
+    """
     written = {name: name.removesuffix(":0") for name in arrays}
+    if isinstance(names, VGGNames):
+        return {name: re.sub(r"\bfeatures\.module\.", "features.", short) for name, short in written.items()}
     if names is not PADDLE_CLAS:
         return written
     parts = {name: re.fullmatch(r"(.*\bblocks\.)(\d{1,3})(\..+)", name) for name in arrays}

@@ -6,7 +6,7 @@ import numpy as np
 from paddle import nn
 
 from engine.tasks.classification import Probabilities
-from models import Classifier, ResNet
+from models import VGG, Classifier, ResNet
 from models.resnet import Basic, Bottleneck, Shortcut, Stage, Stem
 from ops import BatchNorm, Conv2D, DeformConv2D, FrozenBatchNorm, GroupNorm, SyncBatchNorm
 from ops.deform_conv import pair
@@ -128,6 +128,40 @@ def _resnet(graph, network, x):
     return stages
 
 
+def _vgg(graph, network, x):
+    for number, block in enumerate(network.blocks(), 1):
+        for conv, norm in block:
+            x = graph.run(norm, graph.run(conv, x))
+        if number <= network.poolings:
+            x = graph.run(network.pool, x)
+    if network.hidden:
+        x = graph.node("Flatten", graph.run(network.average, x))
+        for name in network.hidden:
+            x = graph.node("Relu", graph.run(getattr(network, name), x))
+        x = graph.node("Unsqueeze", x, graph.constant("sides", np.array([2, 3])))
+    return {"c5": x}
+
+
+def _average_to_a_size(graph, layer, x):
+    """Over each axis a product with a matrix that has the share of each pixel in each cell: ONNX lacks this pool."""
+    rows, columns = (_shares(graph, x, axis, layer._output_size) for axis in (2, 3))
+    return graph.node("MatMul", graph.node("MatMul", rows, x), graph.node("Transpose", columns, perm=[1, 0]))
+
+
+def _shares(graph, x, axis, cells):
+    """[cells, pixels]: cell i has the mean from pixel floor(i pixels / cells) to below ceil((i + 1) pixels / cells)."""
+    numbers = {"zero": 0, "one": 1, "cells": cells, "cells_less_one": cells - 1, "cell": np.arange(cells)[:, None]}
+    zero, one, cells, less_one, cell = (graph.constant(name, np.array(value)) for name, value in numbers.items())
+    pixels = graph.node("Squeeze", graph.node("Shape", x, start=axis, end=axis + 1))
+    pixel = graph.node("Range", zero, pixels, one)
+    first = graph.node("Div", graph.node("Mul", cell, pixels), cells)
+    next_cell = graph.node("Mul", graph.node("Add", cell, one), pixels)
+    end = graph.node("Div", graph.node("Add", next_cell, less_one), cells)
+    inside = graph.node("And", graph.node("GreaterOrEqual", pixel, first), graph.node("Less", pixel, end))
+    inside, size = (graph.node("CastLike", each, x) for each in (inside, graph.node("Sub", end, first)))
+    return graph.node("Div", inside, size)
+
+
 def _classifier(graph, classifier, image):
     pooled = graph.node("GlobalAveragePool", graph.run(classifier.backbone, image)["c5"])
     return graph.run(classifier.fc, graph.node("Flatten", pooled))
@@ -139,6 +173,7 @@ def _probabilities(graph, layer, image):
 
 
 EMITTERS: dict[type, Callable] = {
+    nn.AdaptiveAvgPool2D: _average_to_a_size,
     nn.Identity: _identity,
     nn.Linear: _linear,
     nn.MaxPool2D: _max_pool,
@@ -155,6 +190,7 @@ EMITTERS: dict[type, Callable] = {
     Stage: _one_after_another,
     Stem: _stem,
     ResNet: _resnet,
+    VGG: _vgg,
     Classifier: _classifier,
     Probabilities: _probabilities,
 }
