@@ -80,6 +80,9 @@ class BrightnessScores:
     def draw(self, path):
         raise InputError("--confusion: there is nothing to confuse in a brightness")
 
+    def write(self, path):
+        raise InputError("--results: there are no boxes in a brightness")
+
 
 class Exported(nn.Layer):
     def __init__(self, model):
