@@ -118,10 +118,12 @@ def batch_norms(model: nn.Layer) -> list[BatchNorm]:
     return [layer for layer in model.sublayers() if isinstance(layer, BatchNorm)]
 
 
-def share_statistics(model: nn.Layer, images: int | None) -> None:
-    """Let so many images share batch norm's statistics; None: all of a pass."""
-    for layer in batch_norms(model):
-        layer.images_per_worker = images
+def share_statistics(model: nn.Layer, images: int) -> None:
+    """Let a worker have so many images, where a pass is cut into workers: a norm in a detector's head is called for one
+    at a time, and sees RoIs."""
+    for layer in model.sublayers():
+        if getattr(layer, "images_per_worker", None) is not None:
+            layer.images_per_worker = images
 
 
 def come_to_step(model: nn.Layer, step: int) -> None:

@@ -39,6 +39,7 @@ def test_the_name_says_whether_there_are_masks(load):
     assert built(load()).heads.mask_head is not None
     faster = built(load("model.name=faster_rcnn", "model.mask_head_norm=none"))
     assert faster.heads.mask_head is None and faster.heads.images_per_worker == 2
+    assert faster.backbone.out_channels == built(load()).backbone.out_channels  # what else was said stays
     with pytest.raises(InputError, match="mask_head_norm gn: there is no mask head"):
         built(load("model.name=faster_rcnn", "model.mask_head_norm=gn"))
 
@@ -92,7 +93,7 @@ def test_costs_count_each_box_and_mask():
     """Heads by hand: two linear layers and the predictors for 40 boxes, four convolutions and so on for 5 masks."""
     settings = {
         "fpn_channels": 8, "head_channels": 8, "box_head_features": 16, "proposals_after_nms": (60, 40),
-        "detections_per_image": 5, "freeze_at": 0,
+        "detections_per_image": 5,
     }
 
     def cost(**changes):

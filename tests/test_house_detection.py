@@ -11,6 +11,8 @@ from conftest import ROOT
 from data import garment_scenes
 from engine.build import build_data, build_loaders, build_model, check_model, load_pretrained, make_learner
 from engine.config import load_config
+from engine.sweep.definition import load_sweep
+from engine.sweep.plan import make_plans
 from engine.tasks.detection.coco_files import write_coco
 from engine.train.step import train_step
 from models import Classifier, resnet
@@ -52,7 +54,7 @@ def two_steps(name, coco, folder, *more):
     """(the config, the network before, and after two steps as its state, the losses of the second)."""
     path = ROOT / "configs" / "detection" / f"{name}.yaml"
     config = load_config(path, [f"data.root={coco}", *SMALL, *more])
-    if config.model.freeze_at:
+    if config.model.frozen:
         config = load_config(path, [f"data.root={coco}", *SMALL, *more,
                                     f"pretrained={trained_backbone(config, folder)}", "pretrained_stride_in=3x3"])
     train_set, validation_set = build_data(config)
@@ -77,7 +79,7 @@ def test_recipes_learn_and_keep_what_is_frozen(coco, tmp_path, name):
     assert config.lr == pytest.approx(0.02 * 2 / 16)
     assert len(losses) == (5 if "faster" in name else 6) and all(map(math.isfinite, losses.values()))
     moved = {name for name, value in model.state_dict().items() if (value.numpy() != before[name]).any()}
-    still = ("backbone.stem", "backbone.c2") if config.model.freeze_at else ("nothing",)
+    still = ("backbone.stem", "backbone.c2") if config.model.frozen else ("nothing",)
     assert not [name for name in moved if name.startswith(still)]
     assert {"backbone.c3.0.conv1.weight", "rpn.conv.weight", "heads.predictor.logits.weight"} <= moved
     assert ("backbone.c3.0.norm1.bias" in moved) == (config.model.norm == "gn")
@@ -88,12 +90,36 @@ def test_recipes_are_the_papers():
     for name, config in recipe.items():
         assert config.lr == (0.01 if "c4" in name else 0.02) and not config.optimizer.decay_norm_and_bias
         assert (config.optimizer.momentum, config.optimizer.weight_decay) == (0.9, 1e-4)
-        assert config.model.freeze_at == (0 if "scratch" in name else 2)
+        assert list(config.model.frozen) == ([] if "scratch" in name else ["stem", "c2"])
         assert config.batch.workers == 8 and config.model.norm == ("gn" if name.endswith(GN) else "frozen_bn")
     long = [name for name, config in recipe.items() if config.schedule.epochs == 36]
     assert long == ["coco_fpn_gn_long", "coco_fpn_gn_scratch"]
     gn = recipe["coco_fpn_gn"].model
     assert {gn.norm, gn.fpn_norm, gn.box_head_norm, gn.mask_head_norm} == {"gn"} and gn.box_head == "4conv1fc"
+
+
+def test_the_studies_have_plans_and_start_from_a_backbone_that_fits(tmp_path, monkeypatch):
+    """scenes.yaml says what the backbone is, and pretrain_scenes.yaml says the same."""
+    monkeypatch.chdir(tmp_path)
+    names, start = {"gn": "pretrain_scenes", "bn": "pretrain_scenes_bn"}, {}
+    for norm, name in names.items():
+        more = [f"model.norm={norm}", "model.zero_init_last_norm=false", "data.train_images=2"]  # as if trained
+        config = load_config(ROOT / "configs" / "pretrain_scenes.yaml", more)
+        model = build_model(config, build_data(config)[0])
+        (tmp_path / "output" / name).mkdir(parents=True)
+        paddle.save(model.state_dict(), f"output/{name}/best.pdparams")
+        start[norm] = {key: value.numpy() for key, value in model.state_dict().items() if key.startswith("backbone.")}
+    for study, settings in {"from_scratch": 4, "fine_tuned": 5, "deformable": 6}.items():
+        path = ROOT / "configs" / "sweeps" / f"scenes_{study}.yaml"
+        sweep = load_sweep(path, ["data.train_images=8", "data.validation_images=4", "device=cpu"])
+        runs = sweep.only(["seed=0"])
+        assert len(make_plans(sweep, runs, timed=False)) == settings and len(sweep.runs) == 3 * settings
+        for config in (run.config for run in runs if run.config.pretrained):
+            model = build_model(config, build_data(config)[0])
+            load_pretrained(model, config)
+            state = model.state_dict()
+            for key, value in start["gn" if config.model.norm == "gn" else "bn"].items():
+                np.testing.assert_array_equal(state[key].numpy(), value, err_msg=key)
 
 
 @pytest.mark.skipif("SLOW_TESTS" not in os.environ, reason="takes five minutes and 6 GB: set SLOW_TESTS=1")

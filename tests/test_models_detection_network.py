@@ -5,29 +5,33 @@ import paddle
 import pytest
 
 from models import mask_rcnn, pack_masks, resnet
+from models.norm import share_statistics
 from ops import BatchNorm, FrozenBatchNorm, GroupNorm
 
 LOSSES = ["loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"]
+TRAINED = ("stem", "c2")  # what the papers freeze where a backbone was trained before
 ROWS = {  # of the GN paper's tables 4 to 7: the backbone's norm, the rest
-    "BN*": ("frozen_bn", {}),
+    "BN*": ("frozen_bn", {"frozen": TRAINED}),
     "GN in the box head": ("frozen_bn", {"box_head": "4conv1fc", "box_head_norm": "gn"}),
     "GN in backbone and heads": ("gn", {"box_head": "4conv1fc", "box_head_norm": "gn", "mask_head_norm": "gn"}),
     "GN everywhere, from scratch": (
-        "gn", {"fpn_norm": "gn", "box_head": "4conv1fc", "box_head_norm": "gn", "mask_head_norm": "gn", "freeze_at": 0},
+        "gn", {"fpn_norm": "gn", "box_head": "4conv1fc", "box_head_norm": "gn", "mask_head_norm": "gn"},
     ),
     "BN live": (
-        "bn", {"fpn_norm": "bn", "box_head": "4conv1fc", "box_head_norm": "bn", "mask_head_norm": "bn", "freeze_at": 0},
+        "bn", {"fpn_norm": "bn", "box_head": "4conv1fc", "box_head_norm": "bn", "mask_head_norm": "bn"},
     ),
     "SyncBN": (
         "sync_bn",
         {"fpn_norm": "sync_bn", "box_head": "4conv1fc", "box_head_norm": "sync_bn", "mask_head_norm": "sync_bn"},
     ),
     "C4, BN*": ("frozen_bn", {"neck": "c4"}),
-    "C4, GN": ("gn", {"neck": "c4"}),
+    "C4, GN": ("gn", {"neck": "c4", "frozen": TRAINED}),
     "C4, BN live": ("bn", {"neck": "c4"}),
     "no masks": ("gn", {"masks": False}),
     "no masks, C4": ("gn", {"masks": False, "neck": "c4"}),
-    "deformable": ("gn", {"deformable_stages": ("c3", "c4", "c5"), "roi_pooling": "modulated"}),
+    "deformable": (
+        "gn", {"deformable_stages": ("c3", "c4", "c5"), "roi_pooling": "modulated", "frozen": TRAINED},
+    ),
 }
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 
@@ -42,7 +46,7 @@ def detector(row, *, images_per_worker=None, depth=18, **changes):
     paddle.seed(0)
     backbone = resnet(
         depth=depth, width=4, norm=norm, norm_groups=2, bn_images_per_worker=images_per_worker,
-        deformable_stages=given.pop("deformable_stages", ()),
+        deformable_stages=given.pop("deformable_stages", ()), frozen=given.pop("frozen", ()),
     )
     return mask_rcnn(backbone, 3, images_per_worker=images_per_worker, **given)
 
@@ -149,7 +153,7 @@ def test_a_network_that_has_diverged_does_not_crash(name):
 def test_gradients_reach_what_learns(name, objects):
     model = detector(ROWS[name])
     model(scenes(objects=objects))["loss"].backward()
-    frozen = [] if ROWS[name][1].get("freeze_at") == 0 else ["backbone.stem", "backbone.c2"]
+    frozen = [f"backbone.{part}." for part in ROWS[name][1].get("frozen", ())]
     for parameter_name, parameter in model.named_parameters():
         if parameter_name.startswith(tuple(frozen)):
             assert parameter.stop_gradient and parameter.grad is None, parameter_name
@@ -166,7 +170,7 @@ def test_frozen_batch_norm_has_nothing_to_learn_and_live_one_in_frozen_stages_st
     model = detector(ROWS["BN*"])
     assert any(isinstance(layer, FrozenBatchNorm) for layer in model.backbone.c5.sublayers())
     assert not any("norm" in name for name, _ in model.backbone.named_parameters())
-    model = detector(ROWS["BN live"], freeze_at=2)
+    model = detector(ROWS["BN live"], frozen=TRAINED)
     before = {name: value.numpy().copy() for name, value in model.backbone.state_dict().items() if "_mean" in name}
     model.train()
     model(scenes())
@@ -184,6 +188,13 @@ def test_in_c5_of_c4_a_worker_is_what_it_is_given():
         return {layer.images_per_worker for layer in stage.sublayers() if isinstance(layer, BatchNorm)}
 
     assert sees(backbone.c4) == {2} and sees(backbone.c5) == {None}
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_a_worker_can_be_given_fewer_images_and_heads_still_see_its_rois(images):
+    model, batch = detector(ROWS["BN live"], images_per_worker=2), scenes(images=2)
+    share_statistics(model, images)
+    assert finite(model(batch))
 
 
 def test_norms_stand_where_their_words_say():

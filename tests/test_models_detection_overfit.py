@@ -50,7 +50,7 @@ def test_overfits_eight_scenes():
     paddle.seed(0)
     backbone = resnet(depth=18, width=16, norm="gn", norm_groups=4)
     model = mask_rcnn(
-        backbone, 2, freeze_at=0, fpn_channels=32, fpn_norm="gn", box_head_features=128, mask_head_norm="gn",
+        backbone, 2, fpn_channels=32, fpn_norm="gn", box_head_features=128, mask_head_norm="gn",
         head_channels=32, norm_groups=4, anchor_sizes=(8.0, 16.0, 32.0, 64.0, 128.0), canonical_box_size=36.0,
         anchors_per_image=64, rois_per_image=32, proposals_before_nms=(200, 200), proposals_after_nms=(100, 100),
         detections_per_image=10,

@@ -118,7 +118,7 @@ def test_proposals_boxes_and_masks_are_torchvisions(tmp_path):
     subprocess.run([PYTHON, "-c", SCRIPT, path], check=True)
     saved = dict(np.load(path))
     model = mask_rcnn(
-        resnet(norm="bn"), 3, freeze_at=0, proposals_before_nms=(300, 300), proposals_after_nms=(200, 200),
+        resnet(norm="bn"), 3, proposals_before_nms=(300, 300), proposals_after_nms=(200, 200),
         detections_per_image=30,
     )
     model.eval()

@@ -531,7 +531,7 @@ def test_check_figures():
         (["figure1"], axes, "figures: figure1 is unknown; did you mean figure_1?"),
         (["x"], axes, "figures: x is unknown; expected one of figure_1, figure_4, figure_5, figure_6, table_1, "
                        "table_2, table_3, figure_convolutions, table_convolutions, figure_small_batch, table_transfer, "
-                       "table_ap"),
+                       "table_ap, figure_scenes"),
     ):
         with pytest.raises(InputError) as raised:
             check_figures(names, given)

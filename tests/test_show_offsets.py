@@ -8,11 +8,16 @@ import pytest
 from conftest import TINY, is_one_line, run_tool
 from paddle import nn
 from PIL import Image
+from test_tasks_detection_journey import TINY as DETECTOR
 from visualdl import LogReader
 
 from data import Preparation
+from engine.build import build_data, build_model, load_trained
 from engine.config import load_config
 from engine.errors import InputError
+from engine.run import checkpoint
+from engine.run.folder import write_preparation
+from engine.show_offsets.bins import bins_figure, look_at_bins
 from engine.show_offsets.dilation import dilation_caption, dilation_table, dilations, effective_dilation, on_black
 from engine.show_offsets.figures import offset_figure
 from engine.show_offsets.sampling import (
@@ -27,7 +32,7 @@ from engine.show_offsets.sampling import (
     stride_of,
     telling_positions,
 )
-from models import resnet
+from models import mask_rcnn, resnet
 from ops import DeformConv2D
 
 CENTRE, RIGHT = 4, 5  # taps, row by row
@@ -387,3 +392,68 @@ def test_mistakes_are_one_line(deformed, trained, tmp_path):
     assert not (tmp_path / "out").exists()
     done = run_tool("show_offsets.py", "-c", deformed / "config.yaml")
     assert done.returncode == 2 and "nothing to show" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def pooling(tmp_path_factory):
+    """The folder of a detector's run as if trained: in both branches bin 5 lies 0.2 widths to the right of its place,
+    in all others none is moved; the box branch counts it once and a half, the mask branch half."""
+    pytest.importorskip("pycocotools")
+    folder = tmp_path_factory.mktemp("pooling")
+    (folder / "tiny.yaml").write_text(DETECTOR + f"output: {folder}\n")
+    config = load_config(folder / "tiny.yaml", ["model.roi_pooling=modulated"])
+    _, scenes = build_data(config)
+    model = build_model(config, scenes)
+    for pool, modulation in ((model.heads.box_pool, 1.5), (model.heads.mask_pool, 0.5)):
+        bins = pool.output_size**2
+        for level in pool.levels:
+            change(level.offset.bias, 5, 2.0)  # times gamma, 0.1
+            change(level.offset.bias, 2 * bins + 5, float(np.log(modulation / (2 - modulation))))
+    config.folder.mkdir()
+    (config.folder / "config.yaml").write_text(config.to_yaml())
+    write_preparation(config.folder, scenes.preparation)
+    checkpoint.save(config.folder / "best", {".pdparams": model.state_dict(), ".pdopt": {}, ".pdstates": {}})
+    return config.folder
+
+
+def test_bins_of_a_pooling_lie_where_its_offsets_say(pooling):
+    model, preparation = load_trained(load_config(pooling / "config.yaml"))
+    image = np.random.default_rng(0).normal(size=(3, 64, 90)).astype("float32")
+    objects = look_at_bins(model, image)
+    assert 1 <= len(objects) <= 3
+    for each in objects:
+        x1, y1, x2, y2 = each.box
+        for bins, side, modulation in zip(each.bins, (7, 14), (1.5, 0.5), strict=True):
+            row, column = np.divmod(np.arange(side**2), side)
+            grid = np.stack([y1 + (row + 0.5) * (y2 - y1) / side, x1 + (column + 0.5) * (x2 - x1) / side], 1) - 0.5
+            np.testing.assert_allclose(bins.grid, grid, atol=1e-3)
+            moved = np.zeros((side**2, 2))
+            moved[5, 1] = 0.2 * (x2 - x1)
+            np.testing.assert_allclose(bins.points - bins.grid, moved, atol=1e-3)
+            counts = np.ones(side**2)
+            counts[5] = modulation
+            np.testing.assert_allclose(bins.modulation, counts, atol=1e-4)
+    figure = bins_figure(objects, image, preparation, "x")
+    titles = [axis.get_title(loc="left") for axis in figure.axes[:4]]
+    assert titles[0] == "box branch, fixed" and titles[3] == "mask branch, learned"
+
+
+def test_the_tool_draws_bins_on_what_a_detector_finds(pooling, run_here, tmp_path):
+    picture = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 90, 3), np.uint8)).save(picture)
+    options = ["-c", pooling / "config.yaml", "--output", tmp_path / "out", "--image", picture]
+    done = run_here("show_offsets.py", *options)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bins_noise.png", "bins_noise.svg"]
+    done = run_here("show_offsets.py", *options, "-o", "model.score_threshold=1.0")
+    assert done.returncode == 0 and done.stderr == "noise.png: nothing is found there, and so no bins are shown\n"
+    done = run_here("show_offsets.py", *options, "--layers", "c5")
+    assert done.returncode == 2 and is_one_line(done.stderr) and "no deformable layers" in done.stderr
+    done = run_here("show_offsets.py", *options, "--effective-dilation")
+    assert done.returncode == 2 and is_one_line(done.stderr) and "no deformable layers" in done.stderr
+
+
+def test_a_detector_whose_bins_stay_is_one_line():
+    model = mask_rcnn(resnet(depth=18, width=4, norm_groups=2), 2, fpn_channels=8, head_channels=8, norm_groups=2)
+    with pytest.raises(InputError, match="no deformable layers; .*, or of a detector with model.roi_pooling="):
+        choose_layers(model)

@@ -25,7 +25,7 @@ def detector(*, deformable_stages=(), **settings):
     paddle.seed(0)
     backbone = resnet(depth=18, width=4, norm_groups=2, deformable_stages=deformable_stages, zero_init_last_norm=False)
     model = mask_rcnn(
-        backbone, 3, freeze_at=0, fpn_channels=8, head_channels=8, box_head_features=16, norm_groups=2,
+        backbone, 3, fpn_channels=8, head_channels=8, box_head_features=16, norm_groups=2,
         anchor_sizes=(8.0, 16.0, 32.0, 64.0, 128.0), canonical_box_size=36.0, proposals_before_nms=(100, 60),
         proposals_after_nms=(60, 40), detections_per_image=30, **settings,
     )

@@ -3,9 +3,10 @@
 import json
 import os
 import shutil
+import sys
 
 import pytest
-from conftest import is_one_line, train_here
+from conftest import ROOT, is_one_line, train_here
 from PIL import Image
 from visualdl import LogReader
 
@@ -28,7 +29,6 @@ model:
   norm: bn
   norm_groups: 2
   bn_running_statistics: precise
-  freeze_at: 0
   fpn_channels: 8
   fpn_norm: bn
   head_channels: 8
@@ -115,6 +115,7 @@ def test_killed_in_the_second_epoch_it_ends_with_the_same_bits(config, run, monk
     train_here("-c", config, "-o", "name=killed", "-r", "auto")
     killed = config.parent / "killed"
     assert (killed / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
+    assert (killed / "samples.jpg").read_bytes() == (run / "samples.jpg").read_bytes()
     whole, again = (checkpoint.read(folder / "latest.pdparams") for folder in (run, killed))
     assert all((whole[name] == again[name]).all() for name in whole)
 
@@ -182,6 +183,18 @@ def test_it_is_exported_and_its_data_are_checked(run_here, run, config):
     assert sum(each["training"] for each in json.loads(done.stdout)["classes"]) > 8
 
 
+@pytest.mark.parametrize(("form", "words"), [
+    ("onnx", "onnx: model.name: mask_rcnn: has no ONNX form"),
+    ("torch", "torch: model.name: mask_rcnn: torchvision has none that computes it"),
+])
+def test_a_form_that_detectors_lack_asks_for_no_package(run_here, run, form, words, tmp_path, monkeypatch):
+    for package in ("onnx", "safetensors.numpy"):
+        monkeypatch.setitem(sys.modules, package, None)
+    done = run_here("export_model.py", "-c", run / "config.yaml", "--format", form, "--save-dir", tmp_path / "out")
+    assert done.returncode == 2 and done.stderr == f"error: {words}; --format paddle takes it\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_sweep_knows_all_its_aps(config, run):
     path = config.parent / "swept.yaml"
     path.write_text(
@@ -203,19 +216,46 @@ def test_a_sweep_knows_all_its_aps(config, run):
     assert "GN in the box head" in report and "box AP75, %" in report and "error" not in report.lower()
 
 
+@pytest.mark.parametrize(("study", "quoted"), [
+    ("from_scratch", ["39.5 59.8 43.6 35.2 56.9 37.6"]),
+    ("fine_tuned", [
+        "38.6 59.5 41.9 34.2 56.2 36.1", "39.5 60.0 43.2 34.4 56.4 36.3", "40.0 61.0 43.3 34.8 57.3 36.3",
+        "40.3 61.0 44.0 35.7 57.9 37.7",
+    ]),
+    ("deformable", [
+        "– 78.1 62.1 – – –", "36.6 – – 32.2 – –", "– 78.3 66.6 – – –", "– 78.6 63.3 – – –", "– 79.3 66.9 – – –",
+        "43.1 – – 37.3 – –",
+    ]),
+])
+def test_the_studies_stand_beside_the_papers(run, tmp_path, study, quoted):
+    sweep = load_sweep(ROOT / "configs" / "sweeps" / f"scenes_{study}.yaml", [f"output={tmp_path}"])
+    for one in sweep.runs:
+        shutil.copytree(run, one.config.folder, ignore=shutil.ignore_patterns("*.pd*", "vdl"))
+        (one.config.folder / "config.yaml").write_text(one.config.to_yaml())
+    (sweep.folder / "sweep.yaml").write_text(write_yaml(description(sweep)))
+    write_results(sweep, {"started": "2026-01-01T00:00:00", "seconds": 1.0, "processes": 1})
+    write_report(sweep.folder)
+    lines = (sweep.folder / "report.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| *")]
+    assert [" ".join(cell.strip("*") for cell in row[1:]) for row in rows] == quoted
+    assert (sweep.folder / "figure_scenes.svg").read_text().count("<image") == 1 + len(sweep.runs) // 3
+
+
 def test_a_detector_wants_weights_or_to_learn_all(config):
-    with pytest.raises(InputError, match="model.freeze_at: 2 would keep the first stages as they are drawn"):
-        train_here("-c", config, "-o", "name=frozen", "model.freeze_at=2")
+    with pytest.raises(InputError, match="model.frozen: stem, c2 would keep random weights for ever"):
+        train_here("-c", config, "-o", "name=frozen", "model.frozen=[stem,c2]")
 
 
 def test_a_classifier_draws_nothing(run_here, trained, pictures):
     done = run_here("infer.py", "-c", trained / "config.yaml", pictures / "a.png", "--draw", "x")
     assert done.returncode == 2 and "--draw: a class is of the whole picture" in done.stderr
+    assert not (trained / "samples.jpg").exists()
     done = run_here("eval.py", "-c", trained / "config.yaml", "--results", "x.json")
     assert done.returncode == 2 and "--results" in done.stderr
 
 
 def test_the_dashboard_gets_pictures_with_answers(run):
+    assert Image.open(run / "samples.jpg").size == (2 * 240, 2 * 240)
     reader = LogReader(file_path=str(next((run / "vdl").iterdir())))
     curves = set(reader.get_tags()["scalar"])
     assert {f"train/{name}" for name in LOSSES} <= curves and "eval/mask_ap50" in curves

@@ -1,4 +1,4 @@
-"""See what deformable convolutions look at.
+"""See what deformable convolutions look at, and where the bins of deformable RoI pooling lie on what a detector finds.
 
     python tools/show_offsets.py -c output/dcn/config.yaml --image PICTURE_OR_FOLDER ... [--position y,x ...]
     python tools/show_offsets.py -c output/dcn/config.yaml --sample 0 7        the first and the eighth validation image

@@ -136,7 +136,7 @@ def detection(images: int, size: int, width: int, classes: int, objects: int) ->
     """A training step of Mask R-CNN over a GN ResNet-50 with a pyramid, as torchvision has it."""
     paddle.seed(0)
     backbone = resnet(norm="gn", width=width, norm_groups=min(32, width))
-    model = mask_rcnn(backbone, classes, freeze_at=0, roi_sampling_ratio=2)
+    model = mask_rcnn(backbone, classes, roi_sampling_ratio=2)
     arrays = scene_arrays(images, size, classes, objects)
     arrays |= {
         "masks": pack_masks(arrays["masks"]), "size": np.full([images, 2], size),

@@ -48,11 +48,6 @@ def check_network(config: Config, model: nn.Layer, image_shape: tuple[int, ...])
             "model.norm: frozen_bn has no statistics of its own and never learns any; "
             "name the weights of a BN network by pretrained=FILE, or use bn or gn"
         )
-    if not config.pretrained and (frozen := getattr(config.model, "freeze_at", 0)):
-        raise InputError(
-            f"model.freeze_at: {frozen} would keep the first stages as they are drawn, for ever; name the weights of a "
-            "trained network by pretrained=FILE.pdparams, or use model.freeze_at=0, which learns all from scratch"
-        )
     try:
         alone = norms_of_one_value(model, image_shape, config.batch.images_per_step)
     except ValueError as error:  # clips of too few frames, for one
@@ -74,7 +69,7 @@ def known_to_fail(config: Config) -> list[str]:
             lines.append(f"model.{key}: bn sees the boxes of few images, which are much alike; gn does not suffer")
     if getattr(model, "neck", None) == "c4" and model.norm == "bn":
         lines.append("model.neck: c4 has bn see the boxes of few images in c5; frozen_bn and gn do not suffer")
-    if hasattr(model, "freeze_at") and model.norm == "bn" and config.batch.images_per_worker <= FEW:
+    if hasattr(model, "neck") and model.norm == "bn" and config.batch.images_per_worker <= FEW:
         images = config.batch.images_per_worker
         lines.append(f"model.norm: bn with {images} images per worker; frozen_bn, of trained weights, or gn are usual")
     return lines

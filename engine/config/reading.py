@@ -24,9 +24,10 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a YAML file over its `_BASE_`, put `key.sub=value` overrides over it, check everything.
 
     A mapping is merged key by key, a list replaced; where `data.name` or `model.name` changes, that section starts
-    anew. `_BASE_` is a path, or a list of them, relative to the file. Override values are YAML, but for keys that take
-    a text: that is taken as it stands unless it is in quotes, or is null, or nothing. An index addresses an element
-    of a list (`schedule.milestones.0=20`). Raises InputError, one line, for anything that does not fit.
+    anew, but for a model of the same keys, as detectors with masks and without have. `_BASE_` is a path, or a list of
+    them, relative to the file. Override values are YAML, but for keys that take a text: that is taken as it stands
+    unless it is in quotes, or is null, or nothing. An index addresses an element of a list
+    (`schedule.milestones.0=20`). Raises InputError, one line, for anything that does not fit.
     """
     values, origins = read_values(path, overrides)
     if "sweep" in values:
@@ -93,7 +94,7 @@ def merge_values(values: dict, new: Mapping, source: str, origins: dict, at: tup
     """Put `new` over `values` in place; `origins` learns which source gave each key."""
     if at in (("model",), ("data",)):
         named = values.get("name", default_name(Config, *at))
-        if new.get("name", named) != named:
+        if _starts_anew(*at, named, new.get("name", named)):
             values.clear()
     for key, value in new.items():
         here = (*at, str(key))
@@ -105,6 +106,11 @@ def merge_values(values: dict, new: Mapping, source: str, origins: dict, at: tup
         else:
             values[key] = value
             origins[here] = source
+
+
+def _starts_anew(key, old, new):
+    keys = {_name_of(section): section.model_fields.keys() for section in sections_at(Config, key)}
+    return new != old and (key == "data" or keys.get(new) != keys.get(old))
 
 
 def _is_no_choice(override):

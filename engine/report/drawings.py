@@ -12,6 +12,7 @@ from engine.report.gn_figures import figure_1, figure_4, figure_5
 from engine.report.gn_tables import table_1, table_2, table_3
 from engine.report.records import CHANNELS, DEFORMABLE, GROUPS, IMAGES, NORM, PRETRAINED, VERSION, value_at
 from engine.report.responses import LAYER, figure_6
+from engine.report.scenes import figure_scenes
 from engine.report.small_batch import figure_small_batch
 from engine.report.transfer import table_transfer
 from engine.report.words import listed
@@ -39,6 +40,7 @@ DRAWINGS = {
     "figure_small_batch": Drawing([{IMAGES: 2}], figure_small_batch, "Norms at the most images and at the fewest"),
     "table_transfer": Drawing([{PRETRAINED: 1, NORM: 2}], table_transfer, "From scratch and fine-tuned"),
     "table_ap": Drawing([{}], table_ap, "Average precision", "box_ap"),
+    "figure_scenes": Drawing([{}], figure_scenes, "What is found in the same pictures", "box_ap"),
 }
 MOST_SETTINGS = 120  # that a figure can tell apart, each with a line or a panel
 

@@ -62,7 +62,6 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     **{f"model.{part}_norm": partial(_norm_of, part) for part in ("fpn", "box_head", "mask_head")},
     "model.neck": {"fpn": "pyramid", "c4": "C4"}.get,
     "model.roi_pooling": lambda kind: "RoIAlign" if kind == "align" else f"{kind} pooling",
-    "model.freeze_at": lambda stages: f"{stages} stages frozen" if stages else "none frozen",
     "model.width": "width {}".format,
     "model.weight_standardization": lambda standardized: "WS" if standardized else "no WS",
     "data.warp": "warp {}".format,
@@ -243,9 +242,9 @@ class SweepResults:
             if other.values[NORM] == "bn" and common.items() <= other.values.items()
         }
 
-    def precise(self, setting: Setting) -> Average | None:
-        """The measure by BN's precise statistics (`read_precise`); None where a run does not have it."""
-        found = [read_precise(self.folder / run["run"], self.measure) for run in setting.finished]
+    def precise(self, setting: Setting, measure: Measure | None = None) -> Average | None:
+        """By BN's precise statistics the measure, or another than the headline; None where a run does not have it."""
+        found = [read_precise(self.folder / run["run"], measure or self.measure) for run in setting.finished]
         return None if None in found else average(found)
 
     def curve(self, setting: Setting, kind: str) -> tuple[list[int], list[Average]]:

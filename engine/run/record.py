@@ -18,14 +18,16 @@ from pathlib import Path
 
 import numpy as np
 from paddle import nn
+from PIL import Image
 from tqdm.auto import tqdm
 from visualdl import LogWriter
 
 from engine.config import Config
 from engine.environment import is_watched
 from engine.errors import DiskError
-from engine.files import writing
+from engine.files import writing, written_whole
 from engine.run.measure import Measure
+from engine.run.result import SAMPLES_FILE
 from engine.terminal import printable
 
 VISUALDL_FILE = "vdlrecords.train.log"  # one name for ever: VisualDL shows only the newest file of a folder
@@ -235,6 +237,13 @@ class RunRecord:
         if self.active:
             for tag, picture in pictures.items():
                 self.visualdl.add_image(tag, picture, step=step)
+
+    def keep(self, picture: np.ndarray) -> None:
+        """uint8 [H, W, 3], of sample images with their answers, in the place of an earlier evaluation's."""
+        if self.active:
+            # Colours of every pixel: so halves of whole blocks stay equal where they are.
+            with written_whole(self.folder / SAMPLES_FILE) as part:
+                Image.fromarray(picture).save(part, format="JPEG", quality=90, subsampling=0)
 
     def offsets(self, pictures: Mapping[str, np.ndarray], lengths: Mapping[str, float], step: int) -> None:
         """What deformable layers look at, as `sample_offsets` gives it: for the eye only, so not in metrics.jsonl."""

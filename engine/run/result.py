@@ -21,6 +21,7 @@ from models.cost import multiply_adds
 from models.norm import described
 
 METRICS_FILE = "metrics.jsonl"  # in a run's folder
+SAMPLES_FILE = "samples.jpg"  # what some validation images show, and below it what was found there last
 PRECISE_FILE = "precise.json"  # what `tools/eval.py --precise --json` printed, where somebody kept it there
 
 

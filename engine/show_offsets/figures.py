@@ -3,6 +3,7 @@
 Blue is the fixed grid, vermillion the learned one.
 """
 
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -14,21 +15,25 @@ import paddle
 from paddle import nn
 
 from data import Loader, Preparation
-from engine.drawing import BLACK, BLUE, GREY, VERMILLION, drawing_style, heading, save_figure
+from engine.drawing import BLACK, BLUE, GREY, VERMILLION, drawing_style, save_figure
 from engine.files import writing_into
-from engine.show_offsets.sampling import Positions, StackView, choose_layers, collect, look, object_pixels, short
+from engine.show_offsets.bins import bins_figure, look_at_bins
+from engine.show_offsets.drawing import draw_picture, draw_points, modulation_key, panels_of_four
+from engine.show_offsets.sampling import (
+    Positions,
+    StackView,
+    choose_layers,
+    collect,
+    look,
+    moves_bins,
+    object_pixels,
+    short,
+)
 from engine.terminal import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH, LEFT, GAP = 7.4, 0.24, 0.08  # inches
-ABOVE, LINE, BELOW = 0.56, 0.14, 0.1  # above the panels, and for each line of text there
-MARGIN = 0.12  # of the picture's sides: what lies around it, zeros to the network, is shown so far
-PALEST = 0.75  # a picture's black, so that all that is drawn on it can be seen in print too
-DOT, OPACITY = 5.0, 0.4  # points^2, the area of a dot of modulation 1; where dots coincide the colour is deeper
-STEPS = 8  # sizes of dots to a modulation of 1
-KEY = (0.5, 1, 2)  # modulations of the dots that are explained
 BRIGHT = 0.99  # of the pixels lie below what is drawn in full colour: a few would else outshine the rest
 SMALL = {"fontsize": 6, "color": GREY, "ha": "right", "va": "bottom"}
 COLUMNS = (
@@ -43,19 +48,7 @@ def offset_figure(view: StackView, preparation: Preparation, title: str) -> "Fig
     Left the paper's figure (arXiv:1703.06211, figures 5 and 6) beside the grid without offsets; a dot's area is its
     modulation. Right the receptive fields (arXiv:1811.11168, figure 2), on one scale in each row.
     """
-    from matplotlib.figure import Figure
-
-    rows, text = len(view.positions), _explained(view)
-    side = (WIDTH - LEFT - 0.1 - 3 * GAP) / 4
-    above = ABOVE + LINE * (1 + text.count("\n"))
-    height = above + rows * side + (rows - 1) * GAP + BELOW
-    figure = Figure(figsize=(WIDTH, height))
-    heading(figure, title, text)
-    axes = figure.subplots(rows, 4, squeeze=False)
-    figure.subplots_adjust(
-        left=LEFT / WIDTH, right=1 - 0.1 / WIDTH, bottom=BELOW / height, top=1 - above / height,
-        wspace=GAP / side, hspace=GAP / side,
-    )
+    figure, axes = panels_of_four(title, _explained(view), len(view.positions))
     picture = preparation.shown(view.image)
     paths = view.stack[-1].points.shape[1] * 9 ** len(view.stack)  # those that leave a map on the way are no points
     there, what = object_pixels(view.image), "object"
@@ -64,14 +57,14 @@ def offset_figure(view: StackView, preparation: Preparation, title: str) -> "Fig
     for axis, (words, *_) in zip(axes[0], COLUMNS, strict=True):
         axis.set_title(words, loc="left", fontsize=8.5, pad=4)
     if _is_modulated(view):
-        _key(figure)
+        modulation_key(figure)
     for panels, position in zip(axes, view.positions, strict=True):
         panels[0].set_ylabel(position.label, fontsize=8, labelpad=3)
         for number, (axis, (_, kind, colour)) in enumerate(zip(panels, COLUMNS, strict=True)):
             looked = getattr(position, kind)
-            _picture(axis, picture)
+            draw_picture(axis, picture)
             if number < 2:
-                _points(axis, looked, colour)
+                draw_points(axis, looked.points, looked.modulation, colour)
                 text = f"{_count_on(there, looked.points)} of {paths} on the {what}"
                 axis.text(0.98, 0.02, text, **SMALL, transform=axis.transAxes)
             else:
@@ -107,43 +100,6 @@ def _explained(view):
     return textwrap.fill(text, 136)
 
 
-def _key(figure):
-    """The dots of some modulations, in the upper right corner."""
-    axis = figure.add_axes([0.7, 1 - 0.3 / figure.get_size_inches()[1], 0.29, 0.2 / figure.get_size_inches()[1]])
-    axis.set(xlim=(-2.6, len(KEY)), ylim=(-1, 1))
-    axis.set_axis_off()
-    axis.text(-0.35, 0, "modulation", fontsize=7.5, color=GREY, va="center", ha="right")
-    for place, modulation in enumerate(KEY):
-        axis.scatter(place, 0, s=DOT * modulation, color=VERMILLION, linewidths=0)
-        axis.text(place + 0.18, 0, f"{modulation:g}", fontsize=7.5, color=GREY, va="center")
-
-
-def _picture(axis, picture):
-    height, width = picture.shape[:2]
-    margin = MARGIN * max(height, width)
-    axis.imshow(
-        PALEST + (1 - PALEST) * picture / 255, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest"
-    )
-    axis.set(
-        xlim=(-0.5 - margin, width - 0.5 + margin), ylim=(height - 0.5 + margin, -0.5 - margin), xticks=[], yticks=[],
-        facecolor="#f4f4f4", aspect="equal",
-    )
-    axis.grid(False)
-    axis.spines[:].set_visible(False)
-
-
-def _points(axis, looked, colour):
-    steps = np.rint(STEPS * looked.modulation)  # few sizes, and each place once: a file that is not too large
-    rounded = np.column_stack([steps, looked.points.round(2)])[steps > 0]
-    dots, count = np.unique(rounded, axis=0, return_counts=True)
-    for step in np.unique(dots[:, 0]):
-        same = dots[:, 0] == step
-        opacity = 1 - (1 - OPACITY) ** count[same]
-        axis.scatter(
-            dots[same, 2], dots[same, 1], s=DOT * step / STEPS, color=colour, alpha=opacity.round(2), linewidths=0
-        )
-
-
 def _field(axis, field, colour):
     from matplotlib.colors import to_rgb
 
@@ -163,20 +119,28 @@ def write_offset_figures(
     model: nn.Layer, preparation: Preparation, images: Iterable[tuple[str, np.ndarray]], layers: list[str],
     positions: Positions, folder: Path,
 ) -> Iterator[Path]:
-    """Draw prepared images, (title, array [C, H, W]), into folder/offsets_TITLE.png and .svg; yields the files."""
-    names = Counter()
+    """Draw prepared images, (title, array [C, H, W]), into folder/offsets_TITLE.png and .svg, and of a detector whose
+    bins move folder/bins_TITLE with the objects that it finds; yields the files."""
+    names, pools = Counter(), moves_bins(model)
     for title, image in images:
-        view = look(model, image, layers, positions)
-        with drawing_style():
-            figure = offset_figure(view, preparation, printable(title))
         stem = Path(title).stem.replace(" ", "_")
         names[stem] += 1
         stem += f"_{names[stem]}" if names[stem] > 1 else ""  # pictures of several folders
-        files = [folder / f"offsets_{stem}.{kind}" for kind in ("png", "svg")]
-        with writing_into(folder):
-            for file in files:
-                save_figure(figure, file)
-        yield from files
+        figures = {}
+        with drawing_style():
+            if layers:
+                view = look(model, image, layers, positions)
+                figures["offsets"] = offset_figure(view, preparation, printable(title))
+            if pools and (objects := look_at_bins(model, image)):
+                figures["bins"] = bins_figure(objects, image, preparation, printable(title))
+        if pools and "bins" not in figures:
+            print(f"{printable(title)}: nothing is found there, and so no bins are shown", file=sys.stderr)
+        for what, figure in figures.items():
+            files = [folder / f"{what}_{stem}.{kind}" for kind in ("png", "svg")]
+            with writing_into(folder):
+                for file in files:
+                    save_figure(figure, file)
+            yield from files
 
 
 def sample_offsets(

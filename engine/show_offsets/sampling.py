@@ -18,7 +18,7 @@ import paddle
 from paddle import nn
 
 from engine.errors import InputError
-from ops import DeformConv2D
+from ops import DeformConv2D, DeformRoIPool
 from ops.deform_conv import MODULATION, pair, sampling_points
 
 STACK = 3  # layers, as in the figure of arXiv:1703.06211
@@ -58,6 +58,11 @@ def deformable_layers(model: nn.Layer) -> dict[str, DeformConv2D]:
     return {name: layer for name, layer in model.named_sublayers() if isinstance(layer, DeformConv2D)}
 
 
+def moves_bins(model: nn.Layer) -> bool:
+    """Whether a model is a detector that pools boxes with bins that move."""
+    return any(isinstance(layer, DeformRoIPool) for layer in model.sublayers())
+
+
 def parse_position(text: str) -> tuple[int, int]:
     """`y,x` as two numbers: a place in the last layer's output. Raises InputError."""
     y, comma, x = text.partition(",")
@@ -69,11 +74,17 @@ def parse_position(text: str) -> tuple[int, int]:
 def choose_layers(model: nn.Layer, wanted: Iterable[str] = ()) -> list[str]:
     """The names of the (at most) three layers to stack, lowest first: the last three, or the last three of `wanted`.
 
-    A wanted name may be a part: c5 is all of that stage, c5.2 that block. Raises InputError where there is none.
+    A wanted name may be a part: c5 is all of that stage, c5.2 that block. Raises InputError where there is none; but
+    a detector may have moving bins alone, and then they are none.
     """
     names = list(deformable_layers(model))
+    if not names and moves_bins(model) and not wanted:
+        return []
     if not names:
-        raise InputError("the model has no deformable layers; train one, for example with model.deformable_stages=[c5]")
+        more = ", or of a detector with model.roi_pooling=modulated" if hasattr(model, "rpn") else ""
+        raise InputError(
+            f"the model has no deformable layers; train one, for example with model.deformable_stages=[c5]{more}"
+        )
     chosen = set()
     for part in wanted:
         found = [name for name in names if f".{part}." in f".{name}."]
@@ -115,7 +126,7 @@ def collect(model: nn.Layer, image: paddle.Tensor, names: Iterable[str] | None =
         seen.append(Sampling(name, kernel, *strides, points, grid, modulation))
 
     layers = deformable_layers(model)
-    with _hooks(layers[name].register_forward_post_hook(partial(see, name)) for name in names or layers):
+    with hooked(layers[name].register_forward_post_hook(partial(see, name)) for name in names or layers):
         with paddle.no_grad():
             model({"image": image})
     return seen
@@ -124,7 +135,7 @@ def collect(model: nn.Layer, image: paddle.Tensor, names: Iterable[str] | None =
 @contextlib.contextmanager
 def offsets_of_zero(model: nn.Layer) -> Iterator[None]:
     """Inside it the model's deformable layers have their start's offsets and modulation: the plain network's grid."""
-    with _hooks(
+    with hooked(
         layer.offset.register_forward_post_hook(lambda branch, inputs, output: paddle.zeros_like(output))
         for layer in deformable_layers(model).values()
     ):
@@ -132,7 +143,8 @@ def offsets_of_zero(model: nn.Layer) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _hooks(hooks):
+def hooked(hooks: Iterable) -> Iterator[None]:
+    """Inside it these hooks of layers are there, and then removed."""
     hooks = list(hooks)
     try:
         yield
@@ -183,7 +195,7 @@ def receptive_fields(model: nn.Layer, image: np.ndarray, name: str, positions: P
     pixels = paddle.to_tensor(np.stack([image] * len(positions)))  # one copy for each position
     pixels.stop_gradient = False
     layer = deformable_layers(model)[name]
-    with _hooks([layer.register_forward_post_hook(lambda layer, inputs, output: outputs.append(output))]):
+    with hooked([layer.register_forward_post_hook(lambda layer, inputs, output: outputs.append(output))]):
         model({"image": pixels})
     activation = sum(outputs[0][copy, :, y, x].sum() for copy, (y, x) in enumerate(positions))
     (gradient,) = paddle.grad(activation, pixels)

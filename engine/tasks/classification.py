@@ -60,6 +60,9 @@ class Classification:
             pictures[f"eval/sample_{number}"] = np.asarray(sheet)
         return pictures
 
+    def found_below(self, samples: Sequence, dataset: Dataset) -> None:
+        return None
+
     def shown(self, image: np.ndarray) -> Image.Image:
         """An RGB picture of what the network has seen, float [C, H, W]."""
         return Image.fromarray(stretched(image)).resize((SIDE, SIDE), Image.Resampling.NEAREST)

@@ -59,6 +59,10 @@ class Task(Protocol):
     def pictures(self, samples: Sequence, dataset: Dataset) -> dict[str, np.ndarray]:
         """{tag: uint8 [H, W, 3]}: sample images with the answers."""
 
+    def found_below(self, samples: Sequence, dataset: Dataset) -> np.ndarray | None:
+        """A picture to be kept, uint8 [H, W, 3]: what some sample images show, and in the lower half what was found
+        there; None where a picture cannot tell it. samples: one or more."""
+
     def find(self, paths: Sequence[str]) -> list[Path]:
         """The files among paths, folders searched, that `answers` can be given. Raises InputError."""
 

@@ -45,6 +45,8 @@ def evaluate_epoch(
         record.offsets(*offsets, progress.step)
     record.metrics("eval", epoch=epoch, step=progress.step, **numbers)
     record.pictures(task.pictures(kept, loader.dataset), progress.step)
+    if kept and record.active and (picture := task.found_below(kept, loader.dataset)) is not None:
+        record.keep(picture)
     value = numbers[headline.name]
     if progress.best is None or headline.better(value, progress.best[headline.name]):
         progress.best = {headline.name: value, "epoch": epoch, "step": progress.step}

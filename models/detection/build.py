@@ -25,7 +25,6 @@ def mask_rcnn(
     *,
     neck: Literal["fpn", "c4"] = "fpn",
     masks: bool = True,
-    freeze_at: Literal[0, 1, 2, 3, 4, 5] = 2,
     fpn_channels: int = 256,
     fpn_norm: Norm = "none",
     box_head: Literal["2fc", "4conv1fc"] = "2fc",
@@ -65,11 +64,10 @@ def mask_rcnn(
         BN*                    norm frozen_bn
         GN in the box head     norm frozen_bn, box_head 4conv1fc, box_head_norm gn
         GN everywhere          norm gn, fpn_norm gn, box_head 4conv1fc, box_head_norm gn, mask_head_norm gn
-        from scratch           the same, freeze_at 0
         C4                     neck c4; norm frozen_bn or gn
 
-    `freeze_at` is how many of stem, c2 … c5 learn nothing, gamma and beta included: 2 for a trained backbone, 0 from
-    scratch. fpn_norm, box_head_norm and mask_head_norm stand after the convolutions of these parts; the RPN has none.
+    with the backbone's stem and c2 `frozen`, but for what learns from scratch. fpn_norm, box_head_norm and
+    mask_head_norm stand after the convolutions of these parts; the RPN has none.
     The norm_*, bn_* and brn_* values are the backbone's, for all. Live batch norm ("bn") in heads, c5 of "c4" included,
     sees a worker's RoIs as its batch: they are of few images and much alike, and it fails, as it does in the papers.
     Batch renormalisation ("brn") is refused there: it wants all workers at once, and RoIs come worker after worker.
@@ -140,7 +138,7 @@ def mask_rcnn(
         num_classes, **heads, rois_per_image=rois_per_image, score_threshold=score_threshold,
         most=detections_per_image, images_per_worker=images_per_worker,
     )
-    return MaskRCNN(backbone, pyramid, rpn, roi_heads, last_stage=last_stage, freeze_at=freeze_at)
+    return MaskRCNN(backbone, pyramid, rpn, roi_heads, last_stage=last_stage)
 
 
 @wraps(mask_rcnn, assigned=["__annotations__"])  # and its signature, which a config's section is made of

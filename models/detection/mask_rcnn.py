@@ -10,8 +10,6 @@ from models.detection.roi_heads import RoIHeads
 from models.detection.rpn import RPN
 from models.resnet import ResNet
 
-STAGES = ("stem", "c2", "c3", "c4", "c5")
-
 
 class MaskRCNN(nn.Layer):
     """Called with a batch dict of N images; H and W are those of the padded image.
@@ -38,24 +36,15 @@ class MaskRCNN(nn.Layer):
     real; `boxes` [N, D, 4] in pixels of the original picture; `scores` [N, D]; `classes` int64 [N, D], and
     `masks` float32 [N, D, S, S], probabilities over the box, for `paste_mask`.
 
-    `neck` makes maps of the backbone's stages up to `last_stage`. The first `freeze_at` of stem, c2 … c5 learn
-    nothing, and batch norm there keeps its running statistics.
+    `neck` makes maps of the backbone's stages up to `last_stage`.
     """
 
-    def __init__(
-        self, backbone: ResNet, neck: nn.Layer, rpn: RPN, heads: RoIHeads, *, last_stage: str, freeze_at: int
-    ):
+    def __init__(self, backbone: ResNet, neck: nn.Layer, rpn: RPN, heads: RoIHeads, *, last_stage: str):
         super().__init__()
         self.backbone, self.neck, self.rpn, self.heads = backbone, neck, rpn, heads
-        self.last_stage, self.frozen_stages = last_stage, STAGES[:freeze_at]
-        for stage in self.frozen_stages:
-            for parameter in getattr(backbone, stage).parameters():
-                parameter.stop_gradient = True
+        self.last_stage = last_stage
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        if self.training:
-            for stage in self.frozen_stages:  # here, not in train(): a wrapper for several devices does not call that
-                getattr(self.backbone, stage).eval()
         image = batch["image"]
         sizes = batch["size"].tolist() if "size" in batch else [image.shape[2:]] * image.shape[0]
         maps = self.neck(self.backbone(image, last=self.last_stage))

@@ -22,6 +22,9 @@ class Regression:
     def pictures(self, samples, dataset):
         return {f"eval/sample_{number}": dataset.preparation.shown(image) for number, (image, _) in enumerate(samples)}
 
+    def found_below(self, samples, dataset):
+        return None
+
     def find(self, paths):
         return [file for path in paths for file in picture_files(path)]
 
@@ -76,6 +79,9 @@ class BrightnessScores:
 
     def draw(self, path):
         raise InputError("--confusion: there is nothing to confuse in a brightness")
+
+    def write(self, path):
+        raise InputError("--results: there are no boxes in a brightness")
 
 
 class Exported(nn.Layer):

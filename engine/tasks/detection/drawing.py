@@ -6,6 +6,8 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from engine.drawing import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, fonts_for_names
+from engine.tasks.detection.results import pixels_of
+from engine.terminal import printable
 
 COLOURS = (ORANGE, SKY, GREEN, VERMILLION, PURPLE, BLUE)  # of one object after the other
 OPACITY = 0.45  # of a mask
@@ -36,6 +38,14 @@ def draw_objects(
         draw.rectangle((left, top, left + width + 1, top + height + 1), fill=tuple(colour))
         draw.text((left + 1, top), name, fill="white" if colour.sum() < 400 else "black", font=font)
     return drawn
+
+
+def drawable(objects: Sequence[dict]) -> tuple[np.ndarray, list[str], np.ndarray | None]:
+    """Boxes, names and masks of objects as `told` says them, for `draw_objects`."""
+    boxes = np.array([each["box"] for each in objects]).reshape(-1, 4)
+    names = [printable(f"{each['class']} {100 * each['score']:.0f} %") for each in objects]
+    has_masks = bool(objects) and "mask" in objects[0]
+    return boxes, names, np.array([pixels_of(each["mask"]) for each in objects]) if has_masks else None
 
 
 def _font():

@@ -17,25 +17,27 @@ from engine.check_data.findings import Finding
 from engine.check_data.samples import Sheet
 from engine.errors import InputError
 from engine.run.measure import Measure
-from engine.tasks.detection.drawing import draw_objects
+from engine.tasks.detection.drawing import draw_objects, drawable
 from engine.tasks.detection.findings import object_counts, object_findings
-from engine.tasks.detection.results import Answer, answers_of, check_pycocotools, pixels_of, told
+from engine.tasks.detection.results import Answer, answers_of, check_pycocotools, told
 from engine.tasks.detection.scores import DetectionScores
-from engine.tasks.detection.sheet import of_objects
+from engine.tasks.detection.sheet import found_below, of_objects
 from engine.tasks.picture_files import find_pictures
 from engine.terminal import printable
 from models import DetectionGraph
 
 SURE = 0.5  # the score from which an answer is told and drawn
+KEPT = 4  # sample images that the run folder keeps
 LEGIBLE = 300  # pixels of a short side; a smaller picture is drawn enlarged, so that names have room
 
 
 class Shown(NamedTuple):
-    """A sample image: float [C, h, w] as the network saw it, its stored (height, width), and the answer."""
+    """A sample image: float [C, h, w] as the network saw it, its stored (height, width), the answer, its index."""
 
     image: np.ndarray
     original_size: tuple[int, int]
     answer: Answer
+    index: int
 
 
 class Detection:
@@ -54,19 +56,24 @@ class Detection:
         return DetectionScores(dataset, self.masks)
 
     def samples(self, batch: dict, predictions: dict[str, paddle.Tensor]) -> list[Shown]:
-        rows = zip(batch["image"], batch["size"], batch["original_size"], answers_of(predictions), strict=True)
-        return [Shown(image[:, :height, :width], tuple(original), answer)
-                for image, (height, width), original, answer in rows]
+        rows = zip(
+            batch["image"], batch["size"], batch["original_size"], answers_of(predictions), batch["index"], strict=True
+        )
+        return [Shown(image[:, :height, :width], tuple(original), answer, int(index))
+                for image, (height, width), original, answer, index in rows]
 
     def pictures(self, samples: Sequence[Shown], dataset: Dataset) -> dict[str, np.ndarray]:
         """{tag: uint8 [H, W, 3]}: sample images as the network saw them, with what it is sure of."""
         pictures = {}
-        for number, (image, original_size, answer) in enumerate(samples):
+        for number, (image, original_size, answer, _) in enumerate(samples):
             picture = Image.fromarray(np.ascontiguousarray(dataset.preparation.shown(image)))
             size = image.shape[1:]
             objects = told(answer.resized(original_size, size), dataset.preparation, size, SURE)
             pictures[f"eval/sample_{number}"] = np.asarray(self.drawn(picture, {"objects": objects}))
         return pictures
+
+    def found_below(self, samples: Sequence[Shown], dataset: Dataset) -> np.ndarray:
+        return found_below(dataset, [(each.index, each.answer) for each in samples[:KEPT]], SURE)
 
     def find(self, paths: Sequence[str]) -> list[Path]:
         return find_pictures(paths)
@@ -100,12 +107,8 @@ class Detection:
 
     def drawn(self, picture: Image.Image, answer: dict) -> Image.Image:
         """The picture, a small one enlarged, with boxes, masks, names and scores of an answer's objects."""
-        objects = answer["objects"]
-        names = [printable(f"{each['class']} {100 * each['score']:.0f} %") for each in objects]
-        boxes = np.array([each["box"] for each in objects]).reshape(-1, 4)
-        masks = np.array([pixels_of(each["mask"]) for each in objects]) if self.masks and objects else None
         scale = min(LEGIBLE // min(picture.size), 4 * LEGIBLE // max(picture.size))
-        return draw_objects(picture, boxes, names, masks, scale=max(1, scale))
+        return draw_objects(picture, *drawable(answer["objects"]), scale=max(1, scale))
 
     def check(self, dataset: Dataset) -> None:
         check_pycocotools()

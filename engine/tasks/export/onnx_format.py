@@ -6,6 +6,7 @@ from pathlib import Path
 from paddle import nn
 
 from data import Preparation
+from engine.errors import InputError
 from engine.files import writing_into, written_whole
 from engine.run.folder import write_preparation
 from engine.tasks.export.contents import check_finite, notes
@@ -19,9 +20,11 @@ def export_onnx(model: nn.Layer, task: Task, preparation: Preparation, folder: P
     """Write folder/model.onnx, as `task.exported` says, and preparation.json -> what came of the comparison, in words.
 
     section: the values of the config's `model:`, for the file's metadata. Raises InputError, and writes nothing, where
-    the package onnx is missing, a layer cannot be written or a weight is not finite; RuntimeError, and writes nothing,
-    where onnxruntime computes something else.
+    the network or a layer of it cannot be written, the package onnx is missing or a weight is not finite; RuntimeError,
+    and writes nothing, where onnxruntime computes something else.
     """
+    if type(model) not in EMITTERS:  # said first: installing a package would not help
+        raise InputError(f"onnx: model.name: {section['name']}: has no ONNX form; --format paddle takes it")
     check_finite(model)
     wrapped = task.exported(model)
     wrapped.eval()

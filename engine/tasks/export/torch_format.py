@@ -38,9 +38,9 @@ def export_torch(model: nn.Layer, task: Task, preparation: Preparation, folder: 
     shapes or names. Raises InputError, and writes nothing, for one that theirs would take and compute otherwise; where
     the package safetensors is missing; and where a weight is not finite.
     """
+    _check_nothing_else_is_computed(section)  # first: installing a package would not help
     check_finite(model)
     safetensors = extra("safetensors.numpy")
-    _check_nothing_else_is_computed(section)
     channels, classes = preparation.image_shape[0], len(preparation.classes)
     misfits = _misfits(section, channels)
     network = "" if misfits else _constructor(section, classes)
@@ -71,8 +71,9 @@ def _state(model):
 def _check_nothing_else_is_computed(section):
     """InputError for a network whose arrays have the names and shapes of one of torchvision's that it is not."""
     if section["name"] not in KINDS:
-        known = " and ".join(KINDS)
-        raise InputError(f"torch: model.name: {section['name']}; torchvision's names are known for {known} only")
+        raise InputError(
+            f"torch: model.name: {section['name']}: torchvision has none that computes it; --format paddle takes it"
+        )
     if section["norm"] not in (*NORMS, "none"):
         raise InputError(
             f"torch: norm: {section['norm']}; PyTorch has no such layer; --format onnx keeps what this network computes"
