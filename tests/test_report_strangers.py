@@ -177,24 +177,24 @@ def test_a_norm_that_only_make_norm_knows_is_drawn(make_sweep, monkeypatch):
     from typing import Literal
 
     for module in ("engine.report.results", "engine.report.lines"):
-        monkeypatch.setattr(f"{module}.Norm", Literal["bn", "gn", "later", "frn"])
-    norms = ["frn", "gn", "unheard_of", "later", "bn"]
+        monkeypatch.setattr(f"{module}.Norm", Literal["bn", "gn", "later", "sn"])
+    norms = ["sn", "gn", "unheard_of", "later", "bn"]
     figures = ["figure_1", "figure_4", "figure_5", "table_1", "table_2"]
     folder = make_sweep({NORM: norms, IMAGES: [32, 2]}, figures, lambda values: 0.1)
     write_report(folder)
     sweep = read_sweep(folder)
-    assert sweep.axes[NORM] == ["bn", "gn", "later", "frn", "unheard_of"]  # known ones first, then as the project has
-    assert "| frn | 10.00 | 10.00 |" in (folder / "report.md").read_text()
+    assert sweep.axes[NORM] == ["bn", "gn", "later", "sn", "unheard_of"]  # known ones first, then as the project has
+    assert "| sn | 10.00 | 10.00 |" in (folder / "report.md").read_text()
     from engine.report.drawings import DRAWINGS
 
     figure, _ = DRAWINGS["figure_1"].draw(sweep)
     lines = {line.get_label(): line for line in figure.axes[0].lines}
-    looks = {(lines[label].get_color(), lines[label].get_marker()) for label in ("frn", "later", "unheard_of")}
+    looks = {(lines[label].get_color(), lines[label].get_marker()) for label in ("sn", "later", "unheard_of")}
     assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks}) == 3
-    alone = make_sweep({NORM: ["frn", "bn"], IMAGES: [32, 2]}, name="alone", error=lambda values: 0.1)
+    alone = make_sweep({NORM: ["sn", "bn"], IMAGES: [32, 2]}, name="alone", error=lambda values: 0.1)
     again, _ = DRAWINGS["figure_1"].draw(read_sweep(alone))
-    (same,) = [line for line in again.axes[0].lines if line.get_label() == "frn"]
-    assert same.get_color() == lines["frn"].get_color() and same.get_marker() == lines["frn"].get_marker()
+    (same,) = [line for line in again.axes[0].lines if line.get_label() == "sn"]
+    assert same.get_color() == lines["sn"].get_color() and same.get_marker() == lines["sn"].get_marker()
 
 
 def test_every_norm_that_there_is_has_a_look_and_a_word(make_sweep):
@@ -208,10 +208,10 @@ def test_every_norm_that_there_is_has_a_look_and_a_word(make_sweep):
 
 
 def test_a_value_matters_to_a_norm_that_the_report_does_not_know(make_sweep):
-    folder = make_sweep({NORM: ["frn", "bn"], GROUPS: [2, 4]}, error=lambda values: 0.01 * values[GROUPS])
+    folder = make_sweep({NORM: ["sn", "bn"], GROUPS: [2, 4]}, error=lambda values: 0.01 * values[GROUPS])
     sweep = read_sweep(folder)
     labels = [sweep.label(setting) for setting in sweep.settings]
-    assert labels == ["BN", "frn, G = 2", "frn, G = 4"]
+    assert labels == ["BN", "sn, G = 2", "sn, G = 4"]
 
 
 RUN = "norm=bn,images_per_worker=2,seed=0"
