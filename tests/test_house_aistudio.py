@@ -15,7 +15,7 @@ from conftest import ROOT
 from test_data_archives import files_below, pets, state, write
 
 NOT_CODE = (".git", ".venv*", "output", "results", "tests", "notebooks", "__pycache__", ".*_cache", ".hypothesis")
-THIN = ["model.depth=18", "model.width=8", "model.stem=small", "model.norm_groups=4", "batch.workers=1"]
+THIN = ["model.depth=18", "model.width=8", "model.stem=small", "model.norm_groups=4"]
 THIN += ["device=cpu", "schedule.epochs=20", "schedule.warmup_epochs=0", "record={histograms: false, sample_images: 0}"]
 
 
@@ -95,7 +95,8 @@ def test_run_sh_as_a_job_that_is_cut_off_and_started_again(machine):
     home, python, project = machine
     before = state(home / "data"), state(project)
     data = f"data={{name: image_folder, root: {home}/data/data12345, image_size: 16, resize_short: 16}}"
-    command = ["bash", project / "run.sh", "-o", data, *THIN, "--only", "norm=gn", "images_per_worker=2", "--jobs", "1"]
+    thin = [*THIN, "model.norm_channels_per_group=null", "batch.protocol=single", "batch.images_per_step=null"]
+    command = ["bash", project / "run.sh", "-o", data, *thin, "--only", "norm=gn", "images_per_worker=2", "--jobs", "1"]
     run = home / "output" / "quick" / "norm=gn,images_per_worker=2,seed=0"
     assert cut_off(command, environment(home, python), run, signal.SIGTERM) == 143
     assert str(home / "output" / "quick" / "report.html") in to_its_end(command, environment(home, python))
@@ -111,7 +112,7 @@ def test_training_from_a_mounted_archive_goes_on_after_a_kill(machine):
     mounted = state(home / "data")
     data = f"data={{name: image_folder, root: {home}/data/datasets/678/pets, image_size: 16, resize_short: 16}}"
     command = [python, project / "tools" / "train.py", "-c", project / "configs" / "quickstart.yaml", "-r", "auto"]
-    command += ["-o", data, f"output={home}/output", *THIN]
+    command += ["-o", data, f"output={home}/output", *THIN, "batch.workers=1"]
     run = home / "output" / "quickstart"
     assert cut_off(command, environment(home, python), run, signal.SIGKILL) == -signal.SIGKILL
     to_its_end(command, environment(home, python))
