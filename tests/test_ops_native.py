@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_ops_deform_conv import example as deformable_example
 
-from ops import batch_norm, deform_conv2d, group_norm
+from ops import batch_norm, deform_conv2d, filter_response_norm, group_norm, thresholded_linear
 from ops.group_norm import IMPLEMENTATIONS
 
 NAMES = ["auto", *(name for name in here(IMPLEMENTATIONS) if name != "folded")]
@@ -45,6 +45,15 @@ def groups(count):
     return op
 
 
+def maps(implementation="native", **arguments):
+    """Filter response norm as an op of x, weight, bias and maybe threshold."""
+    return filter_response_norm(**arguments, eps=EPS, implementation=implementation)
+
+
+def cut_off(implementation="native", **arguments):
+    return thresholded_linear(**arguments, implementation=implementation)
+
+
 def deformable(**options):
     def op(implementation="native", **arguments):
         return deform_conv2d(**arguments, **options, implementation=implementation)
@@ -57,6 +66,12 @@ def norm_arrays(*shape, mean=0.0, seed=0):
     weight, bias = rng.normal(size=[2, shape[1]])
     arrays = {"x": mean + rng.normal(size=shape), "weight": weight, "bias": bias}
     return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def thresholded_arrays(*shape):
+    """Thresholds cut off about a half."""
+    threshold = np.random.default_rng(1).normal(size=shape[1]).astype(np.float32)
+    return {**norm_arrays(*shape, mean=0.5), "threshold": threshold}
 
 
 def deformable_arrays(*geometry, **options):
@@ -90,9 +105,9 @@ def assert_exact(got, expected, terms, least=0.0):
 
 
 def norm_terms(shape, values_of_a_set):
-    """x's gradient and y need the set's mean; gamma's and beta's gradients sum over images and positions."""
+    """x's gradient and y need the set's mean; gradients of vectors sum over images and positions."""
     channel = shape[0] * int(np.prod(shape[2:]))
-    return {"y": values_of_a_set, "x": values_of_a_set, "weight": channel, "bias": channel}
+    return {"y": values_of_a_set, "x": values_of_a_set, **dict.fromkeys(("weight", "bias", "threshold"), channel)}
 
 
 def deformable_terms(arrays, y, deformable_groups=1, groups=1):
@@ -116,12 +131,18 @@ def batch_norm_definition(images):
     )[0]
 
 
+def filter_response_norm_definition(**arguments):
+    return reference.filter_response_norm(**arguments, eps=EPS)
+
+
 # the op, x's shape, how many values have a mean in common, the definition
 NORMS = {
     "gn": (groups(4), (3, 12, 13, 11), 3 * 143, group_norm_definition(4)),
     "gn, long runs": (groups(1), (1, 2, 90, 100), 18000, group_norm_definition(1)),
     "bn": (workers(2), (6, 5, 13, 11), 2 * 143, batch_norm_definition(2)),
     "bn, long runs": (workers(None), (2, 3, 90, 100), 18000, batch_norm_definition(None)),
+    "frn": (maps, (3, 12, 13, 11), 143, filter_response_norm_definition),
+    "frn, long runs": (maps, (2, 3, 90, 100), 9000, filter_response_norm_definition),
 }
 every_norm = pytest.mark.parametrize("op, shape, values, definition", NORMS.values(), ids=NORMS)
 GEOMETRIES = {
@@ -224,6 +245,16 @@ def test_batch_norm_of_random_shapes(count, images, channels, positions, relu):
 
 @needs_native
 @settings(max_examples=30, deadline=None, derandomize=True)
+@given(few, few, st.lists(st.integers(1, 9), max_size=3))
+def test_filter_response_norm_and_its_activation_of_random_shapes(images, channels, positions):
+    shape = images, channels, *positions
+    arrays, terms = thresholded_arrays(*shape), norm_terms(shape, int(np.prod(positions)))
+    check_both_precisions(maps, arrays, lambda _: terms)
+    check_both_precisions(cut_off, {name: arrays[name] for name in ("x", "threshold")}, lambda _: terms)
+
+
+@needs_native
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.data())
 def test_deformable_convolution_of_random_geometries(data):
     pair = st.tuples(few, few)
@@ -248,6 +279,8 @@ OPS = {
     "gn": (groups(3), norm_arrays(2, 6, 17, 13)),
     "gn of one image": (groups(1), norm_arrays(1, 5, 70, 61)),
     "bn": (workers(2), norm_arrays(6, 5, 17, 13)),
+    "frn": (maps, thresholded_arrays(2, 6, 17, 13)),
+    "threshold": (cut_off, {name: thresholded_arrays(2, 6, 17, 13)[name] for name in ("x", "threshold")}),
     "dcn v1": (deformable(padding=(1, 1)), deformable_arrays(20, 8, 9, 8, (3, 3), {"padding": (1, 1)}, version=1)),
     "dcn v2 of one image": (deformable(padding=(1, 1)),
                             deformable_arrays(20, 8, 29, 28, (3, 3), {"padding": (1, 1)}, images=1)),
@@ -304,6 +337,16 @@ def test_what_is_no_number_stays_visible(relu, broken, at):
     assert np.isnan(y[1, 2:4]).all() and np.isnan(y).sum() == y[1, 2:4].size
     y = outcome(workers(1), arrays, relu=relu)["y"]
     assert np.isnan(y[1, 3]).all() and np.isnan(y).sum() == y[1, 3].size
+
+
+@needs_native
+def test_what_is_no_number_is_not_cut_off():
+    arrays = thresholded_arrays(2, 6, 17, 13)
+    arrays["x"][1, 3, 16, 12] = np.nan
+    y = outcome(maps, arrays)["y"]
+    assert np.isnan(y[1, 3]).all() and np.isnan(y).sum() == y[1, 3].size
+    y = outcome(cut_off, {name: arrays[name] for name in ("x", "threshold")})["y"]
+    assert np.isnan(y[1, 3, 16, 12]) and np.isnan(y).sum() == 1
 
 
 @needs_native

@@ -11,28 +11,38 @@ using Tensors = std::vector<Tensor>;
 
 namespace {
 
-Tensors normalize_forward(const Sets& sets, const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps,
-                          bool relu, Tensor* variance) {
+// threshold: null where there is none to learn.
+template <class T>
+Learned<const T> learned(const Tensor& gamma, const Tensor& beta, const Tensor* threshold = nullptr) {
+    return {gamma.data<T>(), beta.data<T>(), threshold ? threshold->data<T>() : nullptr};
+}
+
+// y, mean and scale.
+Tensors normalize_forward(const Sets& sets, const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                          const Tensor* threshold, double eps, bool relu, Tensor* variance) {
     Tensor y = paddle::empty_like(x);
     Tensor mean = paddle::empty({sets.outer, sets.inner}, x.dtype(), x.place());
     Tensor scale = paddle::empty({sets.outer, sets.inner}, x.dtype(), x.place());
     PD_DISPATCH_FLOATING_TYPES(x.type(), "normalize", ([&] {
-        (relu ? normalize<data_t, true> : normalize<data_t, false>)(
-            sets, x.data<data_t>(), gamma.data<data_t>(), beta.data<data_t>(), eps, y.data<data_t>(),
-            mean.data<data_t>(), scale.data<data_t>(), variance ? variance->data<data_t>() : nullptr);
+        (threshold ? normalize<data_t, Cut::threshold> : relu ? normalize<data_t, Cut::relu> : normalize<data_t, Cut::none>)(
+            sets, x.data<data_t>(), learned<data_t>(gamma, beta, threshold), eps, y.data<data_t>(),
+            {mean.data<data_t>(), scale.data<data_t>()}, variance ? variance->data<data_t>() : nullptr);
     }));
     return {y, mean, scale};
 }
 
 Tensors normalize_gradients(const Sets& sets, const Tensor& x, const Tensor& gamma, const Tensor& beta,
-                            const Tensor& mean, const Tensor& scale, const Tensor& dy, bool relu) {
-    Tensor dx = paddle::empty_like(x), dgamma = paddle::empty_like(gamma), dbeta = paddle::empty_like(beta);
+                            const Tensor* threshold, const Tensor& mean, const Tensor& scale, const Tensor& dy, bool relu) {
+    Tensors gradients{paddle::empty_like(x), paddle::empty_like(gamma), paddle::empty_like(beta)};
+    if (threshold) gradients.push_back(paddle::empty_like(*threshold));
     PD_DISPATCH_FLOATING_TYPES(x.type(), "normalize_backward", ([&] {
-        (relu ? normalize_backward<data_t, true> : normalize_backward<data_t, false>)(
-            sets, x.data<data_t>(), gamma.data<data_t>(), beta.data<data_t>(), mean.data<data_t>(),
-            scale.data<data_t>(), dy.data<data_t>(), dx.data<data_t>(), dgamma.data<data_t>(), dbeta.data<data_t>());
+        (threshold ? normalize_backward<data_t, Cut::threshold> : relu ? normalize_backward<data_t, Cut::relu>
+                                                                       : normalize_backward<data_t, Cut::none>)(
+            sets, x.data<data_t>(), learned<data_t>(gamma, beta, threshold), {mean.data<data_t>(), scale.data<data_t>()},
+            dy.data<data_t>(), gradients[0].data<data_t>(),
+            {gradients[1].data<data_t>(), gradients[2].data<data_t>(), threshold ? gradients[3].data<data_t>() : nullptr});
     }));
-    return {dx, dgamma, dbeta};
+    return gradients;
 }
 
 Sets group_sets(const Tensor& x, int64_t groups) {
@@ -43,11 +53,11 @@ Sets worker_sets(const Tensor& x, int64_t images_per_worker) {
 }
 
 Tensors group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, int64_t groups, float eps, bool relu) {
-    return normalize_forward(group_sets(x, groups), x, gamma, beta, eps, relu, nullptr);
+    return normalize_forward(group_sets(x, groups), x, gamma, beta, nullptr, eps, relu, nullptr);
 }
 Tensors group_norm_grad(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
                         const Tensor& scale, const Tensor& dy, int64_t groups, float eps, bool relu) {
-    return normalize_gradients(group_sets(x, groups), x, gamma, beta, mean, scale, dy, relu);
+    return normalize_gradients(group_sets(x, groups), x, gamma, beta, nullptr, mean, scale, dy, relu);
 }
 
 // The running vectors change in place, as in Paddle's own operator. They are inputs all the same: what a custom operator
@@ -57,7 +67,7 @@ Tensors batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, con
                    bool relu) {
     const Sets sets = worker_sets(x, images_per_worker);
     Tensor variance = paddle::empty({sets.outer, sets.inner}, x.dtype(), x.place());
-    Tensors outputs = normalize_forward(sets, x, gamma, beta, eps, relu, &variance);
+    Tensors outputs = normalize_forward(sets, x, gamma, beta, nullptr, eps, relu, &variance);
     PD_DISPATCH_FLOATING_TYPES(x.type(), "running_statistics", ([&] {
         const int64_t workers = mean_of_workers ? sets.outer : 1;
         for (auto [running, batch] : {std::pair(&running_mean, &outputs[1]), std::pair(&running_variance, &variance)})
@@ -68,7 +78,34 @@ Tensors batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, con
 Tensors batch_norm_grad(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
                         const Tensor& scale, const Tensor& dy, int64_t images_per_worker, float eps, float momentum,
                         bool mean_of_workers, bool relu) {
-    return normalize_gradients(worker_sets(x, images_per_worker), x, gamma, beta, mean, scale, dy, relu);
+    return normalize_gradients(worker_sets(x, images_per_worker), x, gamma, beta, nullptr, mean, scale, dy, relu);
+}
+
+Sets map_sets(const Tensor& x) { return Sets::filter_response_norm(x.shape()[0], x.shape()[1], positions_of(x)); }
+
+// A threshold of -infinity cuts nothing off.
+Tensors filter_response_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& threshold, float eps) {
+    return normalize_forward(map_sets(x), x, gamma, beta, &threshold, eps, false, nullptr);
+}
+Tensors filter_response_norm_grad(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& threshold,
+                                  const Tensor& mean, const Tensor& scale, const Tensor& dy, float eps) {
+    return normalize_gradients(map_sets(x), x, gamma, beta, &threshold, mean, scale, dy, false);
+}
+
+Tensors thresholded_linear(const Tensor& x, const Tensor& threshold) {
+    Tensor y = paddle::empty_like(x);
+    PD_DISPATCH_FLOATING_TYPES(x.type(), "cut_off", ([&] {
+        cut_off(map_sets(x), x.data<data_t>(), threshold.data<data_t>(), y.data<data_t>());
+    }));
+    return {y};
+}
+Tensors thresholded_linear_grad(const Tensor& x, const Tensor& threshold, const Tensor& dy) {
+    Tensor dx = paddle::empty_like(x), dthreshold = paddle::empty_like(threshold);
+    PD_DISPATCH_FLOATING_TYPES(x.type(), "cut_off_backward", ([&] {
+        cut_off_backward(map_sets(x), x.data<data_t>(), threshold.data<data_t>(), dy.data<data_t>(), dx.data<data_t>(),
+                         dthreshold.data<data_t>());
+    }));
+    return {dx, dthreshold};
 }
 
 // `geometry`: stride, padding and dilation, vertical and horizontal each, groups, deformable groups.
@@ -149,6 +186,26 @@ PD_BUILD_GRAD_OP(native_batch_norm)
     .Outputs({paddle::Grad("X"), paddle::Grad("Gamma"), paddle::Grad("Beta")})
     .Attrs({"images_per_worker: int64_t", "eps: float", "momentum: float", "mean_of_workers: bool", "relu: bool"})
     .SetKernelFn(PD_KERNEL(batch_norm_grad));
+
+PD_BUILD_OP(native_filter_response_norm)
+    .Inputs({"X", "Gamma", "Beta", "Threshold"})
+    .Outputs({"Y", "Mean", "Scale"})
+    .Attrs({"eps: float"})
+    .SetKernelFn(PD_KERNEL(filter_response_norm));
+PD_BUILD_GRAD_OP(native_filter_response_norm)
+    .Inputs({"X", "Gamma", "Beta", "Threshold", "Mean", "Scale", paddle::Grad("Y")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Gamma"), paddle::Grad("Beta"), paddle::Grad("Threshold")})
+    .Attrs({"eps: float"})
+    .SetKernelFn(PD_KERNEL(filter_response_norm_grad));
+
+PD_BUILD_OP(native_thresholded_linear)
+    .Inputs({"X", "Threshold"})
+    .Outputs({"Y"})
+    .SetKernelFn(PD_KERNEL(thresholded_linear));
+PD_BUILD_GRAD_OP(native_thresholded_linear)
+    .Inputs({"X", "Threshold", paddle::Grad("Y")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Threshold")})
+    .SetKernelFn(PD_KERNEL(thresholded_linear_grad));
 
 PD_BUILD_OP(native_deform_conv2d_v1)
     .Inputs({"X", "Offset", "Weight"})
