@@ -36,7 +36,7 @@ def check_name(implementations: Collection[str], name: str) -> None:
 
 
 def best(x: Tensor, *, on_cpu: str = "paddle", elsewhere: str = "paddle") -> str:
-    """What "auto" is for x: our own kernels on a CPU; without them `on_cpu`; on other devices and in graphs `elsewhere`."""
+    """What "auto" is for x: our own kernels on a CPU; without them `on_cpu`; on a GPU and in a graph `elsewhere`."""
     if not (paddle.in_dynamic_mode() and x.place.is_cpu_place()):
         return elsewhere
     return "native" if native.available() else on_cpu

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_ops_deform_conv import example as deformable_example
 
-from ops import batch_norm, deform_conv2d, filter_response_norm, group_norm, thresholded_linear
+from ops import batch_norm, deform_conv2d, evonorm_s0, filter_response_norm, group_norm, thresholded_linear
 from ops.group_norm import IMPLEMENTATIONS
 
 NAMES = ["auto", *(name for name in here(IMPLEMENTATIONS) if name != "folded")]
@@ -54,6 +54,16 @@ def cut_off(implementation="native", **arguments):
     return thresholded_linear(**arguments, implementation=implementation)
 
 
+def sloping_groups(count):
+    """EvoNorm as an op of x, slope, weight and bias; without a slope it is 1."""
+
+    def op(x, slope=None, implementation="native", **vectors):
+        slope = paddle.ones([x.shape[1]], x.dtype) if slope is None else slope
+        return evonorm_s0(x, count, slope, **vectors, eps=EPS, implementation=implementation)
+
+    return op
+
+
 def deformable(**options):
     def op(implementation="native", **arguments):
         return deform_conv2d(**arguments, **options, implementation=implementation)
@@ -68,10 +78,9 @@ def norm_arrays(*shape, mean=0.0, seed=0):
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
-def thresholded_arrays(*shape):
-    """Thresholds cut off about a half."""
-    threshold = np.random.default_rng(1).normal(size=shape[1]).astype(np.float32)
-    return {**norm_arrays(*shape, mean=0.5), "threshold": threshold}
+def activated_arrays(vector, *shape):
+    """With thresholds, which cut off about a half, or slopes."""
+    return {**norm_arrays(*shape, mean=0.5), vector: np.random.default_rng(1).normal(size=shape[1]).astype(np.float32)}
 
 
 def deformable_arrays(*geometry, **options):
@@ -107,7 +116,8 @@ def assert_exact(got, expected, terms, least=0.0):
 def norm_terms(shape, values_of_a_set):
     """x's gradient and y need the set's mean; gradients of vectors sum over images and positions."""
     channel = shape[0] * int(np.prod(shape[2:]))
-    return {"y": values_of_a_set, "x": values_of_a_set, **dict.fromkeys(("weight", "bias", "threshold"), channel)}
+    vectors = dict.fromkeys(("weight", "bias", "threshold", "slope"), channel)
+    return {"y": values_of_a_set, "x": values_of_a_set, **vectors}
 
 
 def deformable_terms(arrays, y, deformable_groups=1, groups=1):
@@ -135,6 +145,10 @@ def filter_response_norm_definition(**arguments):
     return reference.filter_response_norm(**arguments, eps=EPS)
 
 
+def evonorm_definition(count):
+    return lambda x, **vectors: reference.evonorm_s0(x, count, np.ones(x.shape[1]), **vectors, eps=EPS)
+
+
 # the op, x's shape, how many values have a mean in common, the definition
 NORMS = {
     "gn": (groups(4), (3, 12, 13, 11), 3 * 143, group_norm_definition(4)),
@@ -143,6 +157,8 @@ NORMS = {
     "bn, long runs": (workers(None), (2, 3, 90, 100), 18000, batch_norm_definition(None)),
     "frn": (maps, (3, 12, 13, 11), 143, filter_response_norm_definition),
     "frn, long runs": (maps, (2, 3, 90, 100), 9000, filter_response_norm_definition),
+    "evonorm": (sloping_groups(4), (3, 12, 13, 11), 3 * 143, evonorm_definition(4)),
+    "evonorm, long runs": (sloping_groups(1), (1, 2, 90, 100), 18000, evonorm_definition(1)),
 }
 every_norm = pytest.mark.parametrize("op, shape, values, definition", NORMS.values(), ids=NORMS)
 GEOMETRIES = {
@@ -248,9 +264,18 @@ def test_batch_norm_of_random_shapes(count, images, channels, positions, relu):
 @given(few, few, st.lists(st.integers(1, 9), max_size=3))
 def test_filter_response_norm_and_its_activation_of_random_shapes(images, channels, positions):
     shape = images, channels, *positions
-    arrays, terms = thresholded_arrays(*shape), norm_terms(shape, int(np.prod(positions)))
+    arrays, terms = activated_arrays("threshold", *shape), norm_terms(shape, int(np.prod(positions)))
     check_both_precisions(maps, arrays, lambda _: terms)
     check_both_precisions(cut_off, {name: arrays[name] for name in ("x", "threshold")}, lambda _: terms)
+
+
+@needs_native
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(few, st.integers(1, 3), few, st.lists(st.integers(1, 9), max_size=3))
+def test_evonorm_of_random_shapes(count, size, images, positions):
+    shape = images, count * size, *positions
+    terms = norm_terms(shape, size * int(np.prod(positions)))
+    check_both_precisions(sloping_groups(count), activated_arrays("slope", *shape), lambda _: terms)
 
 
 @needs_native
@@ -279,8 +304,9 @@ OPS = {
     "gn": (groups(3), norm_arrays(2, 6, 17, 13)),
     "gn of one image": (groups(1), norm_arrays(1, 5, 70, 61)),
     "bn": (workers(2), norm_arrays(6, 5, 17, 13)),
-    "frn": (maps, thresholded_arrays(2, 6, 17, 13)),
-    "threshold": (cut_off, {name: thresholded_arrays(2, 6, 17, 13)[name] for name in ("x", "threshold")}),
+    "frn": (maps, activated_arrays("threshold", 2, 6, 17, 13)),
+    "threshold": (cut_off, {name: activated_arrays("threshold", 2, 6, 17, 13)[name] for name in ("x", "threshold")}),
+    "evonorm": (sloping_groups(3), activated_arrays("slope", 2, 6, 17, 13)),
     "dcn v1": (deformable(padding=(1, 1)), deformable_arrays(20, 8, 9, 8, (3, 3), {"padding": (1, 1)}, version=1)),
     "dcn v2 of one image": (deformable(padding=(1, 1)),
                             deformable_arrays(20, 8, 29, 28, (3, 3), {"padding": (1, 1)}, images=1)),
@@ -340,13 +366,24 @@ def test_what_is_no_number_stays_visible(relu, broken, at):
 
 
 @needs_native
-def test_what_is_no_number_is_not_cut_off():
-    arrays = thresholded_arrays(2, 6, 17, 13)
+@pytest.mark.parametrize("slope", [1e-3, 1.0, 100.0, -1e30])
+def test_evonorm_of_any_slope(slope):
+    arrays = activated_arrays("slope", 2, 6, 17, 13)
+    arrays["slope"][:] = slope
+    expected = outcome(sloping_groups(3), arrays, "float64", implementation="composed")
+    assert_exact(outcome(sloping_groups(3), arrays), expected, norm_terms((2, 6, 17, 13), 442), least=1.0)
+
+
+@needs_native
+def test_what_is_no_number_is_neither_cut_off_nor_bent():
+    arrays = activated_arrays("threshold", 2, 6, 17, 13)
     arrays["x"][1, 3, 16, 12] = np.nan
     y = outcome(maps, arrays)["y"]
     assert np.isnan(y[1, 3]).all() and np.isnan(y).sum() == y[1, 3].size
     y = outcome(cut_off, {name: arrays[name] for name in ("x", "threshold")})["y"]
     assert np.isnan(y[1, 3, 16, 12]) and np.isnan(y).sum() == 1
+    y = outcome(sloping_groups(3), {**norm_arrays(2, 6, 17, 13), "x": arrays["x"]})["y"]
+    assert np.isnan(y[1, 2:4]).all() and np.isnan(y).sum() == y[1, 2:4].size
 
 
 @needs_native

@@ -4,6 +4,7 @@
 
 #include "convolution_bindings.h"
 #include "deform_conv.h"
+#include "evonorm.h"
 #include "normalize.h"
 
 using paddle::Tensor;
@@ -108,6 +109,29 @@ Tensors thresholded_linear_grad(const Tensor& x, const Tensor& threshold, const 
     return {dx, dthreshold};
 }
 
+Tensors evonorm_s0(const Tensor& x, const Tensor& slope, const Tensor& gamma, const Tensor& beta, int64_t groups, float eps) {
+    const Sets sets = group_sets(x, groups);
+    Tensor y = paddle::empty_like(x);
+    Tensor mean = paddle::empty({sets.outer, sets.inner}, x.dtype(), x.place());
+    Tensor scale = paddle::empty({sets.outer, sets.inner}, x.dtype(), x.place());
+    PD_DISPATCH_FLOATING_TYPES(x.type(), "evonorm", ([&] {
+        evonorm(sets, x.data<data_t>(), slope.data<data_t>(), gamma.data<data_t>(), beta.data<data_t>(), eps,
+                y.data<data_t>(), mean.data<data_t>(), scale.data<data_t>());
+    }));
+    return {y, mean, scale};
+}
+Tensors evonorm_s0_grad(const Tensor& x, const Tensor& slope, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
+                        const Tensor& scale, const Tensor& dy, int64_t groups, float eps) {
+    Tensors gradients;
+    for (const Tensor* of : {&x, &slope, &gamma, &beta}) gradients.push_back(paddle::empty_like(*of));
+    PD_DISPATCH_FLOATING_TYPES(x.type(), "evonorm_backward", ([&] {
+        evonorm_backward(group_sets(x, groups), x.data<data_t>(), slope.data<data_t>(), gamma.data<data_t>(),
+                         mean.data<data_t>(), scale.data<data_t>(), dy.data<data_t>(), gradients[0].data<data_t>(),
+                         gradients[1].data<data_t>(), gradients[2].data<data_t>(), gradients[3].data<data_t>());
+    }));
+    return gradients;
+}
+
 // `geometry`: stride, padding and dilation, vertical and horizontal each, groups, deformable groups.
 DeformConv operation(const Tensor& x, const Tensor& offset, const Tensor& weight, const std::vector<int64_t>& geometry) {
     DeformConv op{x.shape()[0], x.shape()[1], x.shape()[2], x.shape()[3], weight.shape()[0], offset.shape()[2],
@@ -206,6 +230,17 @@ PD_BUILD_GRAD_OP(native_thresholded_linear)
     .Inputs({"X", "Threshold", paddle::Grad("Y")})
     .Outputs({paddle::Grad("X"), paddle::Grad("Threshold")})
     .SetKernelFn(PD_KERNEL(thresholded_linear_grad));
+
+PD_BUILD_OP(native_evonorm_s0)
+    .Inputs({"X", "Slope", "Gamma", "Beta"})
+    .Outputs({"Y", "Mean", "Scale"})
+    .Attrs({"groups: int64_t", "eps: float"})
+    .SetKernelFn(PD_KERNEL(evonorm_s0));
+PD_BUILD_GRAD_OP(native_evonorm_s0)
+    .Inputs({"X", "Slope", "Gamma", "Beta", "Mean", "Scale", paddle::Grad("Y")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Slope"), paddle::Grad("Gamma"), paddle::Grad("Beta")})
+    .Attrs({"groups: int64_t", "eps: float"})
+    .SetKernelFn(PD_KERNEL(evonorm_s0_grad));
 
 PD_BUILD_OP(native_deform_conv2d_v1)
     .Inputs({"X", "Offset", "Weight"})

@@ -1,7 +1,7 @@
 // Runs the kernels of ops/csrc, without Paddle, for a sanitizer to watch: every array is exactly as long as the kernels
 // are told. Each argument is one case; it runs in float and double, on several numbers of threads:
 //   gn,N,C,S,groups   bn,N,C,S,images_per_worker   and both with a b before them: in blocks of 16 channels, in float
-//   frn,N,C,S
+//   frn,N,C,S   evonorm,N,C,S,groups
 //   dcn,N,C,H,W,C_out,kernel y,x,stride y,x,padding y,x,dilation y,x,groups,deformable groups
 // It also checks what needs no reference: nothing is left unwritten, a second run gives the same bits, and another
 // number of threads the same values.
@@ -14,6 +14,7 @@
 
 #include "../../ops/csrc/blocked_norm.h"
 #include "../../ops/csrc/deform_conv.h"
+#include "../../ops/csrc/evonorm.h"
 #include "../../ops/csrc/normalize.h"
 
 template <class T>
@@ -116,6 +117,18 @@ void filter_response_norm(const std::string& name, int64_t images, int64_t chann
 }
 
 template <class T>
+void evonorm(const std::string& name, const Sets& sets, int64_t channels) {
+    const int64_t size = sets.values();
+    const Array<T> x(size, -9, 9, 1), dy(size, -1, 1, 2), slope(channels, -99, 99, 3), gamma(channels, -1, 1, 4);
+    check<T>(name, {size, sets.count(), sets.count(), size, channels, channels, channels}, true, [&](Arrays<T>& out) {
+        T *y = out[0].data, *mean = out[1].data, *scale = out[2].data;
+        evonorm(sets, x.data, slope.data, gamma.data, slope.data, 1e-5, y, mean, scale);
+        evonorm_backward(sets, x.data, slope.data, gamma.data, mean, scale, dy.data, out[3].data, out[4].data,
+                         out[5].data, out[6].data);
+    });
+}
+
+template <class T>
 void deform_conv(const std::string& name, const DeformConv& op) {
     const int64_t points = op.images * op.deformable_groups * op.taps() * op.positions();
     const int64_t pictures = op.images * op.channels * op.pixels(), weights = op.out_channels * op.row();
@@ -192,6 +205,10 @@ int main(int count, char** arguments) {
         } else if (kind == "frn" && n.size() == 3) {
             filter_response_norm<float>(name, n[0], n[1], n[2]);
             filter_response_norm<double>(name, n[0], n[1], n[2]);
+        } else if (kind == "evonorm" && n.size() == 4) {
+            const Sets sets = Sets::group_norm(n[0], n[1], n[2], n[3]);
+            evonorm<float>(name, sets, n[1]);
+            evonorm<double>(name, sets, n[1]);
         } else if ((kind == "bgn" || kind == "bbn") && n.size() == 4) {
             const BlockedNorm norm{n[0], n[1], n[2], kind == "bgn" ? n[3] : 0, kind == "bbn" ? n[3] : 0, 1e-5};
             blocked_norm<false>(name, norm);
