@@ -16,7 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_ops_deform_conv import example as deformable_example
 
-from ops import batch_norm, deform_conv2d, evonorm_s0, filter_response_norm, group_norm, thresholded_linear
+from ops import (
+    batch_norm,
+    batch_renorm,
+    deform_conv2d,
+    evonorm_s0,
+    filter_response_norm,
+    group_norm,
+    thresholded_linear,
+)
 from ops.group_norm import IMPLEMENTATIONS
 
 NAMES = ["auto", *(name for name in here(IMPLEMENTATIONS) if name != "folded")]
@@ -24,18 +32,25 @@ needs_native = pytest.mark.skipif("native" not in NAMES, reason="the kernels can
 EPS = 2**-4  # exact in float32, and no set of a few values is blown up to more than 4 times its size
 
 
-def workers(images):
-    """Batch norm in training as an op of x, weight and bias."""
+def workers(images, norm=batch_norm, **limits):
+    """Batch norm or renorm in training as an op of x, weight and bias."""
 
     def op(x, weight, bias, relu=False, implementation="native"):
         dtype = "float64" if x.dtype == paddle.float64 else "float32"
         running = paddle.zeros(weight.shape, dtype), paddle.ones(weight.shape, dtype)
-        return batch_norm(
+        return norm(
             x, *running, weight, bias, training=True, eps=EPS, images_per_worker=images, relu=relu,
-            implementation=implementation,
+            implementation=implementation, **limits,
         )
 
     return op
+
+
+RENORM = {"r_max": 1.03125, "d_max": 0.0625}  # which cut off some of what the examples have
+
+
+def renormed(images):
+    return workers(images, batch_renorm, **RENORM)
 
 
 def groups(count):
@@ -141,6 +156,12 @@ def batch_norm_definition(images):
     )[0]
 
 
+def batch_renorm_definition(images):
+    return lambda x, weight, bias: reference.batch_renorm(
+        x, np.zeros_like(bias), np.ones_like(bias), weight, bias, eps=EPS, images_per_worker=images, **RENORM
+    )[0]
+
+
 def filter_response_norm_definition(**arguments):
     return reference.filter_response_norm(**arguments, eps=EPS)
 
@@ -155,6 +176,7 @@ NORMS = {
     "gn, long runs": (groups(1), (1, 2, 90, 100), 18000, group_norm_definition(1)),
     "bn": (workers(2), (6, 5, 13, 11), 2 * 143, batch_norm_definition(2)),
     "bn, long runs": (workers(None), (2, 3, 90, 100), 18000, batch_norm_definition(None)),
+    "brn": (renormed(2), (6, 5, 13, 11), 2 * 143, batch_renorm_definition(2)),
     "frn": (maps, (3, 12, 13, 11), 143, filter_response_norm_definition),
     "frn, long runs": (maps, (2, 3, 90, 100), 9000, filter_response_norm_definition),
     "evonorm": (sloping_groups(4), (3, 12, 13, 11), 3 * 143, evonorm_definition(4)),
@@ -304,6 +326,7 @@ OPS = {
     "gn": (groups(3), norm_arrays(2, 6, 17, 13)),
     "gn of one image": (groups(1), norm_arrays(1, 5, 70, 61)),
     "bn": (workers(2), norm_arrays(6, 5, 17, 13)),
+    "brn": (renormed(2), norm_arrays(6, 5, 17, 13)),
     "frn": (maps, activated_arrays("threshold", 2, 6, 17, 13)),
     "threshold": (cut_off, {name: activated_arrays("threshold", 2, 6, 17, 13)[name] for name in ("x", "threshold")}),
     "evonorm": (sloping_groups(3), activated_arrays("slope", 2, 6, 17, 13)),
@@ -345,7 +368,7 @@ def test_the_same_bits_on_every_run():
 
 
 @needs_native
-@pytest.mark.parametrize("op, arrays", [OPS["gn"], OPS["bn"]], ids=["gn", "bn"])
+@pytest.mark.parametrize("op, arrays", [OPS["gn"], OPS["bn"], OPS["brn"]], ids=["gn", "bn", "brn"])
 def test_relu_in_the_kernel_is_relu_of_its_output(op, arrays):
     fused, apart = outcome(op, arrays, relu=True), outcome(lambda **arguments: F.relu(op(**arguments)), arrays)
     assert 0.2 < (fused["y"] > 0).mean() < 0.8

@@ -98,9 +98,25 @@ void norm(const std::string& name, const Sets& sets, int64_t size, int64_t chann
     if (cut == Cut::threshold) sizes.push_back(channels);
     check<T>(name, sizes, true, [&](Arrays<T>& out) {
         T *y = out[0].data, *mean = out[1].data, *scale = out[2].data, *variance = out[3].data;
-        normalize<T, cut>(sets, x.data, learned, 1e-5, y, {mean, scale}, variance);
+        normalize<T, cut>(sets, x.data, learned, 1e-5, y, {mean, scale}, variance, nullptr);
         normalize_backward<T, cut>(sets, x.data, learned, {mean, scale}, dy.data, out[4].data,
                                    {out[5].data, out[6].data, cut == Cut::threshold ? out[7].data : nullptr});
+    });
+}
+
+template <class T>
+void batch_renorm(const std::string& name, const Sets& sets, int64_t channels) {
+    const int64_t size = sets.values();
+    const Array<T> x(size, -1, 1, 1), dy(size, -1, 1, 2), gamma(channels, -1, 1, 3), variance(channels, 0, 1, 4);
+    const Learned<const T> learned{gamma.data, gamma.data};
+    const Running<T> running{gamma.data, variance.data, 1.5, 0.5};
+    std::vector<int64_t> sizes(4, sets.count());
+    sizes.insert(sizes.end(), {size, size, channels, channels});
+    check<T>(name + " renorm", sizes, true, [&](Arrays<T>& out) {
+        T *mean = out[0].data, *scale = out[1].data, *r = out[2].data, *d = out[3].data;
+        normalize<T, Cut::relu>(sets, x.data, learned, 1e-5, out[4].data, {mean, scale, r, d}, nullptr, &running);
+        normalize_backward<T, Cut::relu>(sets, x.data, learned, {mean, scale, r, d}, dy.data, out[5].data,
+                                         {out[6].data, out[7].data});
     });
 }
 
@@ -202,6 +218,7 @@ int main(int count, char** arguments) {
             const Sets sets = (kind == "gn" ? Sets::group_norm : Sets::batch_norm)(n[0], n[1], n[2], n[3]);
             both_norms<float>(name, sets, n[0] * n[1] * n[2], n[1]);
             both_norms<double>(name, sets, n[0] * n[1] * n[2], n[1]);
+            if (kind == "bn") batch_renorm<float>(name, sets, n[1]), batch_renorm<double>(name, sets, n[1]);
         } else if (kind == "frn" && n.size() == 3) {
             filter_response_norm<float>(name, n[0], n[1], n[2]);
             filter_response_norm<double>(name, n[0], n[1], n[2]);
