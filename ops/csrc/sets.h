@@ -134,6 +134,10 @@ class Sums {
     // that. last(v) is v without the lanes that were counted before: one factor of each summand must have passed it.
     template <class Vectors, class Values>
     void add_run(int64_t length, Vectors vector, Values value) {
+        if (length < S::width) {
+            for (int64_t i = 0; i < length; ++i) value(totals_, i);
+            return;
+        }
         const auto whole = [](auto v) { return v; };
         for (int64_t i = 0; i < length;) {
             const int64_t end = std::min(length, i + piece);
@@ -141,17 +145,14 @@ class Sums {
             for (; i + 2 * S::width <= end; i += 2 * S::width)
                 for (int j = 0; j < 2; ++j) vector(parts_[j], i + j * S::width, whole);
             for (; i + S::width <= end; i += S::width) vector(parts_[0], i, whole);
-            if (i < end && end >= S::width) {
-                vector(parts_[1], end - S::width, [=](auto v) { return S::last(v, end - i); });
-                i = end;
-            }
-            for (; i < end; ++i) value(totals_, i);
+            if (i < end) vector(parts_[1], end - S::width, [=](auto v) { return S::last(v, end - i); });
+            i = end;
             if (pending_ >= piece) settle();
         }
     }
     // The sums so far; the next begin at 0.
     std::array<double, kinds> take() {
-        settle();
+        if (pending_) settle();
         return std::exchange(totals_, {});
     }
 
@@ -203,12 +204,12 @@ class ChannelSums {
     // to[kind][channel]
     template <class T>
     void over_rows(T* const* to) const {
-        for (int64_t c = 0; c < channels_; ++c) {
-            std::array<double, kinds> all{};
-            for (int64_t row = 0; row < rows_; ++row)
-                for (size_t k = 0; k < kinds; ++k) all[k] += parts_[row * channels_ + c][k];
-            for (size_t k = 0; k < kinds; ++k) to[k][c] = all[k];
-        }
+        std::vector<std::array<double, kinds>> all(channels_);
+        for (int64_t row = 0; row < rows_; ++row)
+            for (int64_t c = 0; c < channels_; ++c)
+                for (size_t k = 0; k < kinds; ++k) all[c][k] += parts_[row * channels_ + c][k];
+        for (int64_t c = 0; c < channels_; ++c)
+            for (size_t k = 0; k < kinds; ++k) to[k][c] = all[c][k];
     }
 };
 
