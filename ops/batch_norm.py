@@ -45,19 +45,8 @@ def batch_norm(
     Raises ValueError where the images do not divide into workers, a vector has another size, x has no values in a
     channel, or dtypes are no floats or differ (16 bits beside 32 are fine: they are computed in 32).
     """
-    if running_statistics not in ("first", "mean"):
-        raise ValueError(f"running_statistics {running_statistics!r}: expected 'first' or 'mean'")
-    empty = training and x.shape[0] == 0  # statistics of nothing
-    if x.ndim < 2 or empty or 0 in x.shape[1:]:
-        raise ValueError(f"batch norm: x has shape {list(x.shape)}, expected [N, C, ...], all of them above 0")
     vectors = {"running_mean": running_mean, "running_variance": running_variance, "weight": weight, "bias": bias}
-    check_vectors("batch norm", x.shape[1], **vectors)
-    check_floats("batch norm", x=x, **vectors)
-    for name in ("running_mean", "running_variance") if training and paddle.in_dynamic_mode() else ():
-        if vectors[name].dtype in LOW_PRECISION:
-            raise ValueError(f"batch norm: {name} has 16 bits, too few for what changes by a tenth a step; expected 32")
-        if not vectors[name].is_contiguous():  # the kernels would change a copy
-            raise ValueError(f"batch norm: {name} changes in place and must be contiguous, not a view with gaps")
+    check_batch("batch norm", x, vectors, running_statistics, training)
     if implementation == "auto":
         implementation = best(x)
     run = choose(IMPLEMENTATIONS, implementation)
@@ -76,6 +65,24 @@ def batch_norm(
     else:
         y = worker_by_worker(run, x, running_mean, running_variance, weight, bias, momentum, eps, per_worker, of_mean)
     return F.relu(y) if relu else y
+
+
+def check_batch(
+    op: str, x: Tensor, vectors: dict[str, Tensor | None], running_statistics: str, training: bool
+) -> None:
+    """ValueError for what batch norm and its kin cannot take; vectors [C] by name, None where there is none."""
+    if running_statistics not in ("first", "mean"):
+        raise ValueError(f"running_statistics {running_statistics!r}: expected 'first' or 'mean'")
+    empty = training and x.shape[0] == 0  # statistics of nothing
+    if x.ndim < 2 or empty or 0 in x.shape[1:]:
+        raise ValueError(f"{op}: x has shape {list(x.shape)}, expected [N, C, ...], all of them above 0")
+    check_vectors(op, x.shape[1], **vectors)
+    check_floats(op, x=x, **vectors)
+    for name in ("running_mean", "running_variance") if training and paddle.in_dynamic_mode() else ():
+        if vectors[name].dtype in LOW_PRECISION:
+            raise ValueError(f"{op}: {name} has 16 bits, too few for what changes by a tenth a step; expected 32")
+        if not vectors[name].is_contiguous():  # the kernels would change a copy
+            raise ValueError(f"{op}: {name} changes in place and must be contiguous, not a view with gaps")
 
 
 def _native(x, running_mean, running_variance, weight, bias, momentum, eps, images_per_worker, of_mean, relu=False):

@@ -6,8 +6,16 @@ from typing import Literal
 import paddle
 from paddle import Tensor
 
-from ops.batch_norm import BatchNorm, batch_norm, images_of_a_worker, worker_by_worker
-from ops.implementation import check_floats, check_vectors, gamma_and_beta
+from ops import native
+from ops.batch_norm import (
+    IMPLEMENTATIONS,
+    BatchNorm,
+    batch_norm,
+    check_batch,
+    images_of_a_worker,
+    worker_by_worker,
+)
+from ops.implementation import at_least_float32, best, choose, gamma_and_beta
 
 
 def batch_renorm(
@@ -35,13 +43,21 @@ def batch_renorm(
             training=False, eps=eps, implementation=implementation, relu=relu,
         )
     vectors = {"running_mean": running_mean, "running_variance": running_variance, "weight": weight, "bias": bias}
-    check_vectors("batch renorm", x.shape[1], **vectors)
-    check_floats("batch renorm", x=x, **vectors)
-    run = partial(_of_one_worker, limits=(r_max, d_max), implementation=implementation, relu=relu)
+    check_batch("batch renorm", x, vectors, running_statistics, training)
     per_worker = images_of_a_worker("batch renorm", x, images_per_worker)
+    of_mean = running_statistics == "mean"
+    if implementation == "auto":
+        implementation = best(x)
+    choose(IMPLEMENTATIONS, implementation)
+    if implementation == "native":
+        wide = at_least_float32(x)
+        return native.run(
+            "batch_renorm", wide, *gamma_and_beta(weight, bias, wide), running_mean, running_variance,
+            per_worker, eps, momentum, of_mean, relu, float(r_max), float(d_max),
+        ).astype(x.dtype)
+    run = partial(_of_one_worker, limits=(r_max, d_max), implementation=implementation, relu=relu)
     if per_worker == x.shape[0]:
         return run(x, running_mean, running_variance, weight, bias, momentum, eps)
-    of_mean = running_statistics == "mean"
     return worker_by_worker(run, x, running_mean, running_variance, weight, bias, momentum, eps, per_worker, of_mean)
 
 

@@ -4,10 +4,12 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
+from ops import native
 from ops.group_norm import check_groups
 from ops.implementation import (
     affine,
     at_least_float32,
+    best,
     check_floats,
     check_name,
     check_vectors,
@@ -32,7 +34,8 @@ def evonorm_s0(
     biased one. `slope` (v in the paper), `weight` (gamma) and `bias` (beta) are [C], the last two maybe None. Returns
     x's shape and dtype. Nothing is centred, and nothing depends on the other images.
 
-    implementation: "folded" (by Paddle's batch norm kernel, the "auto" choice on a CPU) or "composed" (elsewhere).
+    implementation: "native" (ops/csrc, the "auto" choice on a CPU), "folded" (by Paddle's batch norm kernel, that
+    choice where "native" cannot be built) or "composed" (elsewhere).
 
     Raises ValueError where groups do not divide C, a vector has another size, x has no values in a group, or dtypes are
     no floats or differ (16 bits beside 32 are fine: they are computed in 32).
@@ -43,11 +46,17 @@ def evonorm_s0(
     vectors = {"slope": slope, "weight": weight, "bias": bias}
     check_vectors("evonorm", x.shape[1], **vectors)
     check_floats("evonorm", x=x, **vectors)
-    run = choose(IMPLEMENTATIONS, folded_or_composed(x) if implementation == "auto" else implementation)
+    if implementation == "auto":
+        implementation = best(x, on_cpu="folded", elsewhere="composed")
+    run = choose(IMPLEMENTATIONS, implementation)
     if x.shape[0] == 0:
         return affine(x, weight, bias)
     wide = at_least_float32(x)
     return run(wide, groups, slope.astype(wide.dtype), weight, bias, eps).astype(x.dtype)
+
+
+def _native(x, groups, slope, weight, bias, eps):
+    return native.run("evonorm_s0", x, slope, *gamma_and_beta(weight, bias, x), groups, eps)
 
 
 def _composed(x, groups, slope, weight, bias, eps):
@@ -72,7 +81,7 @@ def _folded(x, groups, slope, weight, bias, eps):
     return y.reshape(x.shape)
 
 
-IMPLEMENTATIONS = {"folded": _folded, "composed": _composed}
+IMPLEMENTATIONS = {"native": _native, "folded": _folded, "composed": _composed}
 
 
 class EvoNormS0(nn.Layer):

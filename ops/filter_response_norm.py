@@ -1,17 +1,20 @@
 """Filter Response Normalization and its thresholded linear unit (Singh & Krishnan, arXiv:1911.09737)."""
 
+import math
+
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
+from ops import native
 from ops.implementation import (
     affine,
     at_least_float32,
+    best,
     check_floats,
     check_name,
     check_vectors,
     choose,
-    folded_or_composed,
     gamma_and_beta,
     per_channel,
     scale_and_shift,
@@ -31,7 +34,8 @@ def filter_response_norm(
     gradient is the threshold's. Of a map of one value no more than its sign is left, and next to no gradient: eps is
     learned there in the paper, and not here.
 
-    implementation: "folded" (by Paddle's batch norm kernel, the "auto" choice on a CPU) or "composed" (elsewhere).
+    implementation: "native" (ops/csrc, all of it in one pass, the "auto" choice on a CPU), "folded" (by Paddle's batch
+    norm kernel, that choice where "native" cannot be built) or "composed" (elsewhere).
 
     Raises ValueError where a vector has another size, x has no values in a channel, or dtypes are no floats or differ
     (16 bits beside 32 are fine: they are computed in 32).
@@ -41,7 +45,7 @@ def filter_response_norm(
     vectors = {"weight": weight, "bias": bias, "threshold": threshold}
     check_vectors("filter response norm", x.shape[1], **vectors)
     check_floats("filter response norm", x=x, **vectors)
-    run = choose(IMPLEMENTATIONS, folded_or_composed(x) if implementation == "auto" else implementation)
+    run = choose(IMPLEMENTATIONS, _best(x) if implementation == "auto" else implementation)
     if x.shape[0] == 0:
         return affine(x, weight, bias)
     threshold = threshold if threshold is None else threshold.astype(at_least_float32(x).dtype)
@@ -53,8 +57,22 @@ def thresholded_linear(x: Tensor, threshold: Tensor, implementation: str = "auto
     check_vectors("thresholded linear unit", x.shape[1], threshold=threshold)
     if x.shape[0] == 0:
         return x
-    run = choose(MAXIMA, folded_or_composed(x) if implementation == "auto" else implementation)
+    run = choose(MAXIMA, _best(x) if implementation == "auto" else implementation)
     return run(at_least_float32(x), threshold.astype(at_least_float32(x).dtype)).astype(x.dtype)
+
+
+def _best(x):
+    return best(x, on_cpu="folded", elsewhere="composed")
+
+
+def _native(x, weight, bias, threshold, eps):
+    if threshold is None:
+        threshold = paddle.full([x.shape[1]], -math.inf, x.dtype)
+    return native.run("filter_response_norm", x, *gamma_and_beta(weight, bias, x), threshold, eps)
+
+
+def _native_maximum(x, threshold):
+    return native.run("thresholded_linear", x, threshold)
 
 
 def _composed(x, weight, bias, threshold, eps):
@@ -88,8 +106,8 @@ def _shift(x, by):
     return scale_and_shift(x, paddle.ones_like(by), by)
 
 
-IMPLEMENTATIONS = {"folded": _folded, "composed": _composed}
-MAXIMA = {"folded": _folded_maximum, "composed": _maximum}
+IMPLEMENTATIONS = {"native": _native, "folded": _folded, "composed": _composed}
+MAXIMA = {"native": _native_maximum, "folded": _folded_maximum, "composed": _maximum}
 
 
 class FilterResponseNorm(nn.Layer):

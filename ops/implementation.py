@@ -35,10 +35,10 @@ def check_name(implementations: Collection[str], name: str) -> None:
         raise ValueError(f"implementation {name!r}: expected one of {', '.join(['auto', *implementations])}")
 
 
-def best(x: Tensor, *, on_cpu: str = "paddle") -> str:
-    """What "auto" is for x: our own kernels on a CPU; without them `on_cpu`; elsewhere Paddle's."""
+def best(x: Tensor, *, on_cpu: str = "paddle", elsewhere: str = "paddle") -> str:
+    """What "auto" is for x: our own kernels on a CPU; without them `on_cpu`; on a GPU and in a graph `elsewhere`."""
     if not (paddle.in_dynamic_mode() and x.place.is_cpu_place()):
-        return "paddle"
+        return elsewhere
     return "native" if native.available() else on_cpu
 
 

@@ -75,7 +75,7 @@ def _loaded():
     except NativeError as error:
         if wanted:
             raise NativeError(f"NATIVE_OPS={wanted}: {error}") from None
-        message = "warning: GN, BN, DCN and convolutions run on Paddle's slower CPU kernels: %s"
+        message = "warning: norms, DCN and convolutions run on Paddle's slower CPU kernels: %s"
         logging.getLogger(__name__).warning(message, error)
         return False
 

@@ -32,6 +32,14 @@ def test_ops_are_measured_beside_paddle_and_the_floor(tmp_path):
     assert all(section["title"] in text for section in report["sections"])
 
 
+def test_norms_that_no_one_else_has_are_measured_beside_their_definitions(tmp_path):
+    report, _ = bench(tmp_path / "norms.json", "ops", "--only", "brn,frn,evonorm_s0")
+    assert len(report["sections"]) == 3
+    for section in report["sections"]:
+        (row,) = section["rows"]
+        assert {"ours", "composed"} == set(row["times"]) and row["disagree"] == []
+
+
 def test_a_step_is_the_same_network_whoever_computes_its_norms(tmp_path):
     report, text = bench(tmp_path / "step.json", "step", "--only", "ours,default,convolutions")
     (row,) = report["sections"][0]["rows"]

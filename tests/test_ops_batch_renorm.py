@@ -86,9 +86,10 @@ def test_r_max_1_and_d_max_0_are_batch_norm(implementation, images_per_worker, r
 
 
 @every_implementation
-def test_without_limits_training_normalises_as_evaluation_does(implementation):
+@pytest.mark.parametrize("limits", [LOOSE, {"r_max": np.inf, "d_max": np.inf}], ids=str)
+def test_without_limits_training_normalises_as_evaluation_does(implementation, limits):
     x, mean, variance, weight, bias = tensors(*example(6, 4, 5, 3))
-    options = {"images_per_worker": 2, "implementation": implementation, **LOOSE}
+    options = {"images_per_worker": 2, "implementation": implementation, **limits}
     evaluated = batch_renorm(x, mean, variance, weight, bias, training=False, **options)
     assert_close(batch_renorm(x, mean, variance, weight, bias, training=True, **options), evaluated.numpy())
 
@@ -129,6 +130,8 @@ def test_what_does_not_fit_is_named():
         batch_renorm(x, mean, variance, training=True, images_per_worker=3)
     with pytest.raises(ValueError, match=r"batch renorm: bias has shape \[2\], expected \[3\]"):
         batch_renorm(x, mean, variance, weight, bias[:2], training=True)
+    with pytest.raises(ValueError, match="'last': expected 'first' or 'mean'"):
+        batch_renorm(x, mean, variance, training=True, running_statistics="last")
 
 
 def test_limits_are_constant_or_grow_from_batch_norms():

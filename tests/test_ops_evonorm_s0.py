@@ -4,11 +4,12 @@ import numpy as np
 import paddle
 import pytest
 import reference
+from conftest import here
 
 from ops import EvoNormS0, evonorm_s0, group_norm
 from ops.evonorm_s0 import IMPLEMENTATIONS
 
-every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+every_implementation = pytest.mark.parametrize("implementation", here(IMPLEMENTATIONS))
 SHAPES = [(2, 6), (2, 6, 5), (2, 6, 5, 4), (2, 6, 2, 5, 4)]
 
 

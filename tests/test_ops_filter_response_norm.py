@@ -4,11 +4,12 @@ import numpy as np
 import paddle
 import pytest
 import reference
+from conftest import here
 
 from ops import FilterResponseNorm, ThresholdedLinearUnit, filter_response_norm, group_norm, thresholded_linear
 from ops.filter_response_norm import IMPLEMENTATIONS
 
-every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+every_implementation = pytest.mark.parametrize("implementation", here(IMPLEMENTATIONS))
 SHAPES = [(2, 3), (2, 3, 5), (2, 3, 5, 4), (2, 3, 2, 5, 4)]
 
 

@@ -16,7 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_ops_deform_conv import example as deformable_example
 
-from ops import batch_norm, deform_conv2d, group_norm
+from ops import (
+    batch_norm,
+    batch_renorm,
+    deform_conv2d,
+    evonorm_s0,
+    filter_response_norm,
+    group_norm,
+    thresholded_linear,
+)
 from ops.group_norm import IMPLEMENTATIONS
 
 NAMES = ["auto", *(name for name in here(IMPLEMENTATIONS) if name != "folded")]
@@ -24,23 +32,49 @@ needs_native = pytest.mark.skipif("native" not in NAMES, reason="the kernels can
 EPS = 2**-4  # exact in float32, and no set of a few values is blown up to more than 4 times its size
 
 
-def workers(images):
-    """Batch norm in training as an op of x, weight and bias."""
+def workers(images, norm=batch_norm, **limits):
+    """Batch norm or renorm in training as an op of x, weight and bias."""
 
     def op(x, weight, bias, relu=False, implementation="native"):
         dtype = "float64" if x.dtype == paddle.float64 else "float32"
         running = paddle.zeros(weight.shape, dtype), paddle.ones(weight.shape, dtype)
-        return batch_norm(
+        return norm(
             x, *running, weight, bias, training=True, eps=EPS, images_per_worker=images, relu=relu,
-            implementation=implementation,
+            implementation=implementation, **limits,
         )
 
     return op
 
 
+RENORM = {"r_max": 1.03125, "d_max": 0.0625}  # which cut off some of what the examples have
+
+
+def renormed(images):
+    return workers(images, batch_renorm, **RENORM)
+
+
 def groups(count):
     def op(x, weight, bias, relu=False, implementation="native"):
         return group_norm(x, count, weight, bias, EPS, implementation, relu=relu)
+
+    return op
+
+
+def maps(implementation="native", **arguments):
+    """Filter response norm as an op of x, weight, bias and maybe threshold."""
+    return filter_response_norm(**arguments, eps=EPS, implementation=implementation)
+
+
+def cut_off(implementation="native", **arguments):
+    return thresholded_linear(**arguments, implementation=implementation)
+
+
+def sloping_groups(count):
+    """EvoNorm as an op of x, slope, weight and bias; without a slope it is 1."""
+
+    def op(x, slope=None, implementation="native", **vectors):
+        slope = paddle.ones([x.shape[1]], x.dtype) if slope is None else slope
+        return evonorm_s0(x, count, slope, **vectors, eps=EPS, implementation=implementation)
 
     return op
 
@@ -57,6 +91,11 @@ def norm_arrays(*shape, mean=0.0, seed=0):
     weight, bias = rng.normal(size=[2, shape[1]])
     arrays = {"x": mean + rng.normal(size=shape), "weight": weight, "bias": bias}
     return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def activated_arrays(vector, *shape):
+    """With thresholds, which cut off about a half, or slopes."""
+    return {**norm_arrays(*shape, mean=0.5), vector: np.random.default_rng(1).normal(size=shape[1]).astype(np.float32)}
 
 
 def deformable_arrays(*geometry, **options):
@@ -90,9 +129,10 @@ def assert_exact(got, expected, terms, least=0.0):
 
 
 def norm_terms(shape, values_of_a_set):
-    """x's gradient and y need the set's mean; gamma's and beta's gradients sum over images and positions."""
+    """x's gradient and y need the set's mean; gradients of vectors sum over images and positions."""
     channel = shape[0] * int(np.prod(shape[2:]))
-    return {"y": values_of_a_set, "x": values_of_a_set, "weight": channel, "bias": channel}
+    vectors = dict.fromkeys(("weight", "bias", "threshold", "slope"), channel)
+    return {"y": values_of_a_set, "x": values_of_a_set, **vectors}
 
 
 def deformable_terms(arrays, y, deformable_groups=1, groups=1):
@@ -116,12 +156,31 @@ def batch_norm_definition(images):
     )[0]
 
 
+def batch_renorm_definition(images):
+    return lambda x, weight, bias: reference.batch_renorm(
+        x, np.zeros_like(bias), np.ones_like(bias), weight, bias, eps=EPS, images_per_worker=images, **RENORM
+    )[0]
+
+
+def filter_response_norm_definition(**arguments):
+    return reference.filter_response_norm(**arguments, eps=EPS)
+
+
+def evonorm_definition(count):
+    return lambda x, **vectors: reference.evonorm_s0(x, count, np.ones(x.shape[1]), **vectors, eps=EPS)
+
+
 # the op, x's shape, how many values have a mean in common, the definition
 NORMS = {
     "gn": (groups(4), (3, 12, 13, 11), 3 * 143, group_norm_definition(4)),
     "gn, long runs": (groups(1), (1, 2, 90, 100), 18000, group_norm_definition(1)),
     "bn": (workers(2), (6, 5, 13, 11), 2 * 143, batch_norm_definition(2)),
     "bn, long runs": (workers(None), (2, 3, 90, 100), 18000, batch_norm_definition(None)),
+    "brn": (renormed(2), (6, 5, 13, 11), 2 * 143, batch_renorm_definition(2)),
+    "frn": (maps, (3, 12, 13, 11), 143, filter_response_norm_definition),
+    "frn, long runs": (maps, (2, 3, 90, 100), 9000, filter_response_norm_definition),
+    "evonorm": (sloping_groups(4), (3, 12, 13, 11), 3 * 143, evonorm_definition(4)),
+    "evonorm, long runs": (sloping_groups(1), (1, 2, 90, 100), 18000, evonorm_definition(1)),
 }
 every_norm = pytest.mark.parametrize("op, shape, values, definition", NORMS.values(), ids=NORMS)
 GEOMETRIES = {
@@ -224,6 +283,25 @@ def test_batch_norm_of_random_shapes(count, images, channels, positions, relu):
 
 @needs_native
 @settings(max_examples=30, deadline=None, derandomize=True)
+@given(few, few, st.lists(st.integers(1, 9), max_size=3))
+def test_filter_response_norm_and_its_activation_of_random_shapes(images, channels, positions):
+    shape = images, channels, *positions
+    arrays, terms = activated_arrays("threshold", *shape), norm_terms(shape, int(np.prod(positions)))
+    check_both_precisions(maps, arrays, lambda _: terms)
+    check_both_precisions(cut_off, {name: arrays[name] for name in ("x", "threshold")}, lambda _: terms)
+
+
+@needs_native
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(few, st.integers(1, 3), few, st.lists(st.integers(1, 9), max_size=3))
+def test_evonorm_of_random_shapes(count, size, images, positions):
+    shape = images, count * size, *positions
+    terms = norm_terms(shape, size * int(np.prod(positions)))
+    check_both_precisions(sloping_groups(count), activated_arrays("slope", *shape), lambda _: terms)
+
+
+@needs_native
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.data())
 def test_deformable_convolution_of_random_geometries(data):
     pair = st.tuples(few, few)
@@ -248,6 +326,10 @@ OPS = {
     "gn": (groups(3), norm_arrays(2, 6, 17, 13)),
     "gn of one image": (groups(1), norm_arrays(1, 5, 70, 61)),
     "bn": (workers(2), norm_arrays(6, 5, 17, 13)),
+    "brn": (renormed(2), norm_arrays(6, 5, 17, 13)),
+    "frn": (maps, activated_arrays("threshold", 2, 6, 17, 13)),
+    "threshold": (cut_off, {name: activated_arrays("threshold", 2, 6, 17, 13)[name] for name in ("x", "threshold")}),
+    "evonorm": (sloping_groups(3), activated_arrays("slope", 2, 6, 17, 13)),
     "dcn v1": (deformable(padding=(1, 1)), deformable_arrays(20, 8, 9, 8, (3, 3), {"padding": (1, 1)}, version=1)),
     "dcn v2 of one image": (deformable(padding=(1, 1)),
                             deformable_arrays(20, 8, 29, 28, (3, 3), {"padding": (1, 1)}, images=1)),
@@ -286,7 +368,7 @@ def test_the_same_bits_on_every_run():
 
 
 @needs_native
-@pytest.mark.parametrize("op, arrays", [OPS["gn"], OPS["bn"]], ids=["gn", "bn"])
+@pytest.mark.parametrize("op, arrays", [OPS["gn"], OPS["bn"], OPS["brn"]], ids=["gn", "bn", "brn"])
 def test_relu_in_the_kernel_is_relu_of_its_output(op, arrays):
     fused, apart = outcome(op, arrays, relu=True), outcome(lambda **arguments: F.relu(op(**arguments)), arrays)
     assert 0.2 < (fused["y"] > 0).mean() < 0.8
@@ -304,6 +386,27 @@ def test_what_is_no_number_stays_visible(relu, broken, at):
     assert np.isnan(y[1, 2:4]).all() and np.isnan(y).sum() == y[1, 2:4].size
     y = outcome(workers(1), arrays, relu=relu)["y"]
     assert np.isnan(y[1, 3]).all() and np.isnan(y).sum() == y[1, 3].size
+
+
+@needs_native
+@pytest.mark.parametrize("slope", [1e-3, 1.0, 100.0, -1e30])
+def test_evonorm_of_any_slope(slope):
+    arrays = activated_arrays("slope", 2, 6, 17, 13)
+    arrays["slope"][:] = slope
+    expected = outcome(sloping_groups(3), arrays, "float64", implementation="composed")
+    assert_exact(outcome(sloping_groups(3), arrays), expected, norm_terms((2, 6, 17, 13), 442), least=1.0)
+
+
+@needs_native
+def test_what_is_no_number_is_neither_cut_off_nor_bent():
+    arrays = activated_arrays("threshold", 2, 6, 17, 13)
+    arrays["x"][1, 3, 16, 12] = np.nan
+    y = outcome(maps, arrays)["y"]
+    assert np.isnan(y[1, 3]).all() and np.isnan(y).sum() == y[1, 3].size
+    y = outcome(cut_off, {name: arrays[name] for name in ("x", "threshold")})["y"]
+    assert np.isnan(y[1, 3, 16, 12]) and np.isnan(y).sum() == 1
+    y = outcome(sloping_groups(3), {**norm_arrays(2, 6, 17, 13), "x": arrays["x"]})["y"]
+    assert np.isnan(y[1, 2:4]).all() and np.isnan(y).sum() == y[1, 2:4].size
 
 
 @needs_native

@@ -50,6 +50,7 @@ BN = [
     Contender("Paddle", "paddle", "batch_norm", {"by": "Paddle"}, same=False),
     Contender("PyTorch", "torch", "batch_norm", {}, same=False),
 ]
+OTHER_NORMS = {"brn": "batch renorm, workers of 2 images", "frn": "filter response norm", "evonorm_s0": "EvoNorm-S0"}
 DCN = [
     Contender("ours", "paddle", "convolution", {"by": "ours"}),
     Contender("Paddle", "paddle", "convolution", {"by": "Paddle"}),
@@ -282,6 +283,13 @@ SECTIONS = {
     "bn": partial(
         _norm, "batch norm, workers of 2 images (the others: one batch)", BN, [Target("ours", "Paddle", 1.0)]
     ),
+    **{
+        norm: partial(
+            _norm, f"{title}, and what activates it",
+            [Contender(by, "paddle", "other_norm", {"by": by, "norm": norm}) for by in ("ours", "composed")],
+            [Target("composed", "ours", 3, at_least=True)],
+        ) for norm, title in OTHER_NORMS.items()
+    },
     "conv": _convolution,
     "dcn": _dcn,
     "memory": _memory,

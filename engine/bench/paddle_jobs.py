@@ -69,6 +69,18 @@ def batch_norm(by: Literal["ours", "Paddle"], shape: Sequence[int], images_per_w
     return _job(forward, [x, layer.weight, layer.bias], dy)
 
 
+def other_norm(by: Literal["ours", "composed"], norm: Literal["brn", "frn", "evonorm_s0"], shape: Sequence[int]) -> Job:
+    """A norm that Paddle has no layer for, with its activation in it, `by` our kernels or made of plain operations."""
+    x, gamma, beta, dy = _tensors(norm_arrays(shape))
+    make = {
+        "brn": partial(ops.BatchRenorm, images_per_worker=2, relu=True),
+        "frn": partial(ops.FilterResponseNorm, activated=True), "evonorm_s0": partial(ops.EvoNormS0, activated=True),
+    }[norm]
+    layer = make(shape[1], implementation="auto" if by == "ours" else by)
+    layer.weight, layer.bias = _parameter(gamma), _parameter(beta)
+    return _job(lambda: layer(x), [x, *layer.parameters()], dy)
+
+
 def convolution(by: Literal["ours", "Paddle", "convolution"], shape: Sequence[int]) -> Job:
     """DCNv2 3x3 `by` our op or Paddle's, or Paddle's plain convolution of the same shape."""
     x, weight, offset, mask, dy = _tensors(convolution_arrays(shape))
@@ -148,7 +160,7 @@ def detection(images: int, size: int, width: int, classes: int, objects: int) ->
 
 
 JOBS = {
-    "group_norm": group_norm, "batch_norm": batch_norm, "convolution": convolution,
+    "group_norm": group_norm, "batch_norm": batch_norm, "other_norm": other_norm, "convolution": convolution,
     "plain_convolution": plain_convolution, "step": step, "clip_step": clip_step, "detection": detection,
 }
 

@@ -4,6 +4,7 @@
 
 #include "convolution_bindings.h"
 #include "deform_conv.h"
+#include "evonorm.h"
 #include "normalize.h"
 
 using paddle::Tensor;
@@ -11,28 +12,56 @@ using Tensors = std::vector<Tensor>;
 
 namespace {
 
-Tensors normalize_forward(const Sets& sets, const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps,
-                          bool relu, Tensor* variance) {
-    Tensor y = paddle::empty_like(x);
-    Tensor mean = paddle::empty({sets.outer, sets.inner}, x.dtype(), x.place());
-    Tensor scale = paddle::empty({sets.outer, sets.inner}, x.dtype(), x.place());
+// threshold: null where there is none to learn.
+template <class T>
+Learned<const T> learned(const Tensor& gamma, const Tensor& beta, const Tensor* threshold = nullptr) {
+    return {gamma.data<T>(), beta.data<T>(), threshold ? threshold->data<T>() : nullptr};
+}
+
+// Batch renorm's: running vectors and limits, and the r and d that come of them.
+struct Renorm {
+    const Tensor &mean, &variance;
+    float r_max, d_max;
+    Tensor r, d;
+};
+
+// One value for each set.
+Tensor of_sets(const Sets& sets, const Tensor& x) { return paddle::empty({sets.outer, sets.inner}, x.dtype(), x.place()); }
+
+// y, mean and scale.
+Tensors normalize_forward(const Sets& sets, const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                          const Tensor* threshold, double eps, bool relu, Tensor* variance, Renorm* renorm = nullptr) {
+    Tensor y = paddle::empty_like(x), mean = of_sets(sets, x), scale = of_sets(sets, x);
+    if (renorm) renorm->r = of_sets(sets, x), renorm->d = of_sets(sets, x);
     PD_DISPATCH_FLOATING_TYPES(x.type(), "normalize", ([&] {
-        (relu ? normalize<data_t, true> : normalize<data_t, false>)(
-            sets, x.data<data_t>(), gamma.data<data_t>(), beta.data<data_t>(), eps, y.data<data_t>(),
-            mean.data<data_t>(), scale.data<data_t>(), variance ? variance->data<data_t>() : nullptr);
+        Statistics<data_t> statistics{mean.data<data_t>(), scale.data<data_t>()};
+        Running<data_t> running;
+        if (renorm) {
+            statistics.r = renorm->r.data<data_t>(), statistics.d = renorm->d.data<data_t>();
+            running = {renorm->mean.data<data_t>(), renorm->variance.data<data_t>(), renorm->r_max, renorm->d_max};
+        }
+        (threshold ? normalize<data_t, Cut::threshold> : relu ? normalize<data_t, Cut::relu> : normalize<data_t, Cut::none>)(
+            sets, x.data<data_t>(), learned<data_t>(gamma, beta, threshold), eps, y.data<data_t>(), statistics,
+            variance ? variance->data<data_t>() : nullptr, renorm ? &running : nullptr);
     }));
     return {y, mean, scale};
 }
 
 Tensors normalize_gradients(const Sets& sets, const Tensor& x, const Tensor& gamma, const Tensor& beta,
-                            const Tensor& mean, const Tensor& scale, const Tensor& dy, bool relu) {
-    Tensor dx = paddle::empty_like(x), dgamma = paddle::empty_like(gamma), dbeta = paddle::empty_like(beta);
+                            const Tensor* threshold, const Tensor& mean, const Tensor& scale, const Tensor& dy, bool relu,
+                            const Tensor* r = nullptr, const Tensor* d = nullptr) {
+    Tensors gradients{paddle::empty_like(x), paddle::empty_like(gamma), paddle::empty_like(beta)};
+    if (threshold) gradients.push_back(paddle::empty_like(*threshold));
     PD_DISPATCH_FLOATING_TYPES(x.type(), "normalize_backward", ([&] {
-        (relu ? normalize_backward<data_t, true> : normalize_backward<data_t, false>)(
-            sets, x.data<data_t>(), gamma.data<data_t>(), beta.data<data_t>(), mean.data<data_t>(),
-            scale.data<data_t>(), dy.data<data_t>(), dx.data<data_t>(), dgamma.data<data_t>(), dbeta.data<data_t>());
+        const Statistics<const data_t> statistics{mean.data<data_t>(), scale.data<data_t>(),
+                                                  r ? r->data<data_t>() : nullptr, d ? d->data<data_t>() : nullptr};
+        (threshold ? normalize_backward<data_t, Cut::threshold> : relu ? normalize_backward<data_t, Cut::relu>
+                                                                       : normalize_backward<data_t, Cut::none>)(
+            sets, x.data<data_t>(), learned<data_t>(gamma, beta, threshold), statistics, dy.data<data_t>(),
+            gradients[0].data<data_t>(), {gradients[1].data<data_t>(), gradients[2].data<data_t>(),
+                                          threshold ? gradients[3].data<data_t>() : nullptr});
     }));
-    return {dx, dgamma, dbeta};
+    return gradients;
 }
 
 Sets group_sets(const Tensor& x, int64_t groups) {
@@ -43,21 +72,21 @@ Sets worker_sets(const Tensor& x, int64_t images_per_worker) {
 }
 
 Tensors group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, int64_t groups, float eps, bool relu) {
-    return normalize_forward(group_sets(x, groups), x, gamma, beta, eps, relu, nullptr);
+    return normalize_forward(group_sets(x, groups), x, gamma, beta, nullptr, eps, relu, nullptr);
 }
 Tensors group_norm_grad(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
                         const Tensor& scale, const Tensor& dy, int64_t groups, float eps, bool relu) {
-    return normalize_gradients(group_sets(x, groups), x, gamma, beta, mean, scale, dy, relu);
+    return normalize_gradients(group_sets(x, groups), x, gamma, beta, nullptr, mean, scale, dy, relu);
 }
 
 // The running vectors change in place, as in Paddle's own operator. They are inputs all the same: what a custom operator
 // declares to be in place becomes part of the graph, and the next call refuses it.
-Tensors batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
-                   const Tensor& running_variance, int64_t images_per_worker, float eps, float momentum, bool mean_of_workers,
-                   bool relu) {
+Tensors normalize_workers(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
+                          const Tensor& running_variance, int64_t images_per_worker, float eps, float momentum,
+                          bool mean_of_workers, bool relu, Renorm* renorm) {
     const Sets sets = worker_sets(x, images_per_worker);
-    Tensor variance = paddle::empty({sets.outer, sets.inner}, x.dtype(), x.place());
-    Tensors outputs = normalize_forward(sets, x, gamma, beta, eps, relu, &variance);
+    Tensor variance = of_sets(sets, x);
+    Tensors outputs = normalize_forward(sets, x, gamma, beta, nullptr, eps, relu, &variance, renorm);
     PD_DISPATCH_FLOATING_TYPES(x.type(), "running_statistics", ([&] {
         const int64_t workers = mean_of_workers ? sets.outer : 1;
         for (auto [running, batch] : {std::pair(&running_mean, &outputs[1]), std::pair(&running_variance, &variance)})
@@ -65,10 +94,81 @@ Tensors batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, con
     }));
     return outputs;
 }
+
+Tensors batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
+                   const Tensor& running_variance, int64_t images_per_worker, float eps, float momentum, bool mean_of_workers,
+                   bool relu) {
+    return normalize_workers(x, gamma, beta, running_mean, running_variance, images_per_worker, eps, momentum,
+                             mean_of_workers, relu, nullptr);
+}
 Tensors batch_norm_grad(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
                         const Tensor& scale, const Tensor& dy, int64_t images_per_worker, float eps, float momentum,
                         bool mean_of_workers, bool relu) {
-    return normalize_gradients(worker_sets(x, images_per_worker), x, gamma, beta, mean, scale, dy, relu);
+    return normalize_gradients(worker_sets(x, images_per_worker), x, gamma, beta, nullptr, mean, scale, dy, relu);
+}
+
+Tensors batch_renorm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
+                     const Tensor& running_variance, int64_t images_per_worker, float eps, float momentum,
+                     bool mean_of_workers, bool relu, float r_max, float d_max) {
+    Renorm renorm{running_mean, running_variance, r_max, d_max};
+    Tensors outputs = normalize_workers(x, gamma, beta, running_mean, running_variance, images_per_worker, eps, momentum,
+                                        mean_of_workers, relu, &renorm);
+    outputs.insert(outputs.end(), {renorm.r, renorm.d});
+    return outputs;
+}
+Tensors batch_renorm_grad(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
+                          const Tensor& scale, const Tensor& r, const Tensor& d, const Tensor& dy,
+                          int64_t images_per_worker, float eps, float momentum, bool mean_of_workers, bool relu,
+                          float r_max, float d_max) {
+    return normalize_gradients(worker_sets(x, images_per_worker), x, gamma, beta, nullptr, mean, scale, dy, relu, &r, &d);
+}
+
+Sets map_sets(const Tensor& x) { return Sets::filter_response_norm(x.shape()[0], x.shape()[1], positions_of(x)); }
+
+// A threshold of -infinity cuts nothing off.
+Tensors filter_response_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& threshold, float eps) {
+    return normalize_forward(map_sets(x), x, gamma, beta, &threshold, eps, false, nullptr);
+}
+Tensors filter_response_norm_grad(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& threshold,
+                                  const Tensor& mean, const Tensor& scale, const Tensor& dy, float eps) {
+    return normalize_gradients(map_sets(x), x, gamma, beta, &threshold, mean, scale, dy, false);
+}
+
+Tensors thresholded_linear(const Tensor& x, const Tensor& threshold) {
+    Tensor y = paddle::empty_like(x);
+    PD_DISPATCH_FLOATING_TYPES(x.type(), "cut_off", ([&] {
+        cut_off(map_sets(x), x.data<data_t>(), threshold.data<data_t>(), y.data<data_t>());
+    }));
+    return {y};
+}
+Tensors thresholded_linear_grad(const Tensor& x, const Tensor& threshold, const Tensor& dy) {
+    Tensor dx = paddle::empty_like(x), dthreshold = paddle::empty_like(threshold);
+    PD_DISPATCH_FLOATING_TYPES(x.type(), "cut_off_backward", ([&] {
+        cut_off_backward(map_sets(x), x.data<data_t>(), threshold.data<data_t>(), dy.data<data_t>(), dx.data<data_t>(),
+                         dthreshold.data<data_t>());
+    }));
+    return {dx, dthreshold};
+}
+
+Tensors evonorm_s0(const Tensor& x, const Tensor& slope, const Tensor& gamma, const Tensor& beta, int64_t groups, float eps) {
+    const Sets sets = group_sets(x, groups);
+    Tensor y = paddle::empty_like(x), mean = of_sets(sets, x), scale = of_sets(sets, x);
+    PD_DISPATCH_FLOATING_TYPES(x.type(), "evonorm", ([&] {
+        evonorm(sets, x.data<data_t>(), slope.data<data_t>(), gamma.data<data_t>(), beta.data<data_t>(), eps,
+                y.data<data_t>(), mean.data<data_t>(), scale.data<data_t>());
+    }));
+    return {y, mean, scale};
+}
+Tensors evonorm_s0_grad(const Tensor& x, const Tensor& slope, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
+                        const Tensor& scale, const Tensor& dy, int64_t groups, float eps) {
+    Tensors gradients;
+    for (const Tensor* of : {&x, &slope, &gamma, &beta}) gradients.push_back(paddle::empty_like(*of));
+    PD_DISPATCH_FLOATING_TYPES(x.type(), "evonorm_backward", ([&] {
+        evonorm_backward(group_sets(x, groups), x.data<data_t>(), slope.data<data_t>(), gamma.data<data_t>(),
+                         mean.data<data_t>(), scale.data<data_t>(), dy.data<data_t>(), gradients[0].data<data_t>(),
+                         gradients[1].data<data_t>(), gradients[2].data<data_t>(), gradients[3].data<data_t>());
+    }));
+    return gradients;
 }
 
 // `geometry`: stride, padding and dilation, vertical and horizontal each, groups, deformable groups.
@@ -149,6 +249,50 @@ PD_BUILD_GRAD_OP(native_batch_norm)
     .Outputs({paddle::Grad("X"), paddle::Grad("Gamma"), paddle::Grad("Beta")})
     .Attrs({"images_per_worker: int64_t", "eps: float", "momentum: float", "mean_of_workers: bool", "relu: bool"})
     .SetKernelFn(PD_KERNEL(batch_norm_grad));
+
+PD_BUILD_OP(native_batch_renorm)
+    .Inputs({"X", "Gamma", "Beta", "RunningMean", "RunningVariance"})
+    .Outputs({"Y", "Mean", "Scale", "R", "D"})
+    .Attrs({"images_per_worker: int64_t", "eps: float", "momentum: float", "mean_of_workers: bool", "relu: bool",
+            "r_max: float", "d_max: float"})
+    .SetKernelFn(PD_KERNEL(batch_renorm));
+PD_BUILD_GRAD_OP(native_batch_renorm)
+    .Inputs({"X", "Gamma", "Beta", "Mean", "Scale", "R", "D", paddle::Grad("Y")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Gamma"), paddle::Grad("Beta")})
+    .Attrs({"images_per_worker: int64_t", "eps: float", "momentum: float", "mean_of_workers: bool", "relu: bool",
+            "r_max: float", "d_max: float"})
+    .SetKernelFn(PD_KERNEL(batch_renorm_grad));
+
+PD_BUILD_OP(native_filter_response_norm)
+    .Inputs({"X", "Gamma", "Beta", "Threshold"})
+    .Outputs({"Y", "Mean", "Scale"})
+    .Attrs({"eps: float"})
+    .SetKernelFn(PD_KERNEL(filter_response_norm));
+PD_BUILD_GRAD_OP(native_filter_response_norm)
+    .Inputs({"X", "Gamma", "Beta", "Threshold", "Mean", "Scale", paddle::Grad("Y")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Gamma"), paddle::Grad("Beta"), paddle::Grad("Threshold")})
+    .Attrs({"eps: float"})
+    .SetKernelFn(PD_KERNEL(filter_response_norm_grad));
+
+PD_BUILD_OP(native_thresholded_linear)
+    .Inputs({"X", "Threshold"})
+    .Outputs({"Y"})
+    .SetKernelFn(PD_KERNEL(thresholded_linear));
+PD_BUILD_GRAD_OP(native_thresholded_linear)
+    .Inputs({"X", "Threshold", paddle::Grad("Y")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Threshold")})
+    .SetKernelFn(PD_KERNEL(thresholded_linear_grad));
+
+PD_BUILD_OP(native_evonorm_s0)
+    .Inputs({"X", "Slope", "Gamma", "Beta"})
+    .Outputs({"Y", "Mean", "Scale"})
+    .Attrs({"groups: int64_t", "eps: float"})
+    .SetKernelFn(PD_KERNEL(evonorm_s0));
+PD_BUILD_GRAD_OP(native_evonorm_s0)
+    .Inputs({"X", "Slope", "Gamma", "Beta", "Mean", "Scale", paddle::Grad("Y")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Slope"), paddle::Grad("Gamma"), paddle::Grad("Beta")})
+    .Attrs({"groups: int64_t", "eps: float"})
+    .SetKernelFn(PD_KERNEL(evonorm_s0_grad));
 
 PD_BUILD_OP(native_deform_conv2d_v1)
     .Inputs({"X", "Offset", "Weight"})

@@ -1,166 +1,82 @@
-// Group norm and batch norm, forward and backward. Pointers in, pointers out; no Paddle here.
+// Group norm, batch norm and renorm, filter response norm, forward and backward. Pointers in, pointers out; no Paddle here.
 //
-// Both normalise sets of values with the mean and the biased variance of the set. x is [N, C, S] (S: all positions of
-// one channel of one image), and a set is made of runs, each the S neighbouring values of one channel of one image:
-//   group norm   the C / G channels of a group in one image: runs side by side, each with its own gamma and beta
-//   batch norm   one channel in the images of one worker: runs C * S apart, all with the same gamma and beta
+// All normalise sets of values (see sets.h) with the mean and the biased variance of the set; where a set is not centred
+// its mean counts as 0, and so its variance is the mean square.
 #pragma once
 
-#include <cmath>
-#include <vector>
+#include "sets.h"
 
-#include "simd.h"
+// What follows the norm: nothing, max(0, y), or max(threshold, y) with a threshold for each channel.
+enum class Cut { none, relu, threshold };
 
-struct Sets {
-    int64_t outer, inner;      // sets: images and groups, or workers and channels
-    int64_t runs, length;      // of one set; values of a run
-    int64_t outer_step, inner_step, run_step;  // in values, between the starts of neighbours
-    int64_t inner_channels, run_channels;      // the same in channels
-
-    static Sets group_norm(int64_t images, int64_t channels, int64_t positions, int64_t groups) {
-        const int64_t size = channels / groups;
-        return {images, groups, size, positions, channels * positions, size * positions, positions, size, 1};
-    }
-    static Sets batch_norm(int64_t images, int64_t channels, int64_t positions, int64_t images_per_worker) {
-        const int64_t image = channels * positions;
-        return {images / images_per_worker, channels, images_per_worker, positions,
-                image * images_per_worker, positions, image, 1, 0};
-    }
-
-    int64_t count() const { return outer * inner; }
-    int64_t values() const { return count() * runs * length; }
-    int64_t start(int64_t set) const { return set / inner * outer_step + set % inner * inner_step; }
-    int64_t channel(int64_t set) const { return set % inner * inner_channels; }
-    // Gradients of gamma and beta are first summed for each image or worker: [outer, C].
-    int64_t channels() const { return inner * (run_channels ? runs : 1); }
-    bool is_one_piece() const { return run_step == length; }
-};
-
-// Mean and sum of squared distances from it, over what was added so far. Each piece is small enough for the nearest
-// cache and is read twice: its mean first, then the distances from that. Pieces join by the formula of Chan, Golub
-// and LeVeque (1979) in double. So the memory is read once, and a large mean costs no digits.
+// What is learned, [C] each; a threshold only for that cut.
 template <class T>
-class Moments {
-    using S = Simd<T>;
-    using V = typename S::Vector;
-    static constexpr int64_t piece = 4096;
-    double count_ = 0, mean_ = 0, squares_ = 0;
-
-   public:
-    // `runs` runs of `length` values, `step` apart.
-    void add(const T* x, int64_t runs, int64_t step, int64_t length) {
-        if (length <= piece) {
-            const int64_t together = piece / length;
-            for (int64_t run = 0; run < runs; run += together)
-                add_piece(x + run * step, std::min(together, runs - run), step, length);
-        } else {
-            for (int64_t run = 0; run < runs; ++run)
-                for (int64_t i = 0; i < length; i += piece) add_piece(x + run * step + i, 1, 0, std::min(piece, length - i));
-        }
-    }
-    double mean() const { return mean_; }
-    double variance() const { return squares_ / count_; }
-
-   private:
-    void add_piece(const T* x, int64_t runs, int64_t step, int64_t length) {
-        const double count = double(runs) * length;
-        V sums[4] = {};
-        T rest = 0;
-        for (int64_t run = 0; run < runs; ++run) {
-            const T* const from = x + run * step;
-            int64_t i = 0;
-            for (; i + 4 * S::width <= length; i += 4 * S::width)
-                for (int j = 0; j < 4; ++j) sums[j] += S::load(from + i + j * S::width);
-            for (; i + S::width <= length; i += S::width) sums[0] += S::load(from + i);
-            if (i < length && length >= S::width)
-                sums[1] += S::last(S::load(from + length - S::width), length - i);
-            else
-                for (; i < length; ++i) rest += from[i];
-        }
-        const T near = (S::sum((sums[0] + sums[1]) + (sums[2] + sums[3])) + rest) / count;
-
-        // `near` is rounded: its own distance from the mean comes out of the first sum and is taken off again.
-        V firsts[2] = {}, seconds[2] = {};
-        T first = 0, second = 0;
-        const auto add = [&](V distance, int j) {
-            firsts[j] += distance;
-            seconds[j] += distance * distance;
-        };
-        for (int64_t run = 0; run < runs; ++run) {
-            const T* const from = x + run * step;
-            int64_t i = 0;
-            for (; i + 2 * S::width <= length; i += 2 * S::width)
-                for (int j = 0; j < 2; ++j) add(S::load(from + i + j * S::width) - near, j);
-            for (; i + S::width <= length; i += S::width) add(S::load(from + i) - near, 0);
-            if (i < length && length >= S::width)
-                add(S::last(S::load(from + length - S::width) - near, length - i), 1);
-            else
-                for (; i < length; ++i) {
-                    const T distance = from[i] - near;
-                    first += distance;
-                    second += distance * distance;
-                }
-        }
-        const double off = (double(S::sum(firsts[0] + firsts[1])) + first) / count;
-        const double mean = near + off;
-        const double squares = double(S::sum(seconds[0] + seconds[1])) + second - off * off * count;
-
-        const double total = count_ + count, apart = mean - mean_;
-        mean_ += apart * count / total;
-        squares_ += squares + apart * apart * count_ * count / total;
-        count_ = total;
-    }
+struct Learned {
+    T *gamma, *beta, *threshold = nullptr;
 };
 
-constexpr int64_t STREAM = int64_t(16) << 20;  // bytes of a tensor too large to be met in a cache again
+// What forward leaves to backward, one value for each set: mean, scale = 1 / sqrt(variance + eps), and batch renorm's r
+// and d, null where they are 1 and 0.
+template <class T>
+struct Statistics {
+    T *mean, *scale, *r = nullptr, *d = nullptr;
+};
 
-// to[i] = vector(i) for the vectors of a run, value(i) for the values of a run shorter than one. Both hold copies of what
-// they use: what lay behind a reference would be read again after each store.
-template <class T, class Vectors, class Values>
-void write_run(T* to, int64_t length, bool past_caches, Vectors vector, Values value) {
-    using S = Simd<T>;
-    int64_t i = 0;
-    if (past_caches && reinterpret_cast<uintptr_t>(to) % 64 == 0)
-        for (; i + S::width <= length; i += S::width) S::stream(to + i, vector(i));
-    for (; i + S::width <= length; i += S::width) S::store(to + i, vector(i));
-    if (i < length && length >= S::width)  // the end as one full vector, which writes some values again
-        S::store(to + length - S::width, vector(length - S::width));
-    else
-        for (; i < length; ++i) to[i] = value(i);
+// What batch renorm holds a worker's statistics against: running ones [C], and how far r and d may go.
+template <class T>
+struct Running {
+    const T *mean, *variance;
+    double r_max, d_max;
+};
+
+// y = (x - mean) * factor + shift, and not below floor, in one channel of a set.
+template <class T>
+struct Line {
+    T factor, shift, floor;
+};
+
+template <class T, Cut cut>
+Line<T> line(const Learned<const T>& learned, int64_t channel, T scale, T r, T d) {
+    const T gamma = learned.gamma[channel];
+    return {gamma * scale * r, learned.beta[channel] + gamma * d, cut == Cut::threshold ? learned.threshold[channel] : 0};
 }
 
-// y = gamma * (x - mean) * scale + beta, and max(0, y) with relu. mean and scale = 1 / sqrt(variance + eps) are one for
-// each set; the variance goes to `variance` where that is not null.
-template <class T, bool relu>
-void normalize(const Sets& sets, const T* x, const T* gamma, const T* beta, double eps, T* y, T* mean, T* scale,
-               T* variance) {
+// y = gamma * ((x - mean) * scale * r + d) + beta, cut off below. The variance goes to `variance` where that is not null;
+// without `running` r is 1 and d is 0.
+template <class T, Cut cut>
+void normalize(const Sets& sets, const T* x, const Learned<const T>& learned, double eps, T* y,
+               const Statistics<T>& statistics, T* variance, const Running<T>* running) {
     using S = Simd<T>;
     using V = typename S::Vector;
     const bool past_caches = sets.values() * int64_t(sizeof(T)) > STREAM;
 #pragma omp parallel for schedule(static)
     for (int64_t set = 0; set < sets.count(); ++set) {
         const int64_t start = sets.start(set), channel = sets.channel(set);
-        Moments<T> moments;
-        if (sets.is_one_piece())
-            moments.add(x + start, 1, 0, sets.runs * sets.length);
-        else
-            moments.add(x + start, sets.runs, sets.run_step, sets.length);
-        const T centre = moments.mean(), inverse = 1 / std::sqrt(moments.variance() + eps);
-        mean[set] = centre;
-        scale[set] = inverse;
-        if (variance) variance[set] = moments.variance();
+        const auto [average, spread] = mean_and_variance(sets, x + start);
+        const T centre = average, inverse = 1 / std::sqrt(spread + eps);
+        statistics.mean[set] = centre;
+        statistics.scale[set] = inverse;
+        if (variance) variance[set] = spread;
+        T r = 1, d = 0;
+        if (running) {
+            const double deviation = std::sqrt(running->variance[channel] + eps), apart = average - running->mean[channel];
+            r = std::clamp(std::sqrt(spread + eps) / deviation, 1 / running->r_max, running->r_max);
+            d = std::clamp(apart / deviation, -running->d_max, running->d_max);
+            statistics.r[set] = r;
+            statistics.d[set] = d;
+        }
 
         for (int64_t run = 0; run < sets.runs; ++run) {
             const T* from = x + start + run * sets.run_step;
             T* to = y + start + run * sets.run_step;
-            const T factor = gamma[channel + run * sets.run_channels] * inverse;
-            const T shift = beta[channel + run * sets.run_channels];
+            const int64_t c = channel + run * sets.run_channels;
+            const Line<T> way = line<T, cut>(learned, c, inverse, r, d);
             write_run<T>(to, sets.length, past_caches, [=](int64_t i) {
-                const V v = (S::load(from + i) - centre) * factor + shift;
-                return relu ? (v < 0 ? V{} : v) : v;  // NaN stays NaN
+                const V v = (S::load(from + i) - centre) * way.factor + way.shift;
+                return cut != Cut::none ? (v < way.floor ? V{} + way.floor : v) : v;  // NaN stays NaN
             }, [=](int64_t i) {
-                const T v = (from[i] - centre) * factor + shift;
-                return relu && v < 0 ? T(0) : v;
+                const T v = (from[i] - centre) * way.factor + way.shift;
+                return cut != Cut::none && v < way.floor ? way.floor : v;
             });
         }
         if (past_caches) S::streamed();
@@ -177,106 +93,113 @@ void mix_into(T* running, const T* batch, int64_t workers, int64_t channels, dou
     }
 }
 
-// dx, and dgamma and dbeta [C]. With u = (x - mean) * scale and g = gamma * dy, over the m values of each set:
-//   dx = scale * (g - sum(g) / m - u * sum(g * u) / m),  dgamma = sum(dy * u),  dbeta = sum(dy)
-// With relu, dy counts only where the forward's value, computed anew, was above 0.
-template <class T, bool relu>
-void normalize_backward(const Sets& sets, const T* x, const T* gamma, const T* beta, const T* mean, const T* scale,
-                        const T* dy, T* dx, T* dgamma, T* dbeta) {
+// dx and the gradients of what is learned. With u = (x - mean) * scale, d = dy where the forward's value, computed anew,
+// was not cut off, else 0, and g = gamma * d, over the m values of each set:
+//   dx = scale * (g - sum(g) / m - u * sum(g * u) / m),  dgamma = sum(d * u),  dbeta = sum(d),  dthreshold = sum(dy - d)
+// and sum(g) / m is left out where the set is not centred. Batch renorm's dx is r times that, its dgamma of u * r + d.
+template <class T, Cut cut>
+void normalize_backward(const Sets& sets, const T* x, const Learned<const T>& learned,
+                        const Statistics<const T>& statistics, const T* dy, T* dx, const Learned<T>& gradients) {
     using S = Simd<T>;
     using V = typename S::Vector;
+    constexpr size_t kinds = cut == Cut::threshold ? 3 : 2;  // d, d * (x - mean), and dy - d
     const int64_t channels = sets.channels();
-    std::vector<double> parts(2 * sets.outer * channels);
-    double* const of_gamma = parts.data();
-    double* const of_beta = of_gamma + sets.outer * channels;
+    ChannelSums<kinds> sums(sets.outer, channels);
 
     const bool past_caches = sets.values() * int64_t(sizeof(T)) > STREAM;
 #pragma omp parallel for schedule(static)
     for (int64_t set = 0; set < sets.count(); ++set) {
         const int64_t start = sets.start(set), channel = sets.channel(set);
-        const T centre = mean[set], inverse = scale[set];
+        const T centre = statistics.mean[set], inverse = statistics.scale[set];
+        const T r = statistics.r ? statistics.r[set] : 1, moved = statistics.d ? statistics.d[set] : 0;
         double sum_g = 0, sum_gu = 0;
-        double sum_d = 0, sum_dv = 0;  // of one channel; v = x - mean
-        V ds[2] = {}, dvs[2] = {};
-        int64_t pending = 0;  // values in ds and dvs: as in Moments, no long sum in single precision
-        const auto settle = [&] {
-            sum_d += S::sum(ds[0] + ds[1]);
-            sum_dv += S::sum(dvs[0] + dvs[1]);
-            ds[0] = ds[1] = dvs[0] = dvs[1] = V{};
-            pending = 0;
-        };
+        Sums<T, kinds> of_channel;
         for (int64_t run = 0; run < sets.runs; ++run) {
             const T* value = x + start + run * sets.run_step;
             const T* cotangent = dy + start + run * sets.run_step;
             const int64_t c = channel + run * sets.run_channels;
-            const T factor = gamma[c] * inverse, shift = beta[c];
-            const auto centred = [=](int64_t i) { return S::load(value + i) - centre; };
-            const auto counted = [=](int64_t i, V v) {
-                const V d = S::load(cotangent + i);
-                return relu ? (v * factor + shift > 0 ? d : V{}) : d;
-            };
-            for (int64_t i = 0; i < sets.length;) {
-                const int64_t end = std::min(sets.length, i + 4096);
-                pending += end - i;
-                for (; i + 2 * S::width <= end; i += 2 * S::width)
-                    for (int j = 0; j < 2; ++j) {
-                        const V v = centred(i + j * S::width), d = counted(i + j * S::width, v);
-                        ds[j] += d;
-                        dvs[j] += d * v;
-                    }
-                for (; i + S::width <= end; i += S::width) {
-                    const V v = centred(i), d = counted(i, v);
-                    ds[0] += d;
-                    dvs[0] += d * v;
+            const Line<T> way = line<T, cut>(learned, c, inverse, r, moved);
+            of_channel.add_run(sets.length, [=](auto& sums, int64_t i, auto last) {
+                const V v = S::load(value + i) - centre, all = last(S::load(cotangent + i));
+                const auto above = v * way.factor + way.shift > way.floor;
+                const V d = cut != Cut::none ? (above ? all : V{}) : all;
+                sums[0] += d;
+                sums[1] += d * v;
+                if constexpr (cut == Cut::threshold) sums[2] += above ? V{} : all;
+            }, [=](auto& sums, int64_t i) {
+                const T v = value[i] - centre;
+                if (cut == Cut::none || v * way.factor + way.shift > way.floor) {
+                    sums[0] += cotangent[i];
+                    sums[1] += cotangent[i] * v;
+                } else if constexpr (cut == Cut::threshold) {
+                    sums[2] += cotangent[i];
                 }
-                if (i < end && end >= S::width) {
-                    const V v = centred(end - S::width), d = S::last(counted(end - S::width, v), end - i);
-                    ds[1] += d;
-                    dvs[1] += d * v;
-                    i = end;
-                }
-                for (; i < end; ++i) {
-                    const T v = value[i] - centre;
-                    if (relu && !(v * factor + shift > 0)) continue;
-                    sum_d += cotangent[i];
-                    sum_dv += cotangent[i] * v;
-                }
-                if (pending >= 4096) settle();
-            }
+            });
             if (sets.run_channels == 0 && run + 1 < sets.runs) continue;  // the next run is of the same channel
-            settle();
-            sum_g += gamma[c] * sum_d;
-            sum_gu += gamma[c] * sum_dv * inverse;
-            of_gamma[set / sets.inner * channels + c] = sum_dv * inverse;
-            of_beta[set / sets.inner * channels + c] = sum_d;
-            sum_d = sum_dv = 0;
+            std::array<double, kinds> of = of_channel.take();
+            sum_g += learned.gamma[c] * of[0];
+            sum_gu += learned.gamma[c] * of[1] * inverse;
+            of[1] = of[1] * inverse * r + of[0] * moved;
+            sums.set(set / sets.inner, c, of);
         }
         const double values = double(sets.runs) * sets.length;
-        const T less = sum_g / values * inverse, less_u = sum_gu / values * inverse * inverse;
+        const T less = sets.centred ? sum_g / values * inverse * r : 0;
+        const T less_u = sum_gu / values * inverse * inverse * r;
         for (int64_t run = 0; run < sets.runs; ++run) {
             const int64_t first = start + run * sets.run_step, c = channel + run * sets.run_channels;
-            const T factor = gamma[c] * inverse, shift = beta[c];
+            const Line<T> way = line<T, cut>(learned, c, inverse, r, moved);
             write_run<T>(dx + first, sets.length, past_caches, [=](int64_t i) {
                 const V v = S::load(x + first + i) - centre;
                 V d = S::load(dy + first + i);
-                if (relu) d = v * factor + shift > 0 ? d : V{};
-                return d * factor - less - v * less_u;
+                if (cut != Cut::none) d = v * way.factor + way.shift > way.floor ? d : V{};
+                return d * way.factor - less - v * less_u;
             }, [=](int64_t i) {
                 const T v = x[first + i] - centre;
-                const T d = relu && !(v * factor + shift > 0) ? 0 : dy[first + i];
-                return d * factor - less - v * less_u;
+                const T d = cut != Cut::none && !(v * way.factor + way.shift > way.floor) ? 0 : dy[first + i];
+                return d * way.factor - less - v * less_u;
             });
         }
         if (past_caches) S::streamed();
     }
+    sums.over_rows(std::array<T*, 3>{gradients.beta, gradients.gamma, gradients.threshold}.data());
+}
 
-    for (int64_t c = 0; c < channels; ++c) {
-        double gamma_sum = 0, beta_sum = 0;
-        for (int64_t part = 0; part < sets.outer; ++part) {
-            gamma_sum += of_gamma[part * channels + c];
-            beta_sum += of_beta[part * channels + c];
-        }
-        dgamma[c] = gamma_sum;
-        dbeta[c] = beta_sum;
+// max(x, threshold), the cut alone, over runs of one channel each.
+template <class T>
+void cut_off(const Sets& sets, const T* x, const T* threshold, T* y) {
+    using S = Simd<T>;
+    using V = typename S::Vector;
+    const bool past_caches = sets.values() * int64_t(sizeof(T)) > STREAM;
+#pragma omp parallel for schedule(static)
+    for (int64_t set = 0; set < sets.count(); ++set) {
+        const T *from = x + sets.start(set), floor = threshold[sets.channel(set)];
+        write_run<T>(y + sets.start(set), sets.length, past_caches, [=](int64_t i) {
+            const V v = S::load(from + i);
+            return v < floor ? V{} + floor : v;
+        }, [=](int64_t i) { return from[i] < floor ? floor : from[i]; });
+        if (past_caches) S::streamed();
     }
+}
+
+template <class T>
+void cut_off_backward(const Sets& sets, const T* x, const T* threshold, const T* dy, T* dx, T* dthreshold) {
+    using S = Simd<T>;
+    using V = typename S::Vector;
+    ChannelSums<1> sums(sets.outer, sets.channels());
+    const bool past_caches = sets.values() * int64_t(sizeof(T)) > STREAM;
+#pragma omp parallel for schedule(static)
+    for (int64_t set = 0; set < sets.count(); ++set) {
+        const T *value = x + sets.start(set), *cotangent = dy + sets.start(set);
+        const T floor = threshold[sets.channel(set)];
+        Sums<T, 1> cut;
+        cut.add_run(sets.length, [=](auto& sums, int64_t i, auto last) {
+            sums[0] += S::load(value + i) > floor ? V{} : last(S::load(cotangent + i));
+        }, [=](auto& sums, int64_t i) { sums[0] += value[i] > floor ? 0 : cotangent[i]; });
+        sums.set(set / sets.inner, sets.channel(set), cut.take());
+        write_run<T>(dx + sets.start(set), sets.length, past_caches, [=](int64_t i) {
+            return S::load(value + i) > floor ? S::load(cotangent + i) : V{};
+        }, [=](int64_t i) { return value[i] > floor ? cotangent[i] : 0; });
+        if (past_caches) S::streamed();
+    }
+    sums.over_rows(&dthreshold);
 }

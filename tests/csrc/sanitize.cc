@@ -1,6 +1,7 @@
 // Runs the kernels of ops/csrc, without Paddle, for a sanitizer to watch: every array is exactly as long as the kernels
 // are told. Each argument is one case; it runs in float and double, on several numbers of threads:
 //   gn,N,C,S,groups   bn,N,C,S,images_per_worker   and both with a b before them: in blocks of 16 channels, in float
+//   frn,N,C,S   evonorm,N,C,S,groups
 //   dcn,N,C,H,W,C_out,kernel y,x,stride y,x,padding y,x,dilation y,x,groups,deformable groups
 // It also checks what needs no reference: nothing is left unwritten, a second run gives the same bits, and another
 // number of threads the same values.
@@ -13,6 +14,7 @@
 
 #include "../../ops/csrc/blocked_norm.h"
 #include "../../ops/csrc/deform_conv.h"
+#include "../../ops/csrc/evonorm.h"
 #include "../../ops/csrc/normalize.h"
 
 template <class T>
@@ -87,15 +89,58 @@ void check(const std::string& name, const std::vector<int64_t>& sizes, bool fini
     }
 }
 
-template <class T, bool relu>
+template <class T, Cut cut>
 void norm(const std::string& name, const Sets& sets, int64_t size, int64_t channels) {
     const Array<T> x(size, 990, 1010, 1), dy(size, -1, 1, 2), gamma(channels, -1, 1, 3), beta(channels, -1, 1, 4);
-    const std::vector<int64_t> sizes{size, sets.count(), sets.count(), sets.count(), size, channels, channels};
+    const Array<T> threshold(channels, -1, 1, 5);
+    const Learned<const T> learned{gamma.data, beta.data, threshold.data};
+    std::vector<int64_t> sizes{size, sets.count(), sets.count(), sets.count(), size, channels, channels};
+    if (cut == Cut::threshold) sizes.push_back(channels);
     check<T>(name, sizes, true, [&](Arrays<T>& out) {
         T *y = out[0].data, *mean = out[1].data, *scale = out[2].data, *variance = out[3].data;
-        normalize<T, relu>(sets, x.data, gamma.data, beta.data, 1e-5, y, mean, scale, variance);
-        normalize_backward<T, relu>(sets, x.data, gamma.data, beta.data, mean, scale, dy.data, out[4].data, out[5].data,
-                                    out[6].data);
+        normalize<T, cut>(sets, x.data, learned, 1e-5, y, {mean, scale}, variance, nullptr);
+        normalize_backward<T, cut>(sets, x.data, learned, {mean, scale}, dy.data, out[4].data,
+                                   {out[5].data, out[6].data, cut == Cut::threshold ? out[7].data : nullptr});
+    });
+}
+
+template <class T>
+void batch_renorm(const std::string& name, const Sets& sets, int64_t channels) {
+    const int64_t size = sets.values();
+    const Array<T> x(size, -1, 1, 1), dy(size, -1, 1, 2), gamma(channels, -1, 1, 3), variance(channels, 0, 1, 4);
+    const Learned<const T> learned{gamma.data, gamma.data};
+    const Running<T> running{gamma.data, variance.data, 1.5, 0.5};
+    std::vector<int64_t> sizes(4, sets.count());
+    sizes.insert(sizes.end(), {size, size, channels, channels});
+    check<T>(name + " renorm", sizes, true, [&](Arrays<T>& out) {
+        T *mean = out[0].data, *scale = out[1].data, *r = out[2].data, *d = out[3].data;
+        normalize<T, Cut::relu>(sets, x.data, learned, 1e-5, out[4].data, {mean, scale, r, d}, nullptr, &running);
+        normalize_backward<T, Cut::relu>(sets, x.data, learned, {mean, scale, r, d}, dy.data, out[5].data,
+                                         {out[6].data, out[7].data});
+    });
+}
+
+template <class T>
+void filter_response_norm(const std::string& name, int64_t images, int64_t channels, int64_t positions) {
+    const Sets sets = Sets::filter_response_norm(images, channels, positions);
+    const int64_t size = sets.values();
+    norm<T, Cut::threshold>(name, sets, size, channels);
+    const Array<T> x(size, -1, 1, 1), dy(size, -1, 1, 2), threshold(channels, -1, 1, 3);
+    check<T>(name + " cut off", {size, size, channels}, true, [&](Arrays<T>& out) {
+        cut_off(sets, x.data, threshold.data, out[0].data);
+        cut_off_backward(sets, x.data, threshold.data, dy.data, out[1].data, out[2].data);
+    });
+}
+
+template <class T>
+void evonorm(const std::string& name, const Sets& sets, int64_t channels) {
+    const int64_t size = sets.values();
+    const Array<T> x(size, -9, 9, 1), dy(size, -1, 1, 2), slope(channels, -99, 99, 3), gamma(channels, -1, 1, 4);
+    check<T>(name, {size, sets.count(), sets.count(), size, channels, channels, channels}, true, [&](Arrays<T>& out) {
+        T *y = out[0].data, *mean = out[1].data, *scale = out[2].data;
+        evonorm(sets, x.data, slope.data, gamma.data, slope.data, 1e-5, y, mean, scale);
+        evonorm_backward(sets, x.data, slope.data, gamma.data, mean, scale, dy.data, out[3].data, out[4].data,
+                         out[5].data, out[6].data);
     });
 }
 
@@ -144,8 +189,8 @@ void blocked_norm(const std::string& name, const BlockedNorm& norm) {
 
 template <class T>
 void both_norms(const std::string& name, const Sets& sets, int64_t size, int64_t channels) {
-    norm<T, false>(name, sets, size, channels);
-    norm<T, true>(name + " relu", sets, size, channels);
+    norm<T, Cut::none>(name, sets, size, channels);
+    norm<T, Cut::relu>(name + " relu", sets, size, channels);
 }
 
 int main(int count, char** arguments) {
@@ -173,6 +218,14 @@ int main(int count, char** arguments) {
             const Sets sets = (kind == "gn" ? Sets::group_norm : Sets::batch_norm)(n[0], n[1], n[2], n[3]);
             both_norms<float>(name, sets, n[0] * n[1] * n[2], n[1]);
             both_norms<double>(name, sets, n[0] * n[1] * n[2], n[1]);
+            if (kind == "bn") batch_renorm<float>(name, sets, n[1]), batch_renorm<double>(name, sets, n[1]);
+        } else if (kind == "frn" && n.size() == 3) {
+            filter_response_norm<float>(name, n[0], n[1], n[2]);
+            filter_response_norm<double>(name, n[0], n[1], n[2]);
+        } else if (kind == "evonorm" && n.size() == 4) {
+            const Sets sets = Sets::group_norm(n[0], n[1], n[2], n[3]);
+            evonorm<float>(name, sets, n[1]);
+            evonorm<double>(name, sets, n[1]);
         } else if ((kind == "bgn" || kind == "bbn") && n.size() == 4) {
             const BlockedNorm norm{n[0], n[1], n[2], kind == "bgn" ? n[3] : 0, kind == "bbn" ? n[3] : 0, 1e-5};
             blocked_norm<false>(name, norm);
