@@ -86,8 +86,6 @@ def per_channel(vector: Tensor, x: Tensor) -> Tensor:
 
 def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """gamma * x + beta for x [N, C, ...], in x's dtype; None is left out."""
-    if x.shape[0] == 0:  # which Paddle 2.6 cannot multiply
-        return x
     if weight is not None:
         x = x * per_channel(weight, x).astype(x.dtype)
     if bias is not None:
