@@ -29,7 +29,8 @@ class RunningStatistics:
         self.before = [buffer.clone() for buffer in self.buffers]
         self.kept = passes if _are_means(layers) else 1
         self.results = []
-        self.trained_with = [layer for layer in batch_norms(model) if isinstance(layer, BatchRenorm)]
+        several = paddle.distributed.get_world_size() > 1  # else a step does not look through the network for nothing
+        self.trained_with = [one for one in batch_norms(model) if isinstance(one, BatchRenorm)] if several else []
 
     @contextlib.contextmanager
     def of_one_pass(self) -> Iterator[None]:
