@@ -59,7 +59,9 @@ def make_sweep(tmp_path):
                 values = dict(zip(grid, chosen, strict=True))
                 rows.append(row(values, error(values), states or {}, measured))
                 write_run(folder / rows[-1]["run"], rows[-1], error(values), measured, trained)
-                rows[-1] |= in_effect(axes, values, described["config"])
+                sets = [choices[values[axis]] for axis, choices in grid.items() if isinstance(choices, dict)]
+                settings = {key: value for one in sets for key, value in one.items()}
+                rows[-1] |= in_effect({**axes, **settings}, values | settings, described["config"])
         columns = list(dict.fromkeys(key for row in rows for key in row))
         with open(folder / "results.csv", "w", newline="") as file:
             writer = csv.DictWriter(file, columns, restval="")

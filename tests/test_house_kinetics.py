@@ -41,8 +41,15 @@ def test_half_the_clips_have_half_the_rate_and_the_same_epochs():
     config = load_config(CONFIGS / "kinetics_32x2_gn.yaml", ["data.root=nowhere", "batch.images_per_worker=4"])
     assert (config.lr, config.schedule.epochs, config.batch.images_per_step) == (0.005, 109, 32)
     sweep = load_sweep(ROOT / "configs" / "sweeps" / "kinetics_table8.yaml", ["data.root=nowhere"])
-    rates = {(run.config.model.norm, run.config.batch.images_per_worker): run.config.lr for run in sweep.runs}
-    assert rates == {(norm, clips): 0.01 * clips / 8 for norm in ("bn", "gn") for clips in (8, 4)}
+    rates = {
+        (run.config.model.norm, run.config.data.frames, run.config.batch.images_per_worker): run.config.lr
+        for run in sweep.runs
+    }
+    shapes = ((32, 8), (32, 4), (64, 4))
+    assert rates == {(norm, frames, clips): 0.01 * clips / 8 for norm in ("bn", "gn") for frames, clips in shapes}
+    longer = load_config(CONFIGS / "kinetics_64x1_gn.yaml", ["data.root=nowhere"])
+    windows = {run.config.model.pool_window for run in sweep.runs if run.config.data.frames == 64}
+    assert windows == {longer.model.pool_window}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ import statistics
 from typing import TYPE_CHECKING
 
 from engine.drawing import BLACK, BLUE, GREY, LETTER, VERMILLION, Table, sheet
-from engine.report.results import CONVOLUTION, NORM, Setting, SweepResults
+from engine.report.records import NORM
+from engine.report.results import CONVOLUTION, Setting, SweepResults
 from engine.report.words import (
     conditions,
     difference,

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from engine.errors import InputError
+from engine.report.clips import table_8
 from engine.report.dcn import figure_convolutions, table_convolutions
 from engine.report.detection import table_ap
 from engine.report.gn_figures import figure_1, figure_4, figure_5
 from engine.report.gn_tables import table_1, table_2, table_3
-from engine.report.records import CHANNELS, DEFORMABLE, GROUPS, IMAGES, NORM, PRETRAINED, VERSION, value_at
+from engine.report.records import CHANNELS, DEFORMABLE, FRAMES, GROUPS, IMAGES, NORM, PRETRAINED, VERSION, value_at
 from engine.report.responses import LAYER, figure_6
 from engine.report.scenes import figure_scenes
 from engine.report.small_batch import figure_small_batch
@@ -35,6 +36,7 @@ DRAWINGS = {
     "table_1": Drawing([{NORM: 2}], table_1),
     "table_2": Drawing([{}], table_2),
     "table_3": Drawing([{GROUPS: 2}, {CHANNELS: 2}], table_3),
+    "table_8": Drawing([{FRAMES: 2}], table_8, measure="top1_error"),
     "figure_convolutions": Drawing([{DEFORMABLE: 2}, {VERSION: 2}], figure_convolutions, "Kinds of convolution"),
     "table_convolutions": Drawing([{DEFORMABLE: 2}, {VERSION: 2}], table_convolutions, "What each costs and buys"),
     "figure_small_batch": Drawing([{IMAGES: 2}], figure_small_batch, "Norms at the most images and at the fewest"),

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 from engine.drawing import BLACK, GREY, sheet
 from engine.report.gn_tables import PAPER_BATCH_SIZES, at_one_batch_size, paper_network, papers
+from engine.report.labels import NORMS
 from engine.report.lines import NORM_LOOKS, THEIRS, draw_line, finish_curves, label_ends, looks_of
-from engine.report.results import IMAGES, NORM, NORMS, SweepResults
+from engine.report.records import IMAGES, NORM
+from engine.report.results import SweepResults
 from engine.report.words import (
     gap,
     heading,

@@ -3,7 +3,9 @@
 from typing import Any
 
 from engine.drawing import Table, theirs
-from engine.report.results import CHANNELS, DEPTH, GROUPS, IMAGES, MODEL, NORM, NORMS, Setting, SweepResults
+from engine.report.labels import NORMS
+from engine.report.records import CHANNELS, DEPTH, GROUPS, IMAGES, MODEL, NORM
+from engine.report.results import Setting, SweepResults
 from engine.report.words import (
     average_text,
     conditions,

@@ -23,7 +23,8 @@ from engine.drawing import (
     legend_shape,
     short_label,
 )
-from engine.report.results import Average, place_of_norm
+from engine.report.labels import place_of_norm
+from engine.report.results import Average
 from engine.report.words import listed, scaled
 from engine.run.measure import Measure
 from models.norm import Norm

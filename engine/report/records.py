@@ -35,6 +35,7 @@ NORM, IMAGES, SEED = "model.norm", "batch.images_per_worker", "seed"
 GROUPS, CHANNELS = "model.norm_groups", "model.norm_channels_per_group"
 MODEL, DEPTH = "model.name", "model.depth"
 PRETRAINED, FROZEN = "pretrained", "model.frozen"
+FRAMES = "data.frames"
 DEFORMABLE, VERSION, DILATED = "model.deformable_stages", "model.deformable_version", "model.dilated_stages"
 STATES = ("finished", "failed", "stopped", "waiting")
 MOST_RUNS = 10_000  # of a sweep
@@ -127,6 +128,11 @@ class Description(pydantic.BaseModel):
     def names(self) -> list[str]:
         """The axes whose values are names of sets."""
         return list(dict.fromkeys(axis for axis, choices in self._choices if isinstance(choices, dict)))
+
+    def names_with(self, key: str) -> list[str]:
+        """Those of them that have a set with this config key."""
+        return list(dict.fromkeys(axis for axis, choices in self._choices if isinstance(choices, dict)
+                                  and any(key in values for values in choices.values())))
 
     @property
     def in_sets(self) -> list[str]:

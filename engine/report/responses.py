@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from engine.drawing import Table, sheet, short_label
 from engine.report.gn_tables import PAPER_NORMS, at_one_batch_size, paper_network, papers
 from engine.report.lines import draw_line, finish_curves, looks_of
-from engine.report.results import IMAGES, NORM, Average, Setting, SweepResults, average
+from engine.report.records import IMAGES, NORM
+from engine.report.results import Average, Setting, SweepResults, average
 from engine.report.words import error_text, heading, listed, noun, seeds_sentence, statistic, subtitle
 from engine.run.measure import Measure
 from engine.run.result import read_metrics

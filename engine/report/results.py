@@ -4,21 +4,20 @@ import json
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
+from engine.report.labels import AXIS_TEXT, NORMS, RUNNING, place_of_norm, span
 from engine.report.records import (
     CHANNELS,
     DEFORMABLE,
     DEPTH,
     DILATED,
-    FROZEN,
     GROUPS,
     IMAGES,
     MODEL,
     NORM,
-    PRETRAINED,
     SEED,
     VERSION,
     Description,
@@ -30,50 +29,14 @@ from engine.report.records import (
 )
 from engine.run.measure import Measure
 from engine.run.result import read_metrics, read_precise
-from models.norm import GROUPED, Norm
+from models.norm import GROUPED
 
-RUNNING = "model.bn_running_statistics"
 CONVOLUTION = (DEFORMABLE, VERSION, DILATED)  # together they say what kind the 3x3 convolutions are
 
-NORMS = {  # in the order of the paper's table 1; another is called by its own word, and comes after these
-    "bn": "BN", "ln": "LN", "in": "IN", "gn": "GN", "sync_bn": "SyncBN", "frozen_bn": "FrozenBN", "none": "no norm",
-    "brn": "BRN", "frn": "FRN", "evonorm_s0": "EvoNorm-S0",
-}
 ONLY_OF = {  # values that of these norms matter to one kind; to another norm all may
     GROUPS: GROUPED, CHANNELS: GROUPED, RUNNING: ("bn", "brn"), "bn_precise_images": ("bn",),
     "model.bn_momentum": ("bn", "sync_bn", "brn"),
 }
-
-
-def _norm_of(part, norm):
-    """Such as `GN in the box head`."""
-    return f"{NORMS.get(norm, norm)} in the {'pyramid' if part == 'fpn' else part.replace('_', ' ')}"
-
-
-AXIS_TEXT = {  # how a label says a value; other axes say key=value
-    NORM: lambda norm: NORMS.get(norm, norm),
-    IMAGES: lambda n: f"{n} image{'s' * (n != 1)} per worker",
-    GROUPS: "G = {}".format,
-    CHANNELS: lambda n: f"{n} channel{'s' * (n != 1)} per group",
-    RUNNING: {"first": "first worker", "mean": "mean of workers", "precise": "precise"}.get,
-    PRETRAINED: lambda path: f"from {Path(*Path(str(path)).parts[-2:])}" if path else "from scratch",
-    FROZEN: lambda parts: f"{'+'.join(_listed(parts)) or 'nothing'} frozen",
-    MODEL: str,
-    **{f"model.{part}_norm": partial(_norm_of, part) for part in ("fpn", "box_head", "mask_head")},
-    "model.neck": {"fpn": "pyramid", "c4": "C4"}.get,
-    "model.roi_pooling": lambda kind: "RoIAlign" if kind == "align" else f"{kind} pooling",
-    "model.width": "width {}".format,
-    "model.weight_standardization": lambda standardized: "WS" if standardized else "no WS",
-    "data.warp": "warp {}".format,
-    "batch.protocol": "protocol {}".format,
-    "schedule.epochs": "{} epochs".format,
-}
-
-
-def place_of_norm(norm: str | None) -> tuple[int, str]:
-    """By which norms are sorted: those of NORMS, then the others that there are, then any that a folder may name."""
-    known = list(dict.fromkeys([*NORMS, *get_args(Norm)]))
-    return (known.index(norm), "") if norm in known else (len(known), norm or "")
 
 
 def matters_to(key: str, norm: str | None) -> bool:
@@ -220,7 +183,7 @@ class SweepResults:
         """What kind the 3x3 convolutions are, such as `plain`, `dilated in c5`, `DCNv2 in c3–c5`."""
         deformable, version, dilated = (setting.values.get(key, self.values(key)[0]) for key in CONVOLUTION)
         kinds = ((f"DCNv{version}" if version else "DCN", deformable), ("dilated", dilated))
-        parts = [f"{name} in {_span(stages)}" for name, stages in kinds if stages not in (None, [], "[]")]
+        parts = [f"{name} in {span(stages)}" for name, stages in kinds if stages not in (None, [], "[]")]
         return ", ".join(parts) or "plain"
 
     def lines(self, along: str, among: list[Setting] | None = None) -> list[Line]:
@@ -271,19 +234,6 @@ class SweepResults:
 
     def sessions(self) -> list[Session]:
         return read_sessions(self.folder)
-
-
-def _span(stages):
-    """`c3–c5` of c3, c4 and c5."""
-    numbers = sorted(int(stage.lstrip("c")) for stage in _listed(stages))
-    if numbers[1:] and numbers == list(range(numbers[0], numbers[-1] + 1)):
-        return f"c{numbers[0]}–c{numbers[-1]}"
-    return ", ".join(f"c{number}" for number in numbers)
-
-
-def _listed(stages):
-    """The stages of a list, of its text in results.csv, or of None."""
-    return (json.loads(stages) if isinstance(stages, str) else stages) or []
 
 
 def average(values: list[float]) -> Average | None:

@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING
 
 from engine.drawing import BLACK, GREY, sheet, short_label
 from engine.report.gn_tables import PAPER_BATCH_SIZES, paper_network, papers
+from engine.report.labels import NORMS
 from engine.report.lines import looks_of, spread
-from engine.report.results import IMAGES, NORMS, SweepResults
+from engine.report.records import IMAGES
+from engine.report.results import SweepResults
 from engine.report.words import heading, noun, scaled, seeds_sentence, statistic, subtitle
 
 if TYPE_CHECKING:  # matplotlib is imported where it draws

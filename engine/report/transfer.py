@@ -1,7 +1,9 @@
 """What carries over from pre-training: each norm from scratch and fine-tuned, beside what the GN paper says of it."""
 
 from engine.drawing import Table, theirs
-from engine.report.results import IMAGES, NORM, NORMS, PRETRAINED, Setting, SweepResults
+from engine.report.labels import NORMS
+from engine.report.records import IMAGES, NORM, PRETRAINED
+from engine.report.results import Setting, SweepResults
 from engine.report.words import conditions, difference, error_text, gap, heading, in_points, noun, statistic
 
 AGAINST = {"bn": "BN", "frozen_bn": "BN*"}  # the norms that others are measured against, as the paper calls them

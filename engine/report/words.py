@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from engine.report.results import AXIS_TEXT, DEFORMABLE, FROZEN, PRETRAINED, Average, Setting, SweepResults
+from engine.report.labels import AXIS_TEXT
+from engine.report.records import DEFORMABLE, FROZEN, PRETRAINED
+from engine.report.results import Average, Setting, SweepResults
 from engine.run.measure import TOP1_ERROR, Measure
 
 NOUNS = {TOP1_ERROR.name: "error"}  # shorter than its own words, as in the paper's figures

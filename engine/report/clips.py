@@ -1,0 +1,66 @@
+"""A sweep over clips beside table 8 of the GN paper (Wu & He, arXiv:1803.08494): longer clips, fewer of them."""
+
+from engine.drawing import Table, theirs
+from engine.report.labels import NORMS
+from engine.report.records import FRAMES, IMAGES, NORM
+from engine.report.results import Average, Setting, SweepResults
+from engine.report.words import average_text, conditions, gap, in_points, signed, statistic
+from engine.run.measure import TOP1_ERROR
+
+TOP1_ACCURACY = TOP1_ERROR._replace(name="top1_accuracy", words="top-1 accuracy", lower_is_better=False)
+# By frames of a clip and clips per worker: top-1 accuracy in percent, I3D ResNet-50 on Kinetics-400.
+PAPER = {
+    "bn": {(32, 8): 73.3, (32, 4): 72.1, (64, 4): 73.3},
+    "gn": {(32, 8): 73.0, (32, 4): 72.8, (64, 4): 74.5},
+}
+
+
+def table_8(sweep: SweepResults) -> tuple[list[Table], str]:
+    """Norms by frames of a clip and clips per worker, as accuracy; then the paper's -> ([table, table], caption)."""
+    # Longer clips can want another stride or window: a set of values by name, which a column then says.
+    sets = [*sweep.file.names_with(FRAMES), *(key for key in sweep.file.in_sets if key != NORM)]
+    lines = {}
+    for setting in sweep.settings:
+        lines.setdefault(sweep.label(setting, [IMAGES, FRAMES, *sets]), {})[_place(setting)] = setting
+    places = sorted({place for line in lines.values() for place in line}, key=_order)
+    ours = _head(places)
+    for label, line in lines.items():
+        ours.append([label, *(_accuracy(sweep, line.get(place)) for place in places)])
+    rows = {}
+    for label, line in lines.items():
+        for place, setting in line.items():
+            for name, rival in ({} if setting.values[NORM] == "bn" else sweep.rivals(setting)).items():
+                points = gap(sweep, rival, setting)  # errors: what is lost is gained
+                rows.setdefault(f"{label} − {name}", {})[place] = "–" if points is None else signed(points, 2)
+    ours += [[label, *(row.get(place, "") for place in places)] for label, row in rows.items()]
+    papers = _head(sorted(PAPER["bn"], key=_order))
+    papers += [[theirs(f"{NORMS[norm]}, the paper"), *map(theirs, of_norm.values())] for norm, of_norm in PAPER.items()]
+    return [ours, papers], (
+        f"Validation top-1 accuracy in percent by frames of a clip and clips per worker, {statistic(sweep)}"
+        f"{in_points(sweep)}. {conditions(sweep, sweep.settings)} The paper: I3D ResNet-50 on Kinetics-400, 8 GPUs, "
+        "mean of 10 clips of a video."
+    )
+
+
+def _place(setting: Setting) -> tuple[int, int]:
+    return setting.values[FRAMES], setting.values[IMAGES]
+
+
+def _order(place):
+    """Short clips before long ones, many of them before few, as in the paper."""
+    frames, clips = place
+    return frames, -clips
+
+
+def _head(places):
+    frames, clips = zip(*places, strict=True)
+    return [["frames", *map(str, frames)], ["clips per worker", *map(str, clips)]]
+
+
+def _accuracy(sweep: SweepResults, setting: Setting | None) -> str:
+    found = setting and setting.average(sweep.statistic)
+    if not found:
+        return "" if setting is None else "–"
+    text = average_text(TOP1_ACCURACY, Average(1 - found.mean, found.deviation, found.n))
+    missing = len(setting.finished) < setting.seeds
+    return text + (f" ({len(setting.finished)} of {setting.seeds})" if missing else "")
