@@ -31,6 +31,7 @@ def garment_clips(
     shake: float = 0.0,
     warp: float = 0.3,
     clutter: float = 2.0,
+    backdrop: float = 1.0,
     camera: float = 1.0,
     shuffled: bool = False,
     fresh: bool = True,
@@ -51,6 +52,7 @@ def garment_clips(
     speed: above 0, up to 2. At 1 a garment moves by 0.45 to 0.9 of the width in a clip, grows by a factor of 1.26 to
         1.6, turns by 117 to 234 degrees, bounces one to two times.
     shake: 0 to 0.2, by how much a frame's garment is off its way: a standard deviation, in widths.
+    backdrop: 0 to 1, the contrast of what lies behind; at 0 it has one colour, and there is only the garment to see.
     shuffled: the frames of each clip in a random order, as a control: what is left tells motions that have a direction
         from those that have none at most.
     warp, clutter, camera, fresh, root: as for composed; warp is of the garment's bends alone.
@@ -66,6 +68,7 @@ def garment_clips(
         ("shake", shake, "0 to 0.2", 0 <= shake <= 0.2),
         ("warp", warp, "0 to 2", 0 <= warp <= 2),
         ("clutter", clutter, "0 to 20", 0 <= clutter <= 20),
+        ("backdrop", backdrop, "0 to 1", 0 <= backdrop <= 1),
         ("camera", camera, "0 to 2", 0 <= camera <= 2),
     ):
         if not right:
@@ -73,8 +76,8 @@ def garment_clips(
     train, validation = (Garments(part.images[:, 0], part.labels, part.classes) for part in fashion_mnist(root))
     shape = (3, frames, image_size, image_size)
     settings = {
-        "shape": shape, "speed": speed, "shake": shake, "warp": warp, "clutter": clutter, "camera": camera,
-        "shuffled": shuffled,
+        "shape": shape, "speed": speed, "shake": shake, "warp": warp, "clutter": clutter, "backdrop": backdrop,
+        "camera": camera, "shuffled": shuffled,
     }
     return (
         GarmentClips(train, train_clips, FRESH if fresh else TRAINING, **settings),
@@ -93,7 +96,7 @@ class GarmentClips:
 
     def __init__(
         self, garments: Garments, clips: int, draws: int, *, shape: tuple[int, int, int, int], speed: float,
-        shake: float, warp: float, clutter: float, camera: float, shuffled: bool,
+        shake: float, warp: float, clutter: float, backdrop: float, camera: float, shuffled: bool,
     ):
         self.garments, self.draws, self.camera, self.shuffled = garments, draws, camera, shuffled
         self.motion = {"frames": shape[1], "side": shape[2], "warp": warp, "speed": speed, "shake": shake}
@@ -103,7 +106,7 @@ class GarmentClips:
         self.preparation = ClipPreparation(self.classes, shape, MEAN, STD)
         self.in_memory = draws != FRESH
         self.origin = f"composed with {len(garments):,} garments"
-        self._backdrops = Backdrops(garments, shape[2:], clutter)
+        self._backdrops = Backdrops(garments, shape[2:], clutter, backdrop)
         self._kept = {}
 
     def __len__(self) -> int:

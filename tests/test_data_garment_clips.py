@@ -214,6 +214,7 @@ def test_training_and_validation_share_no_garment_and_mean_and_deviation_are_rig
         ({"image_size": 15}, "image_size is 15, wanted 16 or more pixels"),
         ({"speed": 0.0}, "speed is 0.0, wanted more than 0 and at most 2"),
         ({"shake": 0.3}, "shake is 0.3, wanted 0 to 0.2"), ({"clutter": 21}, "clutter is 21, wanted 0 to 20"),
+        ({"backdrop": 1.5}, "backdrop is 1.5, wanted 0 to 1"),
         ({"warp": -1}, "warp is -1, wanted 0 to 2"), ({"camera": 3}, "camera is 3, wanted 0 to 2"),
     ],
 )
@@ -221,6 +222,15 @@ def test_bad_settings_are_one_clear_line(setting, complaint):
     with pytest.raises(DataError) as error:
         DATASETS["garment_clips"](**setting)
     assert str(error.value) == f"garment_clips: {complaint}"
+
+
+def test_without_a_backdrop_only_the_garment_changes():
+    scene, plain = (clips(backdrop=backdrop, clutter=2.0, camera=0.0)[0] for backdrop in (1.0, 0.0))
+    rich, bare = (dataset.composed(0, 3, (0, 0, 0))[0] for dataset in (scene, plain))  # still, whatever else it is
+    colours = [len(np.unique(frame.reshape(3, -1), axis=1).T) for frame in (rich, bare)]
+    behind = np.median(bare.reshape(3, -1), axis=1)
+    assert (bare == behind[:, None, None]).all(axis=0).mean() > 0.2  # one colour, which most of the picture has
+    assert colours[1] < colours[0]
 
 
 def test_the_config_knows_the_settings():

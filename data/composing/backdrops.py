@@ -18,11 +18,12 @@ class Backdrops:
     """256 backgrounds with clutter; each image shows a part of one, mirrored and with its colours exchanged.
 
     Drawing a background takes longer than cutting one out. They depend on `key`, a tuple of integers; those of the last
-    key are kept, each since it was first asked for. clutter: how many pieces to find in an image, on average.
+    key are kept, each since it was first asked for. clutter: how many pieces to find in an image, on average; contrast:
+    0 to 1, what is left of it in all that lies there.
     """
 
-    def __init__(self, garments: Garments, shape: tuple[int, int], clutter: float):
-        self.garments, self.shape, self.clutter = garments, shape, clutter
+    def __init__(self, garments: Garments, shape: tuple[int, int], clutter: float, contrast: float = 1.0):
+        self.garments, self.shape, self.clutter, self.contrast = garments, shape, clutter, contrast
         self._key, self._drawn = None, {}
 
     def part(self, rng: np.random.Generator, key: tuple[int, ...]) -> np.ndarray:
@@ -33,7 +34,8 @@ class Backdrops:
         top, left = int(y * (whole.shape[1] - height + 1)), int(x * (whole.shape[2] - width + 1))
         part = whole[:, top : top + height, left : left + width]
         part = part[ORDERS[int(order * 6)], :: -1 if flip_y < 0.5 else 1, :: -1 if flip_x < 0.5 else 1]
-        return np.float32(part) / np.float32(255)
+        image = np.float32(part) / np.float32(255)
+        return image if self.contrast == 1 else dulled(image, self.contrast)
 
     def _whole(self, key, number):
         if key != self._key:
