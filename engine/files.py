@@ -75,6 +75,23 @@ def _opened(path, missing):
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def ordinary(path: str, flags: int) -> int:
+    """The `opener` of files that are written piece by piece, in a folder that may be another's make.
+
+    A link could lead out of the folder, a pipe would wait for ever. Raises InputError for these, and OSError.
+    """
+    try:
+        handle = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):  # of a link, of a pipe that nobody reads
+            raise
+        raise InputError(f"{path}: is a link or a pipe; expected an ordinary file, to write to") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InputError(f"{path}: is a pipe or a device; expected an ordinary file, to write to")
+    return handle
+
+
 def check_file_target(path: str | Path, option: str) -> Path:
     """The path of a file to be written after long work. Raises InputError where it is a folder, or in none."""
     if os.path.isdir(path) or not os.path.isdir(os.path.dirname(path) or "."):

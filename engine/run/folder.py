@@ -15,7 +15,7 @@ from engine.config import Config, load_config
 from engine.config.yaml_text import read_yaml
 from engine.environment import describe
 from engine.errors import InputError
-from engine.files import write_text, writing_into
+from engine.files import read_text, write_text, writing_into
 from engine.run.data_identity import DataIdentity, data_changes, read_data_identity, write_data_identity
 from engine.run.locks import claim
 from engine.run.saved import Strict, first_error
@@ -210,8 +210,8 @@ class _ClipPreparationFile(_PreparationFile):
 
 
 KINDS = {  # by a word that no other kind's file has
-    b'"resize_long"': (DetectionPreparation, _DetectionPreparationFile),
-    b'"stride"': (ClipPreparation, _ClipPreparationFile),
+    '"resize_long"': (DetectionPreparation, _DetectionPreparationFile),
+    '"stride"': (ClipPreparation, _ClipPreparationFile),
 }
 
 
@@ -219,12 +219,12 @@ def read_preparation(folder: Path) -> Preparation:
     """The class names and picture preparation that training wrote into a folder. Raises InputError."""
     path = folder / PREPARATION_FILE
     try:
-        text = path.read_bytes()
+        text = read_text(path, "no such file; expected a folder that tools/train.py made")
         made, file = next((kind for word, kind in KINDS.items() if word in text), (Preparation, _PreparationFile))
         return made(**file.model_validate_json(text).model_dump())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected a folder that tools/train.py made") from None
+    except InputError:
+        raise
     except pydantic.ValidationError as failure:
         raise InputError(f"{path}: damaged ({first_error(failure)})") from None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: damaged ({error})") from None

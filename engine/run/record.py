@@ -24,8 +24,8 @@ from visualdl import LogWriter
 
 from engine.config import Config
 from engine.environment import is_watched
-from engine.errors import DiskError
-from engine.files import writing, written_whole
+from engine.errors import DiskError, InputError
+from engine.files import ordinary, writing, written_whole
 from engine.run.measure import Measure
 from engine.run.result import SAMPLES_FILE
 from engine.terminal import printable
@@ -80,9 +80,11 @@ class _VisualDLFile:
 
     def __init__(self, path: Path):
         self.path = path
+        if path.parent.is_symlink():
+            raise InputError(f"{path.parent}: is a link; expected a folder, to write in")
         with writing(path):
             path.parent.mkdir(exist_ok=True)
-            self.file = open(path, "ab")  # noqa: SIM115
+            self.file = open(path, "ab", opener=ordinary)  # noqa: SIM115
 
     def get_filename(self):
         return str(self.path)
@@ -112,6 +114,9 @@ class _VisualDLWriter(LogWriter):
 
 class _LogFile(logging.FileHandler):
     """A log file that says when it cannot be written."""
+
+    def _open(self):
+        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=ordinary)
 
     def handleError(self, record):  # noqa: N802
         raise  # noqa: PLE0704  logging calls this where it has caught the error
@@ -156,10 +161,10 @@ class RunRecord:
         self._visualdl_path = folder / "vdl" / VISUALDL_FILE
         for path, size in ((self._metrics_path, position["metrics"]), (self._visualdl_path, position["visualdl"])):
             if path.exists():
-                with writing(path):
-                    os.truncate(path, min(size, path.stat().st_size))
+                with writing(path), open(path, "ab", opener=ordinary) as file:
+                    file.truncate(min(size, file.seek(0, os.SEEK_END)))
         with writing(self._metrics_path):
-            self._metrics = open(self._metrics_path, "a", encoding="utf-8")  # noqa: SIM115
+            self._metrics = open(self._metrics_path, "a", encoding="utf-8", opener=ordinary)  # noqa: SIM115
         self.visualdl = _VisualDLWriter(str(folder / "vdl"), file_name=VISUALDL_FILE)
         self._log_path = folder / "train.log"
         self._log = logging.Logger("run")
