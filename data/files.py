@@ -44,7 +44,7 @@ def _check_ordinary(path, status):
 def read_file(path: str | os.PathLike, most: int) -> bytes:
     """The bytes of an ordinary file; raises as open_file does, and DataError where there are more than `most`."""
     with open_file(path) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
+        content = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
+    if content is None or len(content) > most:
         raise DataError(f"{path}: has more than the {most:,} bytes that such a file may have")
     return content

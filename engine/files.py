@@ -27,8 +27,8 @@ def read_text(path: Path, missing: str = "no such file", most: int = MOST_BYTES)
     Raises InputError, one line: `missing` says what comes after the path of a file that is not there.
     """
     with _opened(path, missing) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
+        content = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
+    if content is None or len(content) > most:
         raise InputError(f"{path}: has more than {most:,} bytes, which is too long")
     try:
         return content.decode("utf-8")
