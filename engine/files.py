@@ -15,6 +15,7 @@ from engine.errors import DiskError, InputError
 
 MOST_BYTES = 256 * 2**20  # of a text that is read whole
 MOST_BYTES_OF_LINE = 2**20  # of one that is read by lines
+NOT_ORDINARY = "is a link, a pipe or a folder; expected an ordinary file, to write to"
 # What no bug ever raises, wherever it comes from.
 REFUSALS = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ESTALE, errno.ENOTCONN, errno.ENODEV,
@@ -85,11 +86,17 @@ def ordinary(path: str, flags: int) -> int:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENXIO):  # of a link, of a pipe that nobody reads
             raise
-        raise InputError(f"{path}: is a link or a pipe; expected an ordinary file, to write to") from None
+        raise InputError(f"{path}: {NOT_ORDINARY}") from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise InputError(f"{path}: is a pipe or a device; expected an ordinary file, to write to")
+        raise InputError(f"{path}: {NOT_ORDINARY}")
     return handle
+
+
+def check_ordinary(path: Path) -> None:
+    """Raise InputError where `ordinary` would: before long work, or before anything is changed."""
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise InputError(f"{path}: {NOT_ORDINARY}")
 
 
 def check_file_target(path: str | Path, option: str) -> Path:

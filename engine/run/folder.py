@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,7 @@ PREPARATION_FILE = "preparation.json"  # class names and how a picture becomes a
 # What a run cannot change on its way,
 FIXED = ("seed", "model", "data", "batch", "ema_decay", "bn_precise_images", "optimizer.name")
 FREE = ("data.root", "batch.workers_per_pass")  # but for where the data lie and what memory there is
+MOST_NUMBERS = 2**26  # of a prepared image or clip
 PLACE = ("name", "output")  # where the run itself lies, which the folder says
 
 
@@ -170,6 +172,12 @@ class _PreparationFile(Strict):
     std: list[PositiveFloat]
     resize_short: PositiveInt | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+
+    @pydantic.model_validator(mode="after")
+    def _fits_into_memory(self):
+        if math.prod(self.image_shape) > MOST_NUMBERS:
+            raise ValueError(f"image_shape: more than {MOST_NUMBERS:,} numbers")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _channels_agree(self):
