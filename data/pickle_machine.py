@@ -49,10 +49,12 @@ class Machine:
     """
 
     def __init__(self, file: BinaryIO, size: int, encoding: str):
-        # A pickle may ask for any number of bytes, or for a line that never ends; a file would make room for them first.
-        self.file, self.encoding = SimpleNamespace(
-            read=lambda wanted: file.read(min(wanted, size)), readline=lambda: file.readline(LONGEST_LINE), tell=file.tell
-        ), encoding
+        self.encoding = encoding
+        # A pickle may ask for any number of bytes, or a line without end; a file would make room for them first.
+        self.file = SimpleNamespace(
+            read=lambda wanted: file.read(min(wanted, size)), readline=lambda: file.readline(LONGEST_LINE),
+            tell=file.tell,
+        )
         self.stack, self.marks, self.memo = [], [], {}
         self.bytes_left = 2 * size  # that may be made of the file's: once as text's bytes, once as an array
 

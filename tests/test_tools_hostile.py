@@ -1,4 +1,4 @@
-"""Whatever a stranger hands to a command, it ends in one line and status 2, soon, in little memory, and harms nothing."""
+"""Whatever a stranger hands to a command ends in one line and status 2, soon, in little memory, and harms nothing."""
 
 import hashlib
 import importlib
@@ -65,7 +65,7 @@ def patiently(run, *command):
 def everything(folder):
     """What lies below a folder: kind, mode and content of each thing."""
     found = {}
-    for path in map(Path, sorted(os.path.join(parent, name) for parent, *names in os.walk(folder) for name in sum(names, []))):
+    for path in (Path(parent, name) for parent, *names in os.walk(folder) for name in sum(names, [])):
         status = path.lstat()
         content = status.st_size
         if stat.S_ISREG(status.st_mode) and status.st_size < 10**8:
@@ -77,11 +77,12 @@ def everything(folder):
 
 
 def changed(before, after):
-    """What came, went or changed; the output of a run has a place of its own, the cache its folders and locks."""
-    return [
-        name for name in sorted(before.keys() | after.keys()) if before.get(name, "nothing") != after.get(name, "nothing")
-        and not (name.startswith("cache") and (after.get(name) is None or name.endswith(".lock")))
-    ]
+    """What came, went or changed, but for folders and locks in the cache."""
+    names = [name for name in before.keys() | after.keys() if before.get(name, "none") != after.get(name, "none")]
+    return sorted(
+        name for name in names
+        if not (name.startswith("cache") and (after.get(name) is None or name.endswith(".lock")))
+    )
 
 
 def peak_megabytes(less=0):

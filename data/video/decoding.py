@@ -16,8 +16,8 @@ from data.video.sampling import check_together
 VIDEO_ENDINGS = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".mts", ".ogv",
 )
-# What a file may be, whatever its name says: by other formats, playlists among them, FFmpeg opens what a file names, other
-# files, addresses and ports.
+# What a file may be, whatever its name says: of other formats, playlists for one, FFmpeg opens what the file names, be
+# it another file, an address or a port.
 FORMATS = "mov,mp4,avi,matroska,webm,mpeg,mpegvideo,asf,flv,mpegts,ogg"
 ATTACHED_PICTURE = 0x400  # FFmpeg's disposition of the picture on a sound file's cover
 
@@ -67,8 +67,9 @@ class VideoFile:
         self._stream.codec_context.options = {"max_pixels": str(self._max_pixels)}  # a later frame may be larger
 
     def pictures(self, numbers: Sequence[int]) -> list[Image.Image]:
-        """The frames of these numbers, RGB and upright. Raises ValueError where one cannot be decoded, or where they have
-        more than max_pixels together.
+        """The frames of these numbers, RGB and upright.
+
+        Raises ValueError where one cannot be decoded, or where they have more than max_pixels together.
         """
         wanted = set(self._stamps[list(numbers)].tolist())
         check_together(len(wanted), self.size, self._max_pixels)

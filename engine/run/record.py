@@ -144,7 +144,7 @@ def _close(file):
 
 
 def check_record_files(folder: Path) -> None:
-    """Raise InputError where what a record would write at the end of, in a folder of anybody's make, leads elsewhere."""
+    """Raise InputError where a file that a record writes to, in a folder of anybody's make, leads elsewhere."""
     if (folder / VISUALDL_FOLDER).is_symlink():
         raise InputError(f"{folder / VISUALDL_FOLDER}: is a link; expected a folder, to write in")
     for name in (METRICS_FILE, LOG_FILE, f"{VISUALDL_FOLDER}/{VISUALDL_FILE}"):

@@ -4,8 +4,9 @@ import base64
 import io
 import json
 
-from hostile.files import ESCAPES, link, of_data, pipe, png, sparse, written
 from PIL import Image
+
+from hostile.files import ESCAPES, link, of_data, pipe, png, sparse, written
 
 COCO = "{name: coco, root: FOLDER, train: TRAIN, validation: null, resize_short: 9, resize_long: 12}"
 BOX = {"bbox": [2, 1, 4, 3], "segmentation": [[2, 1, 6, 1, 6, 4, 2, 4]], "iscrowd": 0, "area": 12}
@@ -58,13 +59,13 @@ def there(make):
 def labelme(shape=None, **values):
     """A folder of labelme's with one picture, and one shape."""
     whole = {"label": "cup", "shape_type": "polygon", "points": [[2, 1], [6, 1], [6, 4]], "group_id": None}
-    content = {"imagePath": "0.png", "imageHeight": 12, "imageWidth": 12, "shapes": [{**whole, **(shape or {})}], **values}
+    content = {"imagePath": "0.png", **WHOLE, "shapes": [{**whole, **(shape or {})}], **values}
 
     def make(folder):
         for n in range(4):
             written(folder / "notes" / f"{n}.png", png(n))
-            plain = {**content, "imagePath": f"{n}.png"} if n else content
-            written(folder / "notes" / f"{n}.json", json.dumps(plain if n == 0 else {**plain, "shapes": [whole], **WHOLE}))
+            plain = {**content, "imagePath": f"{n}.png", "shapes": [whole], **WHOLE} if n else content
+            written(folder / "notes" / f"{n}.json", json.dumps(plain))
         return of_data(folder, COCO.replace("TRAIN", "notes"))
 
     return make
@@ -108,13 +109,19 @@ CASES = {
     "paths too long together": (text("", train="t/" * 1400 + "x"), r"no such file|too long"),
     "a name with an escape": (text("", train=f'"{ESCAPES.encode("unicode_escape").decode()}"'), r"\\x1b.*no such file"),
     "images that are a number": (changed(lambda content: content.update(images=7)), r"images: got 7, wanted a list"),
-    "10,000 wrong entries": (changed(lambda content: content.update(images=[1] * 10_000)), r"images\[0\]: got 1, wanted"),
+    "10,000 wrong entries": (
+        changed(lambda content: content.update(images=[1] * 10_000)), r"images\[0\]: got 1, wanted",
+    ),
     "a picture elsewhere": (put("images", 1, file_name="../../../etc/hostname.png"), r"images\[1\]: no picture "),
     "a picture's name of 300 letters": (put("images", 0, file_name="x" * 300), r"images\[0\]: no picture 'x+' …"),
-    "a picture's name of 100,000 letters": (put("images", 1, file_name="x" * 10**5), r"images\[1\]: no picture .*x+ … x"),
+    "a picture's name of 100,000 letters": (
+        put("images", 1, file_name="x" * 10**5), r"images\[1\]: no picture .*x+ … x",
+    ),
     "a picture's name with an escape": (put("images", 0, file_name=ESCAPES), r"no picture '\\x1b"),
     "a picture's name with a NUL": (put("images", 2, file_name="a\0b"), r"images\[2\]: 'a\\x00b': no file can have"),
-    "a picture's name of half a letter": (put("images", 0, file_name="\udcff"), r"images\[0\]: file_name: got .*a text"),
+    "a picture's name of half a letter": (
+        put("images", 0, file_name="\udcff"), r"images\[0\]: file_name: got .*a text",
+    ),
     "a picture of no width": (put("images", 0, width=0), r"images\[0\]: width: got 0"),
     "a picture of 10^30 pixels": (put("images", 0, width=10**30), r"images\[0\]: width: got 1000"),
     "a picture of another size": (
@@ -135,7 +142,8 @@ CASES = {
         put("annotations", 0, segmentation={"size": [12, 12], "counts": [0, 10**18]}), r"counts: a run of 1000",
     ),
     "run lengths of another picture": (
-        put("annotations", 0, segmentation={"size": [10**6, 10**6], "counts": [10**12]}), r"size: got \[1000000, 1000000\]",
+        put("annotations", 0, segmentation={"size": [10**6, 10**6], "counts": [10**12]}),
+        r"size: got \[1000000, 1000000\]",
     ),
     "run lengths of letters": (
         put("annotations", 0, segmentation={"size": [12, 12], "counts": "é" * 50}), r"letters that stand for no run",
@@ -145,21 +153,27 @@ CASES = {
     ),
     "no object anywhere": (changed(lambda content: content.update(annotations=[])), r"none of its pictures has an obj"),
     "crowds alone": (
-        changed(lambda content: [each.update(iscrowd=1) for each in content["annotations"]]), r"all annotations have isc",
+        changed(lambda content: [each.update(iscrowd=1) for each in content["annotations"]]),
+        r"all annotations have isc",
     ),
-    "labelme: a kind that is a list": (labelme({"shape_type": ["mask"]}), r"0\.json: shapes\[0\]: shape_type: got \[\"mask"),
+    "labelme: a kind that is a list": (
+        labelme({"shape_type": ["mask"]}), r"0\.json: shapes\[0\]: shape_type: got \[\"mask",
+    ),
     "labelme: a kind of none": (labelme({"shape_type": "line"}), r"shape_type: got 'line', wanted polygon, rect"),
     "labelme: points of words": (labelme({"points": [["a", "b"]] * 3}), r"shapes\[0\]: points: got"),
     "labelme: two points": (labelme({"points": [[1, 1], [2, 2]]}), r"polygon of 2 points, wanted 3 or more"),
     "labelme: no label": (labelme({"label": None}), r"shapes\[0\]: label: is missing or null"),
     "labelme: shapes that are none": (labelme(shapes={"a": 1}), r"0\.json: shapes: got .*wanted a list"),
     "labelme: a picture of 10^12 pixels": (
-        labelme(mask(mask=stamp()), imageHeight=10**6, imageWidth=10**6), r"shapes\[0\]: mask: of a picture of 1000000 x 1",
+        labelme(mask(mask=stamp()), imageHeight=10**6, imageWidth=10**6),
+        r"shapes\[0\]: mask: of a picture of 1000000 x 1",
     ),
     "labelme: a picture of 10^30 pixels": (
         labelme(mask(mask=stamp()), imageHeight=10**15, imageWidth=10**15), r"shapes\[0\]: mask: of a picture of",
     ),
-    "labelme: a mask that reaches out": (labelme(mask(mask=stamp((99, 99)))), r"mask: of 99 x 99 pixels, reaches out of"),
+    "labelme: a mask that reaches out": (
+        labelme(mask(mask=stamp((99, 99)))), r"mask: of 99 x 99 pixels, reaches out of",
+    ),
     "labelme: a mask of 10^9 pixels": (labelme(mask(mask=stamp((40_000, 25_000)))), r"reaches out of its picture"),
     "labelme: a mask far outside": (
         labelme(mask(mask=stamp(), points=[[10**15, 10**15], [2e15, 2e15]])), r"reaches out of its picture",
@@ -167,9 +181,11 @@ CASES = {
     "labelme: a mask that is no PNG": (labelme(mask(mask="R0lGODlh")), r"mask: wanted a PNG in base64"),
     "labelme: a mask that is no text": (labelme(mask(mask={"a": 1})), r"mask: wanted a PNG in base64"),
     "labelme: one group of a mask": (
-        labelme(shapes=[{"label": "c", "group_id": 1, "points": [[1, 1], [2, 2]], "shape_type": "mask", "mask": stamp()}] * 2),
+        labelme(shapes=[{"label": "c", "group_id": 1, **mask(mask=stamp())}] * 2),
         r"shapes\[0\]: shares its group_id",
     ),
-    "labelme: a picture elsewhere": (labelme(imagePath="/etc/none.png"), r"0\.json: no picture '(\.\./)+etc/none\.png'"),
+    "labelme: a picture elsewhere": (
+        labelme(imagePath="/etc/none.png"), r"0\.json: no picture '(\.\./)+etc/none\.png'",
+    ),
     "labelme: a side of 0": (labelme(imageHeight=0), r"0\.json: imageHeight: got 0"),
 }

@@ -110,7 +110,8 @@ CASES = {
     "an output of nobody's home": (override("output=~nobody-is-called-so/x"), r"output: .*no home of that user"),
     "an output with a NUL": (override("output=a\0b"), r"output: .*NUL"),
     "an output below a file": (
-        lambda folder: train(folder, f"output={written(folder / 'file', 'kept')}/below", "name=x"), r"cannot be written",
+        lambda folder: train(folder, f"output={written(folder / 'file', 'kept')}/below", "name=x"),
+        r"cannot be written",
     ),
     "an output below a device": (override("output=/dev/null/x"), r"/dev/null.*cannot be written"),
     "a seed beyond": (override("seed=99999999999"), r"seed: .*got 99999999999"),

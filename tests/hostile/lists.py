@@ -4,8 +4,8 @@ import os
 
 from hostile.files import ESCAPES, class_folders, link, of_data, pipe, png, sparse, written
 
-IMAGES = "{name: image_folder, root: FOLDER/data, train: train.txt, validation: val.txt, image_size: 8, resize_short: 8}"
 CLASSES = "{name: image_folder, root: FOLDER/data, image_size: 8, resize_short: 8}"
+IMAGES = CLASSES.replace("}", ", train: train.txt, validation: val.txt}")
 VIDEOS = "{name: video_folder, root: FOLDER/data, train: train.txt, validation: val.txt, image_size: 8}"
 GOOD = "cat/0.png 0\ndog/0.png 1\n"
 
@@ -82,7 +82,9 @@ CASES = {
     "a device for a list": (placed(lambda data: link(data / "train.txt", "/dev/zero")), r"train\.txt: is a device"),
     "a list that leads nowhere": (placed(lambda data: link(data / "train.txt", "none")), r"train\.txt: no such file"),
     "a list in a circle": (placed(lambda data: link(data / "train.txt", "train.txt")), r"train\.txt: "),
-    "a list of 1 TB": (placed(lambda data: sparse(data / "train.txt", 10**12)), r"line 1: has more than 65,536 letters"),
+    "a list of 1 TB": (
+        placed(lambda data: sparse(data / "train.txt", 10**12)), r"line 1: has more than 65,536 letters",
+    ),
     "a list in place of a folder": (
         lambda folder: of_data(folder, f"{{name: image_folder, root: {written(folder / 'data', GOOD)}}}"), r"data: ",
     ),
@@ -90,14 +92,18 @@ CASES = {
         placed(lambda data: None, IMAGES.replace("train.txt", "/".join(["x" * 200] * 14))), r"[Nn]o such|[Tt]oo long",
     ),
     "two paths too long together": (
-        placed(lambda data: None, IMAGES.replace("FOLDER/data", "FOLDER/" + "d/" * 1400).replace("train.txt", "t/" * 1400)),
+        placed(lambda data: None, IMAGES.replace("/data", "/" + "d/" * 1400).replace("train.txt", "t/" * 1400)),
         r"data\.root|too long|no such",
     ),
     "no folder": (lambda folder: of_data(folder, CLASSES), r"data\.root .*data: no such folder"),
-    "no class folders": (folders(lambda data: [os.rename(data / one, data.parent / one) for one in ("cat", "dog")]), r"data: "),
+    "no class folders": (
+        folders(lambda data: [os.rename(data / one, data.parent / one) for one in ("cat", "dog")]), r"data: ",
+    ),
     "an empty class folder": (folders(lambda data: os.makedirs(data / "owl")), r"owl"),
     "a class folder of no text": (folders(no_text), r"its name is no UTF-8 text; rename it"),
-    "a class folder with an escape": (folders(lambda data: class_folders(data, (f"x{ESCAPES}",))), r"x\\x1b.*rename it"),
+    "a class folder with an escape": (
+        folders(lambda data: class_folders(data, (f"x{ESCAPES}",))), r"x\\x1b.*rename it",
+    ),
     "a class folder that turns": (folders(lambda data: class_folders(data, ("\u202egod",))), r"\\u202egod.*rename it"),
     "a class folder of two lines": (folders(lambda data: class_folders(data, ("a\nb",))), r"a\\nb.*rename it"),
     "other classes to validate": (
@@ -110,11 +116,15 @@ CASES = {
     "a share of all": (
         folders(lambda data: None, CLASSES.replace("}", ", validation_share: 1.0}")), r"validation_share is 1\.0",
     ),
-    "a list of videos without labels": (listed("cat/0.png\n", VIDEOS), r"train\.txt, line 1: got 'cat/0\.png', wanted `v"),
+    "a list of videos without labels": (
+        listed("cat/0.png\n", VIDEOS), r"train\.txt, line 1: got 'cat/0\.png', wanted `v",
+    ),
     "a list of videos with a space": (listed("a b c 1 2\n", VIDEOS), r"a path with a space has to be renamed"),
     "a list of 0 frames": (listed("cat 0 0\n", VIDEOS), r"line 1: got 'cat 0 0', a folder of 0 frames"),
     "a list of 10^30 frames": (listed(f"cat {10**30} 0\n", VIDEOS), r"line 1: got .*wanted `video label`"),
-    "a list of videos that are not there": (listed("none.mp4 0\nno.mp4 1\n", VIDEOS), r"line 1: no such video: .*none\.mp4"),
+    "a list of videos that are not there": (
+        listed("none.mp4 0\nno.mp4 1\n", VIDEOS), r"line 1: no such video: .*none\.mp4",
+    ),
     "a list of videos with a NUL": (listed("a\0b.mp4 0\nc.mp4 1\n", VIDEOS), r"line 1: .*a\\x00b\.mp4"),
     "a list of videos from 1 on": (listed("cat 4 1\ndog 4 2\n", VIDEOS), r"labels go from 1 to 2"),
     "a pipe for a list of videos": (placed(lambda data: pipe(data / "val.txt"), VIDEOS), r"val\.txt: is a pipe"),

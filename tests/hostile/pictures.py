@@ -7,9 +7,10 @@ import struct
 import tarfile
 import zlib
 
+from PIL import Image
+
 from hostile.files import ESCAPES, link, of_data, pipe, png, sparse, written
 from hostile.runs import spoiled
-from PIL import Image
 
 
 def seen(content):
@@ -75,7 +76,8 @@ PICTURES = {
     ),
     "a chunk of a wrong sum in a PNG": (png()[:30] + b"\xff" + png()[31:], r"cannot be read as an image"),
     "a GIF of 65,535 sides": (
-        b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b",\0\0\0\0\xff\xff\xff\xff\0\2", r"65535 x 65535 pixels",
+        b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b",\0\0\0\0\xff\xff\xff\xff\0\2",
+        r"65535 x 65535 pixels",
     ),
     "a BMP of sides below 0": (
         saved("BMP")[:18] + struct.pack("<ii", -12, -(2**31)) + saved("BMP")[26:], r"cannot be read as an image",
@@ -86,18 +88,24 @@ PICTURES = {
         saved("JPEG").replace(b"\xff\xc0\x00\x11\x08\x00\x0c\x00\x0c", b"\xff\xc0\x00\x11\x08\xfd\xe8\xfd\xe8"),
         r"65000 x 65000 pixels",
     ),
-    "a TIFF of a strange compression": (tiff(*SIDES, (259, 3, 1, 34712)), r"a TIFF compressed as|cannot be read as an im"),
+    "a TIFF of a strange compression": (
+        tiff(*SIDES, (259, 3, 1, 34712)), r"a TIFF compressed as|cannot be read as an im",
+    ),
     "a TIFF whose strips lie beyond": (
         tiff(*SIDES, (259, 3, 1, 5), (273, 4, 1, 10**9), (279, 4, 1, 10**9)), r"cannot be read as an image",
     ),
-    "a TIFF that leads back": (b"II*\0" + struct.pack("<IH", 8, 0) + struct.pack("<I", 8), r"cannot be read as an image"),
+    "a TIFF that leads back": (
+        b"II*\0" + struct.pack("<IH", 8, 0) + struct.pack("<I", 8), r"cannot be read as an image",
+    ),
     "a TIFF of a huge tag": (tiff(*SIDES, (259, 3, 1, 1), (270, 2, 2**31, 8)), r"cannot be read as an image"),
     "floating-point pixels": (saved("TIFF", mode="F"), r"its pixels are floating-point numbers"),
     "a pipe for a picture": (pipe, r"0\.png: is a pipe, wanted an ordinary file"),
     "a device for a picture": (lambda path: link(path, "/dev/zero"), r"0\.png: is a device"),
     "a link to nowhere": (lambda path: link(path, "none"), r"0\.png: no such image"),
     "a link to itself": (lambda path: link(path, path.name), r"0\.png: cannot be read as an image"),
-    "a picture of 1 TB": (lambda path: sparse(path, 10**12, b"\x89PNG\r\n\x1a\n"), r"0\.png: cannot be read as an image"),
+    "a picture of 1 TB": (
+        lambda path: sparse(path, 10**12, b"\x89PNG\r\n\x1a\n"), r"0\.png: cannot be read as an image",
+    ),
 }
 
 
@@ -105,8 +113,9 @@ def idx(content, name="train-images-idx3-ubyte"):
     """Fashion-MNIST's files, of which one holds this."""
 
     def make(folder):
+        pictures = struct.pack(">4I", 0x803, 9, 28, 28) + bytes(9 * 784)
         for part in ("train", "t10k"):
-            written(folder / "data" / f"{part}-images-idx3-ubyte", struct.pack(">4I", 0x803, 9, 28, 28) + bytes(9 * 784))
+            written(folder / "data" / f"{part}-images-idx3-ubyte", pictures)
             written(folder / "data" / f"{part}-labels-idx1-ubyte", struct.pack(">2I", 0x801, 9) + bytes(range(9)))
         path = folder / "data" / name
         content(path) if callable(content) else written(path, content)
@@ -118,7 +127,8 @@ def idx(content, name="train-images-idx3-ubyte"):
 def cifar(**changes):
     """CIFAR-100's archive, of which some members hold other bytes."""
     pixels = pickle.dumps({b"data": 1, b"fine_labels": [0]}, 2)
-    files = {"train": pixels, "test": pixels, "meta": pickle.dumps({b"fine_label_names": [b"cat", b"dog"]}, 2), **changes}
+    meta = pickle.dumps({b"fine_label_names": [b"cat", b"dog"]}, 2)
+    files = {"train": pixels, "test": pixels, "meta": meta, **changes}
 
     def make(folder):
         with tarfile.open(folder / "cifar-100-python.tar.gz", "w:gz") as archive:
@@ -126,16 +136,22 @@ def cifar(**changes):
                 member = tarfile.TarInfo(f"cifar-100-python/{name}")
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
-        return of_data(folder, "{name: cifar100, root: FOLDER}")
+        return cifar100(folder)
 
     return make
+
+
+def cifar100(folder):
+    return of_data(folder, "{name: cifar100, root: FOLDER}")
 
 
 ARRAYS = {
     "idx: of another kind": (idx(b"\0\0\x0d\3" + bytes(20)), r"begins with 00000d03, wanted 00000803"),
     "idx: cut in the header": (idx(b"\0\0\x08\3\0\0"), r"begins with 00000803"),
     "idx: 10^18 bytes": (idx(struct.pack(">4I", 0x803, 2**31, 2**31, 2**31)), r"wanted 1,073,741,824 at most"),
-    "idx: fewer than it says": (idx(struct.pack(">4I", 0x803, 9, 28, 28) + bytes(9)), r"holds 9 bytes of data, wanted 7056"),
+    "idx: fewer than it says": (
+        idx(struct.pack(">4I", 0x803, 9, 28, 28) + bytes(9)), r"holds 9 bytes of data, wanted 7056",
+    ),
     "idx: more than it says": (
         idx(gzip.compress(struct.pack(">4I", 0x803, 1, 28, 28) + bytes(50 << 20))), r"holds at least 785 bytes",
     ),
@@ -154,7 +170,7 @@ ARRAYS = {
         cifar(meta=pickle.dumps({b"fine_label_names": [ESCAPES.encode()]}, 2)), r"the class name '\\x1b",
     ),
     "cifar: no archive": (
-        lambda folder: of_data(folder, f"{{name: cifar100, root: {written(folder / 'cifar-100-python.tar.gz', b'x').parent}}}"),
+        lambda folder: [written(folder / "cifar-100-python.tar.gz", b"x"), *cifar100(folder)][1:],
         r"is truncated or no tar\.gz",
     ),
 }

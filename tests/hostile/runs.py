@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 
 from conftest import TINY, train_here, write_run
-from hostile.files import ESCAPES, class_folders, link, pipe, sparse, written
 from test_weights_hostile import Runs
 
 from data import Preparation
 from data.transforms import MEAN, STD
+from hostile.files import ESCAPES, class_folders, link, pipe, sparse, written
 
 FOLDER_DATA = "{name: image_folder, root: nowhere, image_size: 12, resize_short: 12}"
 
@@ -47,7 +47,8 @@ def spoiled(spoil, *arguments, tool="eval.py"):
         spoil(place)
         given = arguments or (["--data", folder / "pets"] if tool == "eval.py" else [])
         given = [str(each).replace("FOLDER", str(folder)) for each in given]
-        return [tool, "-c", place / "config.yaml", *given, *(["-o", "reading.processes=0"] if tool == "eval.py" else [])]
+        more = ["-o", "reading.processes=0"] if tool == "eval.py" else []
+        return [tool, "-c", place / "config.yaml", *given, *more]
 
     return make
 
@@ -111,14 +112,17 @@ def states(**values):
     return spoil
 
 
-def kept(place):
-    (place / "best.pdparams").unlink()
+def wider(place):
+    path = place / "config.yaml"
+    written(path, path.read_text().replace("width: 8", "width: 12"))
 
 
 LEADS = r"is a link, a pipe or a folder; expected an ordinary file, to write to"
 CASES = {
     # what a picture becomes
-    "no preparation": (spoiled(lambda place: (place / "preparation.json").unlink()), r"preparation\.json: no such file"),
+    "no preparation": (
+        spoiled(lambda place: (place / "preparation.json").unlink()), r"preparation\.json: no such file",
+    ),
     "an empty preparation": (spoiled(put("preparation.json", "")), r"preparation\.json: damaged"),
     "a preparation that is a list": (spoiled(put("preparation.json", "[1]")), r"preparation\.json: damaged"),
     "a preparation in itself": (spoiled(put("preparation.json", "[" * 100_000)), r"preparation\.json: damaged"),
@@ -131,7 +135,9 @@ CASES = {
     "a preparation with more": (spoiled(said(code="import os")), r"preparation\.json: damaged \(code: "),
     "pictures of two channels": (spoiled(said(image_shape=[2, 12, 12])), r"damaged \(image_shape"),
     "pictures of no side": (spoiled(said(image_shape=[3, 0, 12])), r"damaged \(image_shape"),
-    "pictures of huge sides": (spoiled(said(image_shape=[3, 10**5, 10**5], resize_short=10**5)), r"preparation\.json: dam"),
+    "pictures of huge sides": (
+        spoiled(said(image_shape=[3, 10**5, 10**5], resize_short=10**5)), r"preparation\.json: dam",
+    ),
     "pictures of 10^40 sides": (spoiled(said(image_shape=[3, 10**40, 1])), r"preparation\.json: damaged"),
     "a short side of 10^9": (spoiled(said(resize_short=10**9)), r"once its short side is scaled to 1000000000"),
     "a deviation of 0": (spoiled(said(std=[0, 1, 1])), r"damaged \(std"),
@@ -145,11 +151,11 @@ CASES = {
     "a config that is a pipe": (spoiled(piped("config.yaml")), r"config\.yaml: is a pipe"),
     "a config of nothing": (spoiled(put("config.yaml", "")), r"config\.yaml: expected a mapping"),
     "a config of another network": (
-        spoiled(lambda place: written(place / "config.yaml", (place / "config.yaml").read_text().replace("width: 8", "width: 12"))),
+        spoiled(wider),
         r"does not fit this config's model",
     ),
     # its weights
-    "no weights": (spoiled(kept), r"has neither best\.pdparams nor latest; no checkpoint is there"),
+    "no weights": (spoiled(lambda place: (place / "best.pdparams").unlink()), r"has neither best\.pdparams nor latest; no checkpoint is there"),
     "empty weights": (spoiled(put("best.pdparams", b"")), r"best\.pdparams: "),
     "weights of code": (
         spoiled(lambda place: written(place / "best.pdparams", pickle.dumps({"a": Runs(place.parent / "mark")}, 2))),
@@ -167,7 +173,9 @@ CASES = {
     "weights with an escape in their name": (asked("-w", ESCAPES), r"\\x1b.*no such file; there are best"),
     "weights with a NUL in their name": (asked("-w", "a\0b"), r"NUL"),
     # what it is asked
-    "data that are not there": (asked("--data", "FOLDER/none"), r"none: no such folder; wanted a folder of class folders"),
+    "data that are not there": (
+        asked("--data", "FOLDER/none"), r"none: no such folder; wanted a folder of class folders",
+    ),
     "data of other classes": (asked("--data", "FOLDER"), r"no class of the model"),
     "a confusion of another kind": (asked("--confusion", "FOLDER/x.exe"), r"x\.exe"),
     "results into nowhere": (asked("--results", "FOLDER/none/x.json"), r"--results .*expected a file in a folder"),
@@ -179,11 +187,15 @@ CASES = {
     "a picture's name too long": (asked("x" * 300, tool="infer.py"), r"x+….*too long"),
     "a picture with an escape": (asked(ESCAPES, tool="infer.py"), r"\\x1b.*: no such picture"),
     "no guesses": (asked("FOLDER/pets", "--top", "0", tool="infer.py"), r"--top 0: expected 1 or more"),
-    "a score beyond 1": (asked("FOLDER/pets", "--least", "nan", tool="infer.py"), r"--least nan: expected a score from 0"),
+    "a score beyond 1": (
+        asked("FOLDER/pets", "--least", "nan", tool="infer.py"), r"--least nan: expected a score from 0",
+    ),
     "drawn over the pictures": (
         asked("FOLDER/pets/cat/0.png", "--draw", "FOLDER/pets/cat", tool="infer.py"), r"holds the pictures themselves",
     ),
-    "an export of another form": (asked("--format", "caffe", tool="export_model.py"), r"--format: invalid choice: 'caffe'"),
+    "an export of another form": (
+        asked("--format", "caffe", tool="export_model.py"), r"--format: invalid choice: 'caffe'",
+    ),
     "an export into a file": (
         asked("--save-dir", "FOLDER/pets/cat/0.png", tool="export_model.py"), r"0\.png.*(cannot be written|expected)",
     ),
@@ -196,16 +208,22 @@ CASES = {
     ),
     "states of a list": (resumed(put("latest.pdstates", pickle.dumps([1], 2))), r"holds a list, expected a dictionary"),
     "states of nothing": (resumed(put("latest.pdstates", pickle.dumps({}, 2))), r"latest\.pdstates: lacks epoch"),
-    "a step beyond its epoch": (resumed(states(step=10**12)), r"latest\.pdstates: step 1000000000000 is not in epoch 2"),
+    "a step beyond its epoch": (
+        resumed(states(step=10**12)), r"latest\.pdstates: step 1000000000000 is not in epoch 2",
+    ),
     "a step that is a text": (resumed(states(step=ESCAPES)), r"latest\.pdstates: step: .*valid integer"),
     "other epochs": (resumed(states(steps_per_epoch=3, epoch=2)), r"its epochs have 3 steps, this config's 6"),
-    "records that are lost": (resumed(put("metrics.jsonl", "")), r"metrics\.jsonl: has 0 bytes, the checkpoint knew of"),
+    "records that are lost": (
+        resumed(put("metrics.jsonl", "")), r"metrics\.jsonl: has 0 bytes, the checkpoint knew of",
+    ),
     "an optimizer of another": (resumed(states(optimizer="Adam")), r"its optimizer is Adam, this config's Momentum"),
     "no moments": (resumed(put("latest.pdopt", pickle.dumps({}, 2))), r"latest\.pdopt: lacks the state of"),
     "classes that are a pipe": (resumed(piped("data.json")), r"data\.json: is no ordinary file"),
-    "classes that are numbers": (resumed(put("data.json", '{"classes": [1]}')), r"data\.json: classes\.0"),
+    "noted classes that are numbers": (resumed(put("data.json", '{"classes": [1]}')), r"data\.json: classes\.0"),
     "classes of 1 TB": (resumed(lambda place: sparse(place / "data.json", 10**12)), r"data\.json: has more than"),
-    "another's classes": (resumed(put("data.json", f'{{"classes": ["{chr(0x202e)}a"]}}')), r"its classes were \\u202ea"),
+    "another's classes": (
+        resumed(put("data.json", f'{{"classes": ["{chr(0x202e)}a"]}}')), r"its classes were \\u202ea",
+    ),
     "a lock that is a pipe": (resumed(piped(".lock")), r"\.lock: " + LEADS),
     "a lock that leads away": (resumed(linked(".lock", "../../new")), r"\.lock: " + LEADS),
     "records that lead away": (resumed(linked("metrics.jsonl")), r"metrics\.jsonl: " + LEADS),
@@ -213,5 +231,7 @@ CASES = {
     "a log that leads away": (resumed(linked("train.log")), r"train\.log: " + LEADS),
     "curves that lead away": (resumed(linked("vdl/vdlrecords.train.log")), r"vdlrecords\.train\.log: " + LEADS),
     "a folder of curves that leads away": (resumed(linked("vdl")), r"vdl: is a link; expected a folder"),
-    "a checkpoint of none": (resumed(lambda place: None, "epoch_77"), r"-r epoch_77: .*there are: best, epoch_1, latest"),
+    "a checkpoint of none": (
+        resumed(lambda place: None, "epoch_77"), r"-r epoch_77: .*there are: best, epoch_1, latest",
+    ),
 }

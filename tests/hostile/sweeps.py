@@ -22,7 +22,9 @@ def found(there):
 CASES = {
     "axes of nothing": (sweep("null"), r"sweep\.axes"),
     "axes that are a text": (sweep("seed"), r"sweep\.axes.*got 'seed'"),
-    "an axis of no key": (sweep(f'{{"{ESCAPES.encode("unicode_escape").decode()}": [1]}}'), r"\\x1b.* is no config key"),
+    "an axis of no key": (
+        sweep(f'{{"{ESCAPES.encode("unicode_escape").decode()}": [1]}}'), r"\\x1b.* is no config key",
+    ),
     "an axis that is an output": (sweep("{output: [/tmp/a, /tmp/b]}"), r"output is no config key"),
     "an axis that is a name": (sweep("{name: [../../x]}"), r"name"),
     "a value that is a mapping": (sweep("{model: [{name: vgg}]}"), r"model"),
@@ -31,7 +33,8 @@ CASES = {
     "a value too long for a folder": (sweep(f"{{pretrained: [{'p' * 250}]}}"), r"too long a name for a run's folder"),
     "lists in each other": (sweep(f"{{schedule.milestones: {'[' * 40 + ']' * 40}}}"), r"more than 32 lists"),
     "a million runs": (
-        sweep(f"{{seed: {list(range(1000))}, schedule.epochs: {list(range(1, 1001))}}}"), r"make 1,000,000 runs; sweep\.max",
+        sweep(f"{{seed: {list(range(1000))}, schedule.epochs: {list(range(1, 1001))}}}"),
+        r"make 1,000,000 runs; sweep\.max",
     ),
     "10^30 runs": (
         sweep("{" + ", ".join(f"{key}: {list(range(1, 1001))}" for key in (
@@ -61,17 +64,28 @@ CASES = {
     "no jobs": (sweep("{seed: [1]}", "--jobs", "0"), r"--jobs 0: expected 1 or more"),
     "devices of words": (sweep("{seed: [1]}", "--devices", "a,b"), r"--devices|GPU"),
     "no sweep at all": (
-        lambda folder: ["sweep.py", "--dry-run", "-c", written(folder / "x.yaml", TINY + SYNTHETIC)], r"no section `sweep`",
+        lambda folder: ["sweep.py", "--dry-run", "-c", written(folder / "x.yaml", TINY + SYNTHETIC)],
+        r"no section `sweep`",
     ),
     "a file in its place": (found(lambda place: written(place, "kept")), r"swept: is there and is no sweep's folder"),
-    "another's folder in its place": (found(lambda place: written(place / "thesis.tex", "kept")), r"is no sweep's folder"),
-    "another's sweep": (found(lambda place: written(place / "sweep.yaml", "file: other.yaml\n")), r"holds the sweep of other"),
+    "another's folder in its place": (
+        found(lambda place: written(place / "thesis.tex", "kept")), r"is no sweep's folder",
+    ),
+    "another's sweep": (
+        found(lambda place: written(place / "sweep.yaml", "file: other.yaml\n")), r"holds the sweep of other",
+    ),
     "a description of code": (
-        found(lambda place: written(place / "sweep.yaml", "a: !!python/object/apply:os.system [x]\n")), r"python/object",
+        found(lambda place: written(place / "sweep.yaml", "a: !!python/object/apply:os.system [x]\n")),
+        r"python/object",
     ),
     "a description that is a pipe": (found(lambda place: pipe(place / "sweep.yaml")), r"sweep\.yaml: is a pipe"),
-    "a description of 1 TB": (found(lambda place: sparse(place / "sweep.yaml", 10**12)), r"sweep\.yaml: is larger than"),
-    "a description that is a device": (found(lambda place: link(place / "sweep.yaml", "/dev/zero")), r"is a pipe, socket or"),
+    "a description of 1 TB": (
+        found(lambda place: sparse(place / "sweep.yaml", 10**12)), r"sweep\.yaml: is larger than",
+    ),
+    "a description that is a device": (
+        found(lambda place: link(place / "sweep.yaml", "/dev/zero")), r"is a pipe, socket or",
+    ),
     "a run that is a pipe": (found(lambda place: [
-        written(place / "sweep.yaml", "file: swept.yaml\n"), pipe(place / "seed=0" / "config.yaml")]), r"config\.yaml: is a pipe"),
+        written(place / "sweep.yaml", "file: swept.yaml\n"), pipe(place / "seed=0" / "config.yaml"),
+    ]), r"config\.yaml: is a pipe"),
 }

@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 
 from conftest import picture
-from hostile.files import ESCAPES, link, pipe, png, sparse, written
 from video_files import make_sound, make_video
 
 from data import ClipPreparation
@@ -14,6 +13,7 @@ from engine.build import build_model
 from engine.config import load_config
 from engine.run import checkpoint
 from engine.run.folder import write_preparation
+from hostile.files import ESCAPES, link, pipe, png, sparse, written
 
 CONFIG = """
 name: run
@@ -113,7 +113,9 @@ CASES = {
     "NULs": (video(bytes(100_000)), NONE),
     "a picture": (video(picture(99, 99).tobytes()), NONE),
     "a PNG": (video(png()), NONE),
-    "a GIF": (video(b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\4\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"), NONE),
+    "a GIF": (
+        video(b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\4\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"), NONE,
+    ),
     "a playlist": (video(beside(HLS), name="a.ts"), r"a\.ts: cannot be read as a video"),
     "a playlist of an address": (video(HLS.replace("SECRET", "http://127.0.0.1:9/x.ts")), NONE),
     "a list of files": (video(beside("ffconcat version 1.0\nfile ../secret.mp4\n")), NONE + r": it is none of mov,mp4"),
@@ -134,10 +136,15 @@ CASES = {
     "Ogg of noise": (video(b"OggS\0\2" + bytes(range(256)) * 40, name="a.ogv"), r"a\.ogv: cannot be read"),
     "no index": (video(damaged("a.mp4", 0.9, 1)), NONE),
     "zeros for pictures": (video(damaged("a.mp4", 0.01, 0.75)), NONE),
-    "ones for pictures": (video(damaged("a.avi", 0.5, 0.95, 255, codec="mpeg4"), name="a.avi"), r"a\.avi: cannot be read"),
-    "larger than allowed": (video(lambda place: made("a.mp4"), "data.max_pixels=5000"), r"96 x 80 pixels; data\.max_pixels"),
+    "ones for pictures": (
+        video(damaged("a.avi", 0.5, 0.95, 255, codec="mpeg4"), name="a.avi"), r"a\.avi: cannot be read",
+    ),
+    "larger than allowed": (
+        video(lambda place: made("a.mp4"), "data.max_pixels=5000"), r"96 x 80 pixels; data\.max_pixels",
+    ),
     "larger together than allowed": (
-        video(lambda place: made("a.mp4"), "data.max_pixels=10000"), r"4 frames of 96 x 80 pixels at once; data\.max_pix",
+        video(lambda place: made("a.mp4"), "data.max_pixels=10000"),
+        r"4 frames of 96 x 80 pixels at once; data\.max_pix",
     ),
     "a pipe": (video(pipe), r"a\.mp4: is a pipe, wanted an ordinary file"),
     "a device": (video(lambda place: link(place, "/dev/zero")), r"a\.mp4: is a device"),
@@ -146,11 +153,17 @@ CASES = {
     "1 TB of nothing": (video(lambda place: sparse(place, 10**12)), NONE),
     "a name with an escape": (video(b"x", name=f"{ESCAPES}.mp4"), r"\\x1b\]0;owned\\x07\\x1b\[2J\.mp4: cannot be read"),
     "a frame that is missing": (stills(*FRAMES[:2], *FRAMES[3:]), r"clip: frames 1 to 6, but 1 of them missing: 3"),
-    "frames up to 10^200": (stills(*FRAMES, (f"img_{'9' * 200}.png", png())), r"clip: frames 1 to 9+, but 9+.* missing: 7"),
-    "frames without a number": (stills(("a.png", png()), ("b.png", png())), r"no frames in this folder; wanted pictures"),
+    "frames up to 10^200": (
+        stills(*FRAMES, (f"img_{'9' * 200}.png", png())), r"clip: frames 1 to 9+, but 9+.* missing: 7",
+    ),
+    "frames without a number": (
+        stills(("a.png", png()), ("b.png", png())), r"no frames in this folder; wanted pictures",
+    ),
     "two series": (stills(("a1.png", png()), ("b1.png", png())), r"frames of several series \(a, b\)"),
     "series with an escape": (stills(("a1.png", png()), (f"{ESCAPES}1.png", png())), r"several series \(\\x1b"),
-    "frames of two sizes": (stills(*FRAMES[:3], ("img_00004.png", png(size=(20, 9)))), r"has frames of 12 x 12 and of 20 x 9"),
+    "frames of two sizes": (
+        stills(*FRAMES[:3], ("img_00004.png", png(size=(20, 9)))), r"has frames of 12 x 12 and of 20 x 9",
+    ),
     "a frame that is broken": (stills(*FRAMES[:3], ("img_00004.png", png()[:40])), r"img_00004\.png: cannot be read"),
     "fewer frames than promised": (stills(*FRAMES, frames=9), r"clip: the list says 9 frames, found 6, 1 to 6"),
     "frames of no folder": (stills(*FRAMES, name="other", frames="x"), r"list\.txt, line 1: got 'run/other x 1'"),

@@ -2,8 +2,9 @@
 
 import pickle
 
-from hostile.files import ESCAPES, link, pipe, sparse, train, written, zipped
 from test_weights_hostile import HOSTILE, Runs, torch_zip
+
+from hostile.files import ESCAPES, link, pipe, sparse, train, written, zipped
 
 
 def file(content, name="x.pth", output="out.pdparams"):
@@ -40,7 +41,9 @@ CASES = {
     "code of the oldest form": (file(b"cos\nsystem\n(S'touch mark'\ntR."), r"begins with 'cos"),
     "a pipe": (file(pipe), r"x\.pth: is a pipe"),
     "a device": (file(lambda path: link(path, "/dev/zero"), "x.pdparams"), r"is a device"),
-    "a link to itself": (file(lambda path: link(path, path.name)), r"x\.pth: too many levels of symbolic links; expected"),
+    "a link to itself": (
+        file(lambda path: link(path, path.name)), r"x\.pth: too many levels of symbolic links; expected",
+    ),
     "a folder": (file(lambda path: path.mkdir()), r"x\.pth: is a folder, wanted an ordinary file"),
     "1 TB": (file(lambda path: sparse(path, 10**12, b"\x80\x02}")), r"has more than the 2,147,483,648 bytes"),
     "2 GB of nothing": (file(lambda path: sparse(path, 2**31, b"\x80\x02}")), r"x\.pth: "),
@@ -51,5 +54,7 @@ CASES = {
     "a name with an escape": (file(b"x", name=f"{ESCAPES}.pth"), r"\\x1b\]0;owned\\x07\\x1b\[2J\.pth: begins with"),
     "nothing there": (lambda folder: ["convert_weights.py", folder / "none.pth", "-o", "y.pdparams"], r"no such file"),
     "a network of nobody": (into(lambda folder: folder / "y.pdparams"), r"x\.pdparams: "),
-    "another ending to write": (into(lambda folder: folder / "y.onnx"), r"y\.onnx: expected a name that ends in \.pdparams"),
+    "another ending to write": (
+        into(lambda folder: folder / "y.onnx"), r"y\.onnx: expected a name that ends in \.pdparams",
+    ),
 }
