@@ -1,4 +1,7 @@
-"""Whatever a config's or a sweep's file says, and whatever overrides, the end is a Config, a Sweep or one line."""
+"""Whatever a config's or a sweep's file says, and whatever overrides, the end is a Config, a Sweep or one line.
+
+FUZZ_EXAMPLES=10000 in the environment looks longer.
+"""
 
 import json
 import os
@@ -24,15 +27,20 @@ WORDS = st.sampled_from([
 NUMBERS = st.integers() | st.floats() | st.sampled_from([0, 1, 2, 8, -1, 10**18, 10**400, 0.5, 1e-320])
 VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | WORDS | ODD,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=6,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=4,
 )
 CHOICES = st.lists(VALUES, max_size=3) | st.dictionaries(ODD, VALUES, max_size=2) | VALUES
-AXES = st.dictionaries(KEYS, CHOICES, max_size=3)
+SOUND = st.fixed_dictionaries({}, optional={  # else hardly a sweep would come to be
+    "seed": st.lists(st.integers(0, 9), min_size=1, max_size=3), "norm": st.lists(WORDS | st.just("ln"), max_size=3),
+    "images_per_worker": st.lists(NUMBERS, max_size=2), "arm": st.dictionaries(ODD, st.just({"ema_decay": 0.5})),
+})
+AXES = SOUND | st.dictionaries(KEYS, CHOICES, max_size=3)
 OVERRIDES = st.lists(st.tuples(KEYS, VALUES | ODD), max_size=2)
 SECTION = st.fixed_dictionaries({"axes": AXES | st.lists(AXES, max_size=2) | VALUES}, optional={
     "without": AXES | VALUES, "figures": st.lists(WORDS, max_size=2) | VALUES, "title": VALUES, "max_runs": NUMBERS,
     "statistic": VALUES, "devices_per_run": NUMBERS, "axis": VALUES,
 })
+EXAMPLES = settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", 100)), deadline=None, derandomize=True)
 BASE = {"data": {"name": "synthetic"}, "output": "output"}
 
 
@@ -58,7 +66,7 @@ def lies_below(folder, output):
     return ".." not in Path(below).parts and below != "."
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@EXAMPLES
 @given(st.dictionaries(KEYS, VALUES, max_size=4), OVERRIDES)
 @example({"model": {"name": "vgg"}}, [("model.depth", 16)])
 def test_any_values_end_in_a_config_or_in_one_line(file, values, overrides):
@@ -69,7 +77,7 @@ def test_any_values_end_in_a_config_or_in_one_line(file, values, overrides):
         assert load_config(file) == config
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@EXAMPLES
 @given(SECTION | VALUES, st.dictionaries(KEYS, VALUES, max_size=1), OVERRIDES, st.lists(ODD, max_size=1))
 @example({"axes": {"norm": ["bn", "gn"], "arm": {"a": {"seed": 1}, "b": {"seed": 2}}}}, {}, [], ["norm=gn"])
 def test_any_sweep_ends_in_a_sweep_or_in_one_line(file, section, values, overrides, only):

@@ -155,7 +155,10 @@ CASES = {
         r"does not fit this config's model",
     ),
     # its weights
-    "no weights": (spoiled(lambda place: (place / "best.pdparams").unlink()), r"has neither best\.pdparams nor latest; no checkpoint is there"),
+    "no weights": (
+        spoiled(lambda place: (place / "best.pdparams").unlink()),
+        r"has neither best\.pdparams nor latest; no checkpoint is there",
+    ),
     "empty weights": (spoiled(put("best.pdparams", b"")), r"best\.pdparams: "),
     "weights of code": (
         spoiled(lambda place: written(place / "best.pdparams", pickle.dumps({"a": Runs(place.parent / "mark")}, 2))),
