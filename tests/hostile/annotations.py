@@ -6,7 +6,7 @@ import json
 
 from PIL import Image
 
-from hostile.files import ESCAPES, link, of_data, pipe, png, sparse, written
+from hostile.files import ESCAPES, link, of_data, pipe, png, png_of, sparse, written
 
 COCO = "{name: coco, root: FOLDER, train: TRAIN, validation: null, resize_short: 9, resize_long: 12}"
 BOX = {"bbox": [2, 1, 4, 3], "segmentation": [[2, 1, 6, 1, 6, 4, 2, 4]], "iscrowd": 0, "area": 12}
@@ -174,7 +174,9 @@ CASES = {
     "labelme: a mask that reaches out": (
         labelme(mask(mask=stamp((99, 99)))), r"mask: of 99 x 99 pixels, reaches out of",
     ),
-    "labelme: a mask of 10^9 pixels": (labelme(mask(mask=stamp((40_000, 25_000)))), r"reaches out of its picture"),
+    "labelme: a mask of 10^9 pixels": (
+        labelme(mask(mask=base64.b64encode(png_of(40_000, 25_000)).decode())), r"reaches out of its picture",
+    ),
     "labelme: a mask far outside": (
         labelme(mask(mask=stamp(), points=[[10**15, 10**15], [2e15, 2e15]])), r"reaches out of its picture",
     ),

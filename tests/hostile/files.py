@@ -1,7 +1,9 @@
 """What the makers of cases share: files by name, configs, and commands that read them."""
 
 import os
+import struct
 import zipfile
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -44,6 +46,16 @@ def png(colour: int = 0, size: tuple[int, int] = (12, 12)) -> bytes:
     content = BytesIO()
     Image.new("RGB", size, (colour, 99, 0)).save(content, "PNG")
     return content.getvalue()
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_of(width: int, height: int, *chunks: bytes) -> bytes:
+    """A PNG that says it is so large, with these chunks and no more."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IEND", b"")
 
 
 def class_folders(root: Path, names: tuple[str, ...] = ("cat", "dog"), each: int = 4) -> Path:

@@ -9,7 +9,7 @@ import zlib
 
 from PIL import Image
 
-from hostile.files import ESCAPES, link, of_data, pipe, png, sparse, written
+from hostile.files import ESCAPES, chunk, link, of_data, pipe, png, png_of, sparse, written
 from hostile.runs import spoiled
 
 
@@ -20,15 +20,6 @@ def seen(content):
 
 def picture(place):
     return place.parent.parent / "pets" / "cat" / "0.png"
-
-
-def chunk(kind, content):
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def png_of(width, height, *chunks):
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IEND", b"")
 
 
 def saved(kind, size=(12, 12), mode="RGB", **settings):
