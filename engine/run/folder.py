@@ -26,8 +26,8 @@ PREPARATION_FILE = "preparation.json"  # class names and how a picture becomes a
 # What a run cannot change on its way,
 FIXED = ("seed", "model", "data", "batch", "ema_decay", "bn_precise_images", "optimizer.name")
 FREE = ("data.root", "batch.workers_per_pass")  # but for where the data lie and what memory there is
-MOST_NUMBERS = 2**26  # of a prepared image or clip
 PLACE = ("name", "output")  # where the run itself lies, which the folder says
+MOST_NUMBERS = 2**26  # of a prepared image or clip
 
 
 def run_folder(config_path: str | Path, config: Config, overrides: Iterable[str] = ()) -> Path:
