@@ -39,5 +39,5 @@ def test_no_name_of_a_class_is_a_part_of_the_dashboards_tags(tmp_path, model, sh
     record.close()
     tags = LogReader(file_path=str(tmp_path / "vdl" / VISUALDL_FILE)).get_tags()
     assert sorted(tag for kind in tags.values() for tag in kind) == [
-        "eval/loss", "eval/sample_0", "eval/sample_1", "eval/sample_2", "eval/top1_error",
+        "eval/loss", "eval/sample_0", "eval/sample_1", "eval/sample_2", "eval/top1_error", "meta_data_tag",
     ]

@@ -3,14 +3,15 @@
 from hostile.files import ESCAPES, SYNTHETIC, TINY, link, pipe, sparse, written
 
 
-def sweep(axes, *arguments, more="", there=lambda place: None):
-    """A sweep of these axes; `there` puts something in the place of its folder."""
+def sweep(axes, *arguments, more="", there=None):
+    """A sweep of these axes, planned; where `there` puts something in the place of its folder, to be run."""
 
     def make(folder):
         text = f"{TINY}{SYNTHETIC}output: {folder / 'output'}\nname: swept\nsweep:\n  axes: {axes}\n{more}"
         path = written(folder / "swept.yaml", text)
-        there(folder / "output" / "swept")
-        return ["sweep.py", "-c", path, "--dry-run", *arguments]
+        if there:
+            there(folder / "output" / "swept")
+        return ["sweep.py", "-c", path, *(["--dry-run"] if not there else []), *arguments]
 
     return make
 
@@ -85,7 +86,8 @@ CASES = {
     "a description that is a device": (
         found(lambda place: link(place / "sweep.yaml", "/dev/zero")), r"is a pipe, socket or",
     ),
-    "a run that is a pipe": (found(lambda place: [
-        written(place / "sweep.yaml", "file: swept.yaml\n"), pipe(place / "seed=0" / "config.yaml"),
-    ]), r"config\.yaml: is a pipe"),
+    "a lock that is a pipe": (found(lambda place: pipe(place / ".lock")), r"\.lock: is a link, a pipe or a folder"),
+    "runners that lead away": (found(lambda place: [
+        written(place / ".lock", ""), link(place / ".runners", written(place.parent.parent / "precious", "kept")),
+    ]), r"\.runners: is a link"),
 }
