@@ -14,8 +14,8 @@ KINDS = {
 FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-def open_file(path: str | os.PathLike) -> BinaryIO:
-    """An ordinary file, or one behind a link, opened to read its bytes.
+def open_file(path: str | os.PathLike, most: int | None = None) -> BinaryIO:
+    """An ordinary file, or one behind a link, opened to read its bytes, of which it has at most `most`.
 
     Raises DataError where it is something else or no file can have this name, and OSError as `open` does.
     """
@@ -28,7 +28,10 @@ def open_file(path: str | os.PathLike) -> BinaryIO:
         raise DataError(f"{os.fspath(path)!r}: no file can have this name") from None
     file = os.fdopen(handle, "rb")
     try:
-        _check_ordinary(path, os.fstat(handle))
+        status = os.fstat(handle)
+        _check_ordinary(path, status)
+        if most is not None and status.st_size > most:
+            raise DataError(f"{path}: has more than the {most:,} bytes that such a file may have")
     except DataError:
         file.close()
         raise
@@ -43,8 +46,5 @@ def _check_ordinary(path, status):
 
 def read_file(path: str | os.PathLike, most: int) -> bytes:
     """The bytes of an ordinary file; raises as open_file does, and DataError where there are more than `most`."""
-    with open_file(path) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise DataError(f"{path}: has more than the {most:,} bytes that such a file may have")
-    return content
+    with open_file(path, most) as file:
+        return file.read(most)

@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 from tqdm.auto import tqdm
 
-from data.errors import DataError, quoted
+from data.errors import DataError, printable, quoted
 from data.files import open_file
 
 PIECE = 1 << 18  # bytes read at once; a tar's extended header, which tarfile reads whole, may have no more
@@ -43,7 +43,8 @@ def members(path: Path, check: Callable[[int], None], bar: bool = False) -> Iter
 
     `check` is told, before any work where that is known, how many bytes the archive has unpacked, and may raise.
     """
-    watched = {"total": path.stat().st_size, "desc": path.name, "leave": False, "disable": None if bar else True}
+    watched = {"total": path.stat().st_size, "desc": printable(path.name), "leave": False}
+    watched["disable"] = None if bar else True  # None: where nobody looks
     try:
         with open_file(path) as raw, tqdm.wrapattr(raw, "read", **watched) as file:
             if path.name.lower().endswith(".zip"):

@@ -6,11 +6,13 @@ Every size is checked before the work is done. What other programs write besides
 import math
 import pickletools
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import numpy as np
 
 MOST_INSTRUCTIONS = 2_000_000  # of a pickle; the largest file of CIFAR has some 250,000
+LONGEST_LINE = 4096  # of the names and numbers that are written as text
 DIMENSIONS = 9  # of an array: as many as Paddle's tensors have at most
 DTYPES = ("b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8")  # what Paddle's tensors become
 PLAIN_DTYPE = (None, None, None, -1, -1, 0)  # a dtype's state behind version and byte order: no parts, no fields
@@ -47,7 +49,12 @@ class Machine:
     """
 
     def __init__(self, file: BinaryIO, size: int, encoding: str):
-        self.file, self.encoding = file, encoding
+        self.encoding = encoding
+        # A pickle may ask for any number of bytes, or a line without end; a file would make room for them first.
+        self.file = SimpleNamespace(
+            read=lambda wanted: file.read(min(wanted, size)), readline=lambda: file.readline(LONGEST_LINE),
+            tell=file.tell,
+        )
         self.stack, self.marks, self.memo = [], [], {}
         self.bytes_left = 2 * size  # that may be made of the file's: once as text's bytes, once as an array
 

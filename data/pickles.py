@@ -8,7 +8,7 @@ text, numbers and plain arrays are written with, checks every size before it doe
 import contextlib
 import io
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from data.errors import DataError
 from data.pickle_machine import Machine, Pending
@@ -16,15 +16,18 @@ from data.pickle_machine import Machine, Pending
 DEPTH = 20  # of what lies in what
 
 
-def read_pickle(content: bytes, name: str, encoding: str = "bytes") -> Any:
-    """Read the bytes of a pickle that holds dicts, lists, strings, numbers and NumPy arrays.
+def read_pickle(content: bytes | BinaryIO, name: str, encoding: str = "bytes") -> Any:
+    """Read a pickle, its bytes or an open file, that holds dicts, lists, strings, numbers and NumPy arrays.
 
     Nothing foreign is executed, no memory is taken that the file's size does not account for, and keys are text or
     bytes. Tensors that paddle.save wrote come back as arrays. `encoding` is what strings of Python 2 are read with;
     `name` is for errors. Raises DataError for anything else.
     """
+    file = io.BytesIO(content) if isinstance(content, bytes) else content
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
     with pickle_errors(name):
-        return plain(Machine(io.BytesIO(content), len(content), encoding).run())
+        return plain(Machine(file, size, encoding).run())
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """From a picture to what a network sees, apart from any data set: what validation does, and what inference needs."""
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ PICTURE_ENDINGS = (
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "jpeg")
 MAX_PIXELS = 178_956_970  # where Pillow sees a decompression bomb
+warnings.filterwarnings("ignore", module="PIL")  # of damaged files: what matters of it becomes an error
 Image.MAX_IMAGE_PIXELS = None  # open_picture looks, and a user may allow more
 LARGEST_OF_12_BITS = 4095
 

@@ -81,13 +81,13 @@ def command(main: Callable[[], int | None]) -> NoReturn:
     except Diverged as diverged:
         _end(1, f"error: {one_line(diverged)}")
     except Stopped as stopped:
-        _end(stopped.status, str(stopped))
+        _end(stopped.status, one_line(stopped))
     except KeyboardInterrupt:
         _end(128 + signal.SIGINT, "stopped by SIGINT")
     except OSError as error:
         if not isinstance(error, DiskError) and error.errno not in REFUSALS:
             raise
-        _end(1, f"error: {error if isinstance(error, DiskError) else _named(error)}")
+        _end(1, f"error: {one_line(error if isinstance(error, DiskError) else _named(error))}")
 
 
 def _end(status, line=None):

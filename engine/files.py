@@ -15,6 +15,7 @@ from engine.errors import DiskError, InputError
 
 MOST_BYTES = 256 * 2**20  # of a text that is read whole
 MOST_BYTES_OF_LINE = 2**20  # of one that is read by lines
+NOT_ORDINARY = "is a link, a pipe or a folder; expected an ordinary file, to write to"
 # What no bug ever raises, wherever it comes from.
 REFUSALS = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ESTALE, errno.ENOTCONN, errno.ENODEV,
@@ -27,8 +28,8 @@ def read_text(path: Path, missing: str = "no such file", most: int = MOST_BYTES)
     Raises InputError, one line: `missing` says what comes after the path of a file that is not there.
     """
     with _opened(path, missing) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
+        content = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
+    if content is None or len(content) > most:
         raise InputError(f"{path}: has more than {most:,} bytes, which is too long")
     try:
         return content.decode("utf-8")
@@ -73,6 +74,29 @@ def _opened(path, missing):
         raise InputError(f"{path}: {missing}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def ordinary(path: str, flags: int) -> int:
+    """The `opener` of files that are written piece by piece, in a folder that may be another's make.
+
+    A link could lead out of the folder, a pipe would wait for ever. Raises InputError for these, and OSError.
+    """
+    try:
+        handle = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):  # of a link, of a pipe that nobody reads
+            raise
+        raise InputError(f"{path}: {NOT_ORDINARY}") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InputError(f"{path}: {NOT_ORDINARY}")
+    return handle
+
+
+def check_ordinary(path: Path) -> None:
+    """Raise InputError where `ordinary` would: before long work, or before anything is changed."""
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise InputError(f"{path}: {NOT_ORDINARY}")
 
 
 def check_file_target(path: str | Path, option: str) -> Path:

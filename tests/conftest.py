@@ -136,17 +136,17 @@ def run_tool(tool, *arguments, **environment):
 
 
 @pytest.fixture
-def run_here(capsys, monkeypatch):
+def run_here(capfd, monkeypatch):
     """`run_tool` in this process, for commands that leave nothing behind in it: no start of Paddle to wait for."""
 
     def run(tool, *arguments):
         path = str(ROOT / "tools" / tool)
         monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
         monkeypatch.setattr(sys, "path", sys.path[:])
-        capsys.readouterr()
+        capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(path, run_name="__main__")
-        stdout, stderr = capsys.readouterr()
+        stdout, stderr = capfd.readouterr()  # what libraries in C print too
         return subprocess.CompletedProcess(sys.argv, ended.value.code or 0, stdout, stderr)
 
     return run

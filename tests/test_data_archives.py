@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT, is_one_line, run_tool
 from PIL import Image
 
-from data import DataError, extraction, find_archives, unpack
+from data import DataError, extraction, find_archives, members, unpack
 from data.idx import EMBEDDED
 from engine.build import build_data
 from engine.config import load_config
@@ -269,6 +269,19 @@ def test_what_swells_is_refused_and_a_key_allows_it(tmp_path, monkeypatch):
     path = write(tmp_path / "many.tgz", {f"{index}.txt": b"" for index in range(20)})
     with pytest.raises(DataError, match="too many files and folders; wanted 10 at most; reading.max_unpacked_files=N"):
         unpack(path, tmp_path / "cache", max_files=10)
+
+
+def test_a_name_does_not_steer_the_terminal_from_a_bar(tmp_path, monkeypatch):
+    path, shown = write(tmp_path / "\x1b[2J.zip", {"a.txt": b""}), []
+    wrapped = members.tqdm.wrapattr
+
+    def watched(*file, **said):
+        shown.append(said["desc"])
+        return wrapped(*file, **said)
+
+    monkeypatch.setattr(members.tqdm, "wrapattr", watched)
+    unpack(path, tmp_path / "cache")
+    assert set(shown) == {r"\x1b[2J.zip"}
 
 
 def test_some_room_stays_free(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Names that are not ours show on a terminal and steer nothing."""
 
+import errno
 import io
 import json
 import logging
@@ -9,7 +10,7 @@ import pytest
 from engine.check_data.report import report_text
 from engine.command import command
 from engine.drawing import plain_table
-from engine.errors import InputError
+from engine.errors import DiskError, InputError
 from engine.run.record import RunRecord
 from engine.terminal import json_text, one_line, printable
 
@@ -35,6 +36,15 @@ def test_json_is_valid_in_every_locale(encoding, monkeypatch):
     text = json_text(value, indent=2)
     assert json.loads(text.encode(encoding).decode(encoding)) == value
     assert ("猫" in text) == (encoding == "utf-8") and printable(text.replace("\n", "")) == text.replace("\n", "")
+
+
+def test_a_disk_that_refuses_is_one_line_too(capsys):
+    def main():
+        raise DiskError(errno.ENOSPC, "No space left on device", f"/x/{HOSTILE}")
+
+    with pytest.raises(SystemExit) as ended:
+        command(main)
+    assert ended.value.code == 1 and f"error: /x/{SHOWN}: cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", [InputError, ValueError])

@@ -24,6 +24,7 @@ from data.detection.annotations import Document
 from data.detection.masks import mask_of, run_lengths
 from data.detection.reading import are_finite, entries, mapping, read_json, text, whole, wrong
 from data.errors import DataError, quoted
+from data.preparation import MAX_PIXELS
 from data.walk import is_visible
 
 MOST_LISTED = 20  # names in a message
@@ -127,9 +128,9 @@ def _shape(shape, place, height, width):
         isinstance(point, list) and len(point) == 2 and are_finite(point) for point in points
     ):
         raise wrong(f"{place}: points", points, "a list of [x, y]")
-    wanted = {"rectangle": 2, "circle": 2, "mask": 2}.get(kind)
-    if wanted is None and kind != "polygon":
+    if kind not in ("polygon", "rectangle", "circle", "mask"):
         raise wrong(f"{place}: shape_type", kind, KINDS)
+    wanted = None if kind == "polygon" else 2
     if wanted and len(points) != wanted or kind == "polygon" and len(points) < 3:
         raise DataError(f"{place}: {kind} of {len(points)} points, wanted {wanted or '3 or more'}")
     if kind == "polygon":
@@ -146,6 +147,8 @@ def _shape(shape, place, height, width):
 
 def _stamped(encoded, place, left, top, height, width):
     """The mask bool [height, width] of a PNG as text, whose upper left corner lies at left, top."""
+    if height * width > MAX_PIXELS:
+        raise DataError(f"{place}: mask: of a picture of {width} x {height}; wanted {MAX_PIXELS:,} pixels at most")
     mask = np.zeros((height, width), bool)
     try:
         with Image.open(io.BytesIO(base64.b64decode(encoded or "", validate=True)), formats=("PNG",)) as picture:

@@ -24,6 +24,8 @@ def read_json(path: str | os.PathLike) -> Any:
         raise DataError(f"{path}: is no JSON in UTF-8: byte {error.start:,} is no text") from None
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: is no JSON: {error}") from None
+    except DataError:
+        raise
     except (RecursionError, ValueError) as error:  # nested without end, or a number of more digits than Python reads
         raise DataError(f"{path}: is no JSON that can be read: {type(error).__name__}") from None
 

@@ -11,10 +11,14 @@ from PIL import Image
 from data.errors import DataError
 from data.files import open_file
 from data.preparation import MAX_PIXELS
+from data.video.sampling import check_together
 
 VIDEO_ENDINGS = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".mts", ".ogv",
 )
+# What a file may be, whatever its name says: of other formats, playlists for one, FFmpeg opens what the file names, be
+# it another file, an address or a port.
+FORMATS = "mov,mp4,avi,matroska,webm,mpeg,mpegvideo,asf,flv,mpegts,ogg"
 ATTACHED_PICTURE = 0x400  # FFmpeg's disposition of the picture on a sound file's cover
 
 
@@ -26,8 +30,8 @@ class VideoFile:
     not; damaged: how many the decoder has marked so, of those that it was asked for. size: (width, height) as stored.
     """
 
-    def __init__(self, file: BinaryIO):
-        self._file = file
+    def __init__(self, file: BinaryIO, max_pixels: int = MAX_PIXELS):
+        self._file, self._max_pixels = file, max_pixels
         self._open()
         stream = self._stream
         self.promised, self.damaged, self.kind = stream.frames, 0, stream.codec_context.name
@@ -46,17 +50,29 @@ class VideoFile:
         import av
 
         self._file.seek(0)
-        self._container = av.open(self._file, metadata_errors="replace")
+        bounds = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
+        try:
+            self._container = av.open(self._file, options=bounds, metadata_errors="replace")
+        except av.ArgumentError:
+            raise ValueError(f"it is none of {FORMATS}") from None
         videos = self._container.streams.video
         streams = [each for each in videos if not int(each.disposition) & ATTACHED_PICTURE]
         if not streams:
             raise ValueError("it has no pictures" + ", only sound" * bool(self._container.streams.audio))
         self._stream = streams[0]
         self._stream.thread_type = "NONE"  # the loader's processes are what is parallel
+        width, height = self._stream.codec_context.width, self._stream.codec_context.height
+        if width * height > self._max_pixels:
+            raise ValueError(f"{width} x {height} pixels; data.max_pixels allows {self._max_pixels:,}")
+        self._stream.codec_context.options = {"max_pixels": str(self._max_pixels)}  # a later frame may be larger
 
     def pictures(self, numbers: Sequence[int]) -> list[Image.Image]:
-        """The frames of these numbers, RGB and upright. Raises ValueError where one cannot be decoded."""
+        """The frames of these numbers, RGB and upright.
+
+        Raises ValueError where one cannot be decoded, or where they have more than max_pixels together.
+        """
         wanted = set(self._stamps[list(numbers)].tolist())
+        check_together(len(wanted), self.size, self._max_pixels)
         found = {} if self._counted else self._decoded(wanted, self._sought(min(wanted)))
         if found.keys() != wanted:  # a file can be entered behind the first one
             found = self._decoded(wanted, self._from_start())
@@ -135,11 +151,7 @@ def open_video(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[Video
         ) from None
     try:
         with open_file(path) as file:
-            video = VideoFile(file)
-            width, height = video.size
-            if width * height > max_pixels:
-                raise ValueError(f"{width} x {height} pixels; data.max_pixels allows {max_pixels:,}")
-            yield video
+            yield VideoFile(file, max_pixels)
     except FileNotFoundError:
         raise DataError(f"{path}: no such video") from None
     except DataError:

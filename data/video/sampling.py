@@ -7,6 +7,13 @@ import numpy as np
 ROUNDING = 1e-6  # of times: what is less apart is as near
 
 
+def check_together(frames: int, size: tuple[int, int], max_pixels: int) -> None:
+    """Raise ValueError where so many frames of (width, height), which are held at once, have more than max_pixels."""
+    width, height = size
+    if frames * width * height > max_pixels:
+        raise ValueError(f"{frames} frames of {width} x {height} pixels at once; data.max_pixels allows {max_pixels:,}")
+
+
 class Timeline(NamedTuple):
     """When the frames of a video begin, how long it is, and what a clip of it is: in seconds, or in frames.
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from data.errors import DataError
 from data.preparation import MAX_PIXELS, read_picture
+from data.video.sampling import check_together
 from data.walk import is_picture
 
 USUAL = ("img_", "image_", "frame_", "frame", "")  # how names begin; beside these there can be others, of flow for one
@@ -27,11 +28,16 @@ class Stills:
         self.times, self.seconds = np.arange(len(names), dtype=np.float64), float(len(names))
 
     def pictures(self, numbers: Sequence[int]) -> list[Image.Image]:
-        """The frames of these numbers, RGB. Raises DataError for one that cannot be read or has another size."""
-        read = {
-            number: read_picture(os.path.join(self.path, self._names[number]), self._max_pixels)
-            for number in dict.fromkeys(map(int, numbers))
-        }
+        """The frames of these numbers, RGB. Raises DataError for one that cannot be read or has another size, and where
+        they have more than max_pixels together.
+        """
+        read, wanted = {}, set(map(int, numbers))
+        for number in sorted(wanted):
+            read[number] = read_picture(os.path.join(self.path, self._names[number]), self._max_pixels)
+            try:
+                check_together(len(wanted), read[number].size, self._max_pixels)
+            except ValueError as error:
+                raise DataError(f"{self.path}: {error}") from None
         sizes = {picture.size for picture in read.values()}
         if len(sizes) > 1:
             (one, other) = sorted(sizes)[:2]

@@ -37,7 +37,7 @@ def build_data(config: Config, **settings: int) -> tuple[Dataset, Dataset]:
         raise
     except OSError as error:  # a folder that may not be read, lost+found for one
         raise InputError(f"{error.filename}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:
         raise InputError(f"data: {error}") from None
 
 

@@ -12,6 +12,7 @@ from engine.config import Config
 from engine.errors import InputError
 from engine.run.checkpoint import read_weights, stem_of
 from engine.run.folder import read_preparation
+from engine.terminal import printable
 from engine.train.running_statistics import make_precise
 from models import load_weights
 from models.norm import batch_norms
@@ -41,7 +42,7 @@ def load_trained(config: Config, weights: str | None = None) -> tuple[nn.Layer, 
     if report.missing or report.reshaped or report.other_norms:
         raise InputError(f"{stem}: does not fit this config's model: {report}")
     if report.remarks:
-        print(f"{stem}: {'; '.join(report.remarks)}", file=sys.stderr)
+        print(printable(f"{stem}: {'; '.join(report.remarks)}"), file=sys.stderr)
     model.eval()
     return model, preparation
 

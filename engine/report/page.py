@@ -76,6 +76,7 @@ PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+PAGES = "report.md", "report.html"
 LAST_BYTES, LAST_LINES = 16384, 50  # shown of what a failed run printed
 PAPER = "The paper: Yuxin Wu and Kaiming He, Group Normalization, ECCV 2018, arXiv:1803.08494."
 
@@ -94,6 +95,9 @@ def _write_report(folder):
         drawn = {name: DRAWINGS[name].draw(sweep) for name in sweep.file.figures}
     text = report_text(sweep, drawn)
     files, pictures = [], {}
+    for name in PAGES:
+        if (folder / name).is_dir():
+            raise InputError(f"{folder / name}: is a folder; expected a file, to write to")
     with writing_into(folder):
         for name, (figure, _) in drawn.items():
             if _is_figure(name):
@@ -101,10 +105,9 @@ def _write_report(folder):
                 for path in files[-2:]:
                     save_figure(figure, path)
                 pictures[f"{name}.png"] = _in_the_page(files[-1])
-        pages = {"report.md": text, "report.html": _page(sweep, text, pictures)}
-        for name, page in pages.items():
+        for name, page in zip(PAGES, (text, _page(sweep, text, pictures)), strict=True):
             write_text(folder / name, page)
-    return [*files, *(folder / name for name in pages)]
+    return [*files, *(folder / name for name in PAGES)]
 
 
 def results_text(folder: Path) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import paddle
 
 from data import read_pickle
-from data.files import read_file
+from data.files import open_file
 from engine.errors import InputError
 from engine.files import writing, written_whole
 
@@ -106,12 +106,16 @@ def _current(stem, ending):
 
 
 def weights_file(path: str | Path) -> Path:
-    """The file that a path of weights means: what lies there, or a checkpoint's, averaged weights before others."""
+    """The file that a path of weights means: what lies there, or a checkpoint's, averaged weights before others.
+
+    Where there is neither, the path itself, if it is a folder or such, for the words about it.
+    """
     path = Path(path)
     if path.suffix not in ENDINGS and path.is_file():
         return path
     averaged = _current(stem_of(path), ".pdema")
-    return averaged if averaged.exists() else _current(stem_of(path), ".pdparams")
+    file = averaged if averaged.exists() else _current(stem_of(path), ".pdparams")
+    return file if file.exists() or not os.path.lexists(path) else path
 
 
 def read_weights(path: str | Path) -> dict:
@@ -129,10 +133,10 @@ def read(path: Path) -> dict:
     Raises InputError where there is no such file, DataError where it holds anything but arrays and plain values.
     """
     try:
-        content = read_file(path, MOST_BYTES)
+        with open_file(path, MOST_BYTES) as file:
+            value = read_pickle(file, path, encoding="latin1")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror.lower()}; expected a file that paddle.save wrote") from None
-    value = read_pickle(content, path, encoding="latin1")
     if not isinstance(value, dict):
         raise InputError(f"{path}: holds a {type(value).__name__}, expected a dictionary of arrays")
     value.pop(PADDLES_NOTE, None)

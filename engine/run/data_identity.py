@@ -7,7 +7,7 @@ import pydantic
 
 from data import Dataset
 from engine.errors import InputError
-from engine.files import write_text
+from engine.files import read_text, write_text
 from engine.run.saved import Strict, first_error
 
 DATA_FILE = "data.json"  # in a run's folder
@@ -47,12 +47,10 @@ def write_data_identity(folder: Path, identity: DataIdentity) -> None:
 def read_data_identity(folder: Path) -> DataIdentity | None:
     """What a run's folder says of its data; None where it says nothing. Raises InputError where it is damaged."""
     path = folder / DATA_FILE
-    try:
-        return DataIdentity.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        return DataIdentity.model_validate_json(read_text(path))
     except pydantic.ValidationError as failure:
         raise InputError(f"{path}: {first_error(failure)}; expected one that tools/train.py wrote") from None
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from engine.config import Config, load_config
 from engine.config.yaml_text import read_yaml
 from engine.environment import describe
 from engine.errors import InputError
-from engine.files import write_text, writing_into
+from engine.files import read_text, write_text, writing_into
 from engine.run.data_identity import DataIdentity, data_changes, read_data_identity, write_data_identity
 from engine.run.locks import claim
 from engine.run.saved import Strict, first_error
@@ -26,6 +27,7 @@ PREPARATION_FILE = "preparation.json"  # class names and how a picture becomes a
 FIXED = ("seed", "model", "data", "batch", "ema_decay", "bn_precise_images", "optimizer.name")
 FREE = ("data.root", "batch.workers_per_pass")  # but for where the data lie and what memory there is
 PLACE = ("name", "output")  # where the run itself lies, which the folder says
+MOST_NUMBERS = 2**26  # of a prepared image or clip
 
 
 def run_folder(config_path: str | Path, config: Config, overrides: Iterable[str] = ()) -> Path:
@@ -172,6 +174,12 @@ class _PreparationFile(Strict):
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
 
     @pydantic.model_validator(mode="after")
+    def _fits_into_memory(self):
+        if math.prod(self.image_shape) > MOST_NUMBERS:
+            raise ValueError(f"image_shape: more than {MOST_NUMBERS:,} numbers")
+        return self
+
+    @pydantic.model_validator(mode="after")
     def _channels_agree(self):
         if not len(self.mean) == len(self.std) == self.image_shape[0]:
             raise ValueError(f"mean and std: expected {self.image_shape[0]} numbers each, one a channel")
@@ -210,8 +218,8 @@ class _ClipPreparationFile(_PreparationFile):
 
 
 KINDS = {  # by a word that no other kind's file has
-    b'"resize_long"': (DetectionPreparation, _DetectionPreparationFile),
-    b'"stride"': (ClipPreparation, _ClipPreparationFile),
+    '"resize_long"': (DetectionPreparation, _DetectionPreparationFile),
+    '"stride"': (ClipPreparation, _ClipPreparationFile),
 }
 
 
@@ -219,12 +227,12 @@ def read_preparation(folder: Path) -> Preparation:
     """The class names and picture preparation that training wrote into a folder. Raises InputError."""
     path = folder / PREPARATION_FILE
     try:
-        text = path.read_bytes()
+        text = read_text(path, "no such file; expected a folder that tools/train.py made")
         made, file = next((kind for word, kind in KINDS.items() if word in text), (Preparation, _PreparationFile))
         return made(**file.model_validate_json(text).model_dump())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected a folder that tools/train.py made") from None
+    except InputError:
+        raise
     except pydantic.ValidationError as failure:
         raise InputError(f"{path}: damaged ({first_error(failure)})") from None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: damaged ({error})") from None

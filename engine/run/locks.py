@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from engine.errors import InputError
+from engine.files import ordinary
 
 try:
     import fcntl
@@ -19,7 +20,7 @@ _claimed = {}
 
 def hold(path: Path) -> TextIO | None:
     """Lock a file for as long as this process lives or until what is returned is closed; None if another has it."""
-    lock = open(path, "a")  # noqa: SIM115
+    lock = open(path, "a", opener=ordinary)  # noqa: SIM115
     if fcntl is None or _taken(lock, fcntl.LOCK_EX):
         return lock
     lock.close()
@@ -54,7 +55,7 @@ def is_claimed(folder: Path) -> bool:
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Within, no other process is within this for the same path; it waits for its turn."""
-    with open(path, "a") as lock:
+    with open(path, "a", opener=ordinary) as lock:
         if fcntl is not None:
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.lockf(lock, fcntl.LOCK_EX)
@@ -63,7 +64,7 @@ def alone(path: Path) -> Iterator[None]:
 
 def share(path: Path, others_allowed: bool = True) -> bool:
     """Hold a lock that others may share, while this process lives; False where others hold it and may not."""
-    lock = open(path, "a+")  # noqa: SIM115  held until the process ends
+    lock = open(path, "a+", opener=ordinary)  # noqa: SIM115  held until the process ends
     if fcntl is not None:
         if not others_allowed and not _taken(lock, fcntl.LOCK_EX):
             lock.close()

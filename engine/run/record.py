@@ -24,12 +24,13 @@ from visualdl import LogWriter
 
 from engine.config import Config
 from engine.environment import is_watched
-from engine.errors import DiskError
-from engine.files import writing, written_whole
+from engine.errors import DiskError, InputError
+from engine.files import check_ordinary, ordinary, writing, written_whole
 from engine.run.measure import Measure
-from engine.run.result import SAMPLES_FILE
+from engine.run.result import METRICS_FILE, SAMPLES_FILE
 from engine.terminal import printable
 
+LOG_FILE, VISUALDL_FOLDER = "train.log", "vdl"  # in a run's folder
 VISUALDL_FILE = "vdlrecords.train.log"  # one name for ever: VisualDL shows only the newest file of a folder
 SHOWN_FIRST = ("batch", "model", "seed", "optimizer", "schedule")  # of the hyper-parameter view's columns
 NOT_SHOWN = ("name", "output", "record", "checkpoint", "reading", "expect")
@@ -82,7 +83,7 @@ class _VisualDLFile:
         self.path = path
         with writing(path):
             path.parent.mkdir(exist_ok=True)
-            self.file = open(path, "ab")  # noqa: SIM115
+            self.file = open(path, "ab", opener=ordinary)  # noqa: SIM115
 
     def get_filename(self):
         return str(self.path)
@@ -113,6 +114,9 @@ class _VisualDLWriter(LogWriter):
 class _LogFile(logging.FileHandler):
     """A log file that says when it cannot be written."""
 
+    def _open(self):
+        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=ordinary)
+
     def handleError(self, record):  # noqa: N802
         raise  # noqa: PLE0704  logging calls this where it has caught the error
 
@@ -139,6 +143,14 @@ def _close(file):
         file.close()
 
 
+def check_record_files(folder: Path) -> None:
+    """Raise InputError where a file that a record writes to, in a folder of anybody's make, leads elsewhere."""
+    if (folder / VISUALDL_FOLDER).is_symlink():
+        raise InputError(f"{folder / VISUALDL_FOLDER}: is a link; expected a folder, to write in")
+    for name in (METRICS_FILE, LOG_FILE, f"{VISUALDL_FOLDER}/{VISUALDL_FILE}"):
+        check_ordinary(folder / name)
+
+
 class RunRecord:
     """Writes what happens in a run, from `position` of an earlier part of it on; on ranks other than 0 nothing.
 
@@ -152,16 +164,17 @@ class RunRecord:
         if not self.active:
             return
         position = position or {"metrics": 0, "visualdl": 0}
-        self._metrics_path = folder / "metrics.jsonl"
-        self._visualdl_path = folder / "vdl" / VISUALDL_FILE
+        check_record_files(folder)
+        self._metrics_path = folder / METRICS_FILE
+        self._visualdl_path = folder / VISUALDL_FOLDER / VISUALDL_FILE
         for path, size in ((self._metrics_path, position["metrics"]), (self._visualdl_path, position["visualdl"])):
             if path.exists():
-                with writing(path):
-                    os.truncate(path, min(size, path.stat().st_size))
+                with writing(path), open(path, "ab", opener=ordinary) as file:
+                    file.truncate(min(size, file.seek(0, os.SEEK_END)))
         with writing(self._metrics_path):
-            self._metrics = open(self._metrics_path, "a", encoding="utf-8")  # noqa: SIM115
-        self.visualdl = _VisualDLWriter(str(folder / "vdl"), file_name=VISUALDL_FILE)
-        self._log_path = folder / "train.log"
+            self._metrics = open(self._metrics_path, "a", encoding="utf-8", opener=ordinary)  # noqa: SIM115
+        self.visualdl = _VisualDLWriter(str(folder / VISUALDL_FOLDER), file_name=VISUALDL_FILE)
+        self._log_path = folder / LOG_FILE
         self._log = logging.Logger("run")
         with writing(self._log_path):
             self._log.addHandler(_LogFile(self._log_path, encoding="utf-8"))

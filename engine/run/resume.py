@@ -15,6 +15,7 @@ from engine.run import checkpoint
 from engine.run.data_identity import DataIdentity
 from engine.run.folder import CONFIG_FILE, check_folder, check_source
 from engine.run.progress import Progress
+from engine.run.record import check_record_files
 from engine.run.result import read_metrics
 from engine.run.saved import check_optimizer, check_scaler, check_states, check_weights
 from engine.run.saving import PREVIOUS, Keeping, Trained, keep_epoch
@@ -128,6 +129,7 @@ def _check_length(progress, config, stem, own):
 
 
 def _check_records(folder, position):
+    check_record_files(folder)
     records = folder / "metrics.jsonl"
     size = records.stat().st_size if records.exists() else 0
     if position and size < position["metrics"]:

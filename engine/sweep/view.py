@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from engine.files import ordinary
 from engine.report.words import duration, heading, number_of
 from engine.sweep.definition import Run, Sweep
 from engine.sweep.folder import how_far
@@ -75,7 +76,8 @@ class SweepView:
     def __enter__(self) -> "SweepView":
         if self.live:
             self.live.__enter__()
-        self._log = open(self.sweep.folder / "sweep.log", "a", encoding="utf-8")  # noqa: SIM115
+        path = self.sweep.folder / "sweep.log"
+        self._log = open(path, "a", encoding="utf-8", opener=ordinary)  # noqa: SIM115
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -23,7 +23,7 @@ def read_tree(path: Path) -> tuple[Any, dict[str, str]]:
     and DataError, one line.
     """
     try:
-        with open_file(path) as file:
+        with open_file(path, MOST_BYTES) as file:
             tree, notes = _read(file, str(path))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror.lower()}; expected {KNOWN}") from None
@@ -33,18 +33,16 @@ def read_tree(path: Path) -> tuple[Any, dict[str, str]]:
 
 def _read(file: BinaryIO, path: str):
     size = file.seek(0, 2)
-    if size > MOST_BYTES:
-        raise DataError(f"{path}: has {size:,} bytes; weights may have {MOST_BYTES:,}")
     file.seek(0)
     head = file.read(len(LEGACY))
     file.seek(0)
     if head.startswith(b"PK\x03\x04"):
         return read_zip(file, size, path), {}
     if is_safetensors(head, size):
-        return read_safetensors(file.read(), path)
+        return read_safetensors(file, size, path)
     if head == LEGACY:
-        return read_legacy(file.read(), path), {}
+        return read_legacy(file, size, path), {}
     if head.startswith(b"\x80"):
-        return read_pickle(file.read(), path, encoding="latin1"), {}
+        return read_pickle(file, path, encoding="latin1"), {}
     begins = quoted(head[:SHOWN].decode("latin1"))
     raise DataError(f"{path}: begins with {begins}, as no file of weights that is known; expected {KNOWN}")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import BinaryIO
 
 import numpy as np
 
@@ -21,24 +22,24 @@ def is_safetensors(head: bytes, size: int) -> bool:
     return head[8:9] == b"{" and 8 < size and not any(head[5:8])
 
 
-def read_safetensors(content: bytes, path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """({name: array}, its metadata) of a file's bytes. Raises DataError, one line."""
+def read_safetensors(file: BinaryIO, size: int, path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """({name: array}, its metadata) of a file of so many bytes. Raises DataError, one line."""
     try:
-        return _read(content)
+        return _read(file, size)
     except (ValueError, RecursionError) as error:
         reason = "its header lies in itself too deep" if isinstance(error, RecursionError) else str(error)
         raise DataError(f"{path}: is a damaged safetensors file: {' '.join(reason.split())}") from None
 
 
-def _read(content):
-    length = int.from_bytes(content[:8], "little")
-    if length > min(LONGEST_HEADER, len(content) - 8):
-        raise ValueError(f"its header says that it has {length:,} bytes; the file has {len(content):,}")
-    header = json.loads(content[8:8 + length].decode("utf-8"))
+def _read(file, size):
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(LONGEST_HEADER, size - 8):
+        raise ValueError(f"its header says that it has {length:,} bytes; the file has {size:,}")
+    header = json.loads(file.read(length).decode("utf-8"))
     if not isinstance(header, dict):
         raise ValueError("its header is no object")
     metadata = header.pop("__metadata__", {})
-    numbers = memoryview(content)[8 + length:]
+    numbers = memoryview(file.read())
     arrays, total = {}, 0
     for name, entry in header.items():
         arrays[name] = _array(name, entry, numbers)

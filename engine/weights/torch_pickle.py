@@ -4,7 +4,6 @@ A tensor in the pickle is a window (offset, sizes, strides) on a storage, whose 
 each, in the older form behind the pickle.
 """
 
-import io
 import math
 from typing import Any, BinaryIO
 
@@ -158,9 +157,8 @@ class _Tensor(Pending):
         return np.ascontiguousarray(window, dtype.newbyteorder("=")).reshape(self.sizes)
 
 
-def read_legacy(content: bytes, path: str) -> Any:
-    """What a file in torch.save's older form holds, which begins with LEGACY. Raises DataError."""
-    file, size = io.BytesIO(content), len(content)
+def read_legacy(file: BinaryIO, size: int, path: str) -> Any:
+    """What a file of so many bytes in torch.save's older form holds, which begins with LEGACY. Raises DataError."""
     with pickle_errors(path):
         for _ in range(2):  # a number of their choice, and the form's version
             Machine(file, size, "latin1").run()
@@ -174,7 +172,7 @@ def read_legacy(content: bytes, path: str) -> Any:
             elements = int.from_bytes(file.read(8), "big" if big_endian else "little")
             if elements != storage.elements:
                 raise ValueError(f"the storage {quoted(storage.key)} has {elements} elements, not {storage.elements}")
-            raw = file.read(elements * storage.dtype.itemsize)
+            raw = file.read(min(elements * storage.dtype.itemsize, size))
             machine.account(len(raw))
             machine.storages[storage.key] = raw
         return plain(made)
