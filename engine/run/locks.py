@@ -1,6 +1,7 @@
 """Who works in a folder: locks that end with the process that holds them, however it ends."""
 
 import contextlib
+import errno
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,8 +78,6 @@ def _taken(lock, kind):
     """Take a lock if nobody stands against it. Not flock: reading processes would inherit that and outlive us."""
     try:
         fcntl.lockf(lock, kind | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:  # a file system without locks
-        pass
+    except OSError as error:  # any other: a file system without locks
+        return error.errno not in (errno.EAGAIN, errno.EACCES)
     return True
