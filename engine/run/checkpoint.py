@@ -40,9 +40,7 @@ def recover(stem: Path) -> None:
     """
     if Path(f"{stem}{ENDINGS[-1]}.new").exists():
         _finish(stem)
-    for ending in ENDINGS:
-        for left in (".new", ".new.part"):
-            Path(f"{stem}{ending}{left}").unlink(missing_ok=True)
+    _remove(stem, [ending + left for ending in ENDINGS for left in (".new", ".new.part")])
 
 
 def copy(source: Path, target: Path) -> None:
@@ -188,4 +186,5 @@ def _finish(stem):
 
 def _remove(stem, endings):
     for ending in endings:
-        Path(f"{stem}{ending}").unlink(missing_ok=True)
+        with writing(f"{stem}{ending}"):
+            Path(f"{stem}{ending}").unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from faults.moments import at_operation
-from faults.process import Process, descendants, nothing, signalled, wait_for_orphans
+from faults.process import Process, descendants, nothing, signalled, wait_for_orphans, wait_while_it_stands
 from faults.subjects import Subject, of_last_line
 
 MOST_IN_A_ROW = 6  # kills of one run, before it may end
@@ -36,11 +36,8 @@ def kill_runners(subject: Subject, chance: Random, times: int) -> Iterator[str]:
     """The runner of a sweep is killed alone, and started again at once, while its runs are still saving."""
 
     def kill(process):
-        runs = descendants(process.pid)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        for pid in runs:
-            signalled(pid, signal.SIGCONT)
 
     yield from _killed_again_and_again(subject, chance, times, kill)
 
@@ -88,7 +85,8 @@ def frozen_at_an_operation(
 
         def freeze():
             signalled(runner, signal.SIGSTOP)
-            signalled(os.getpid(), signal.SIGSTOP)
+            if os.getpid() != runner:
+                wait_while_it_stands(runner)
 
         at_operation(folder, number, freeze)
 

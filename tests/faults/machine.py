@@ -60,6 +60,8 @@ def two_at_once(subject: Subject, chance: Random, times: int) -> Iterator[str]:
         for process in (first, second):
             process.wait()
         wrong = first.status and of_last_line(first) or second.status and unclear(second, (2,))
+        if not second.status and not resumed:
+            wrong = wrong or "the second began anew, over the first"
         yield wrong or subject.difference(folder)
 
 

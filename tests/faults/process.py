@@ -20,7 +20,7 @@ from ops.conv2d import onednn
 
 MAIN = {tool: runpy.run_path(str(ROOT / "tools" / f"{tool}.py"))["main"] for tool in ("train", "sweep")}
 PR_SET_CHILD_SUBREAPER = 36  # of Linux's prctl.h
-SECONDS = 300  # more than any command here takes
+SECONDS = 120  # more than any command here takes
 onednn()  # builds and loads the kernels, before every fork
 
 
@@ -55,7 +55,7 @@ class Process:
             time.sleep(0.005)
         return self.status
 
-    def sendsignalled(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         if self.poll() is None:
             os.kill(self.pid, number)
 
@@ -164,6 +164,21 @@ def descendants(pid: int) -> list[int]:
     except OSError:  # it has just ended
         return []
     return [process for child in children for process in (child, *descendants(child))]
+
+
+def wait_while_it_stands(pid: int) -> None:
+    """Wait until a process that was just sent SIGSTOP goes on, or is no more."""
+    for states in ("RSD", "Tt"):
+        while _state(pid) in states:
+            time.sleep(0.005)
+
+
+def _state(pid):
+    """A process's letter in /proc, X where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 def signalled(pid: int, number: int) -> None:

@@ -46,7 +46,7 @@ record: {every_steps: 2, sample_images: 1, histograms: false}
 checkpoint: {every_minutes: 0.0001, every_epochs: 1, keep: 2}
 """
 SWEEP = "_BASE_: run.yaml\nsweep:\n  axes: {seed: [0, 1]}\n  figures: [figure_5]\n"
-READ_BY_PROCESSES = ["data.fresh=true", "data.image_size=32", "reading.processes=2"]  # of clips
+READ_BY_PROCESSES = ("data.fresh=true", "data.image_size=32", "reading.processes=2")  # of clips
 TIMES = {"train_seconds", "saved_at"}
 OF_A_RUNNER = {"console.log", ".runner", "failed.txt"}
 
