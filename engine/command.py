@@ -63,7 +63,7 @@ def typed_path(text: str) -> str:
 def command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main`, which may return a status, and turn the ends that are no bugs into one line and a status.
 
-    Bad input is 2, a diverged training 1, and so is a disk that is full or gone and memory that is used up, SIGTERM 143,
+    Bad input is 2, a diverged training 1, so is a disk that is full or gone and memory that is used up, SIGTERM 143,
     Ctrl-C 130, a closed terminal 129, nobody left to read what is printed (`| head`) 141; a bug keeps its traceback.
     """
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files and classes may be in any script, or in none

@@ -27,32 +27,31 @@ class Row:
 
 def _rows() -> dict[str, Row]:
     rows = {}
-    for task in TASKS:
-        rows[f"kill-run-{task}"] = Row(f"SIGKILL of a run, {task}", kills.kill_runs, 50, task)
     for task, times in zip(TASKS, (20, 15, 15), strict=True):
+        rows[f"kill-run-{task}"] = Row(f"SIGKILL of a run, {task}", kills.kill_runs, times, task)
         rows[f"kill-sweep-{task}"] = Row(f"SIGKILL of a sweep, {task}", kills.kill_sweeps, times, task, "sweep")
     rows["kill-runner"] = Row("SIGKILL of a sweep's runner alone", kills.kill_runners, 10, tool="sweep")
     for task in TASKS:
-        rows[f"power-run-{task}"] = Row(f"power gone in a run, {task}", power.cut, 10, task)
-    rows["power-sweep"] = Row("power gone in a sweep", power.cut, 10, tool="sweep")
+        rows[f"power-run-{task}"] = Row(f"power gone in a run, {task}", power.cut, 4, task)
+    rows["power-sweep"] = Row("power gone in a sweep", power.cut, 4, tool="sweep")
     rows |= {
-        "disk-full": Row("disk full when a file is written, each in turn", disk.full, 100),
-        "disk-full-sweep": Row("disk full in a sweep", disk.full_at_random, 10, tool="sweep"),
-        "quota": Row("quota exceeded (EDQUOT) when a file is changed", disk.over_quota, 20),
-        "file-size": Row("file larger than allowed (RLIMIT_FSIZE)", disk.too_large, 10),
+        "disk-full": Row("disk full when a file is written, each in turn", disk.full, 60),
+        "disk-full-sweep": Row("disk full in a sweep", disk.full_at_random, 6, tool="sweep"),
+        "quota": Row("quota exceeded (EDQUOT) when a file is changed", disk.over_quota, 12),
+        "file-size": Row("file larger than allowed (RLIMIT_FSIZE)", disk.too_large, 6),
         "read-only": Row("folder read-only from the start (two ways)", disk.read_only, 2),
-        "read-only-later": Row("file system read-only (EROFS) from some change of a file on", disk.read_only_later, 10),
-        "no-links-no-locks": Row("neither hard links nor locks (EPERM, EOPNOTSUPP, ENOSYS, ENOLCK)", disk.without, 8),
+        "read-only-later": Row("file system read-only (EROFS) from some change of a file on", disk.read_only_later, 8),
+        "no-links-no-locks": Row("neither hard links nor locks (EPERM, EOPNOTSUPP, ENOSYS, ENOLCK)", disk.without, 4),
         "shared-memory": Row("/dev/shm of 1 MB, of which 1 or 0 are free", disk.no_shared_memory, 4, "clips",
                              options=READ_BY_PROCESSES),
-        "clock": Row("clock set back an hour, between two parts and within", machine.clock_back, 6),
-        "two-runs": Row("two runs in one folder", machine.two_at_once, 10),
-        "memory": Row("memory limit reached (RLIMIT_AS)", machine.memory_limit, 10),
-        "worker-killed": Row("SIGKILL of a process that reads", machine.worker_killed, 10, "clips",
+        "clock": Row("clock set back an hour, between two parts and within", machine.clock_back, 4),
+        "two-runs": Row("two runs in one folder", machine.two_at_once, 8),
+        "memory": Row("memory limit reached (RLIMIT_AS)", machine.memory_limit, 12),
+        "worker-killed": Row("SIGKILL of a process that reads", machine.worker_killed, 8, "clips",
                              options=READ_BY_PROCESSES),
-        "stop-evaluation": Row("SIGTERM inside an evaluation", stops.in_evaluation, 6, "detection"),
+        "stop-evaluation": Row("SIGTERM inside an evaluation", stops.in_evaluation, 4, "detection"),
         "stop-checkpoint": Row("SIGTERM while a checkpoint is written, at each file", stops.in_checkpoint, 30),
-        "stop-report": Row("SIGTERM while a sweep writes, at each file", stops.in_report, 30, tool="sweep"),
+        "stop-report": Row("SIGTERM while a sweep writes, at each file", stops.in_report, 20, tool="sweep"),
     }
     return rows
 
