@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
+from data.orphans import end_with_parent
 from engine.command import command
 from engine.environment import ROOT
 from engine.run import locks
@@ -38,8 +39,9 @@ class Process:
         self.said, self.status = said, None
         sys.stdout.flush()
         sys.stderr.flush()
-        self.pid = os.fork()
+        parent, self.pid = os.getpid(), os.fork()
         if not self.pid:
+            end_with_parent(parent, signal.SIGKILL)  # a runner says otherwise of its runs
             _become(tool, [f"{tool}.py", *map(str, arguments)], said, before)
 
     def poll(self) -> int | None:
