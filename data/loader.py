@@ -5,6 +5,7 @@ import gc
 import logging
 import math
 import multiprocessing
+import os
 import shutil
 import signal
 import threading
@@ -22,6 +23,7 @@ from data.randomness import ORDER, generator, global_state_kept
 PREFETCH = 2  # batches that each worker process prepares ahead
 SHARED_MEMORY = "/dev/shm"
 SEMAPHORE_BYTES = 4096  # a page of it for each, of which a worker process takes three, and all together a dozen
+FEWER = "fewer processes that read take less of it"
 log = logging.getLogger("data")
 
 
@@ -173,7 +175,7 @@ def _how_it_died(worker):
     if worker.exitcode > 0:
         return f"a reading process (pid {worker.pid}) ended with status {worker.exitcode}"
     name = signal.Signals(-worker.exitcode).name
-    memory = ", as the system does when memory runs out; fewer processes that read take less of it"
+    memory = f", as the system does when memory runs out; {FEWER}"
     return f"a reading process (pid {worker.pid}) was ended by {name}{memory if name == 'SIGKILL' else ''}"
 
 
@@ -217,6 +219,8 @@ class _Steps:
             batch = self.dataset.batch(self.indices(number), seed=self.seed, epoch=self.epoch)
         except DataError as error:
             return {**message, "error": str(error)}
+        except MemoryError:
+            return {**message, "error": f"a reading process (pid {os.getpid()}) has no memory left; {FEWER}"}
         except Exception:
             return {**message, "bug": traceback.format_exc()}
         message["full"] = {name: array for name, array in batch.items() if array.size}

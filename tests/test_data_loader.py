@@ -18,6 +18,7 @@ from conftest import ROOT
 from PIL import Image
 
 from data import DATASETS, DataError, Loader, length
+from data.loader import _Steps
 
 
 class Numbers:
@@ -255,6 +256,13 @@ def test_small_shared_memory_is_noticed_and_done_without(images, monkeypatch, ca
     assert seen == [False, False]
     warnings = [record.getMessage() for record in caplog.records if record.name == "data"]
     assert len(warnings) == 1 and warnings[0].startswith("/dev/shm has 0 MB free, 1 worker processes want 1 MB")
+
+
+def test_a_worker_process_without_memory_is_bad_luck_and_no_bug(monkeypatch):
+    dataset = Numbers(8, in_memory=False)
+    monkeypatch.setattr(dataset, "batch", lambda *_, **__: (_ for _ in ()).throw(MemoryError), raising=False)
+    message = _Steps(Loader(dataset, 4, seed=0, train=True, processes=1), 0, 0)[0]
+    assert "has no memory left; fewer processes" in message["error"] and not message["bug"]
 
 
 def test_without_room_for_semaphores_no_worker_process_is_started(images, monkeypatch, caplog):
