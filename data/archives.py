@@ -135,6 +135,8 @@ def _fill(folder, archives, others, gigabytes, most_files):
         for file in others:
             if not (unfinished / file.name).exists():
                 (unfinished / file.name).symlink_to(file)
+        if hasattr(os, "sync"):
+            os.sync()  # a power failure would keep the name and lose what is in the files
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

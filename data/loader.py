@@ -5,6 +5,7 @@ import gc
 import logging
 import math
 import multiprocessing
+import os
 import shutil
 import signal
 import threading
@@ -21,6 +22,8 @@ from data.randomness import ORDER, generator, global_state_kept
 
 PREFETCH = 2  # batches that each worker process prepares ahead
 SHARED_MEMORY = "/dev/shm"
+SEMAPHORE_BYTES = 4096  # a page of it for each, of which a worker process takes three, and all together a dozen
+FEWER = "fewer processes that read take less of it"
 log = logging.getLogger("data")
 
 
@@ -66,7 +69,7 @@ class Loader:
         ended a worker process.
         """
         steps = _Steps(self, epoch, start_step)
-        if self.dataset.in_memory or not self.processes:
+        if self.dataset.in_memory or not self.processes or not self._semaphores_fit():
             for number in range(len(steps)):
                 yield self.dataset.batch(steps.indices(number), seed=self.seed, epoch=epoch)
         else:
@@ -103,22 +106,39 @@ class Loader:
             # Dropping the iterator does not end the workers: Paddle's reading thread holds on to it.
             messages._try_shutdown_all()
 
+    def _semaphores_fit(self):
+        """Whether there is room for what worker processes are told to wait by; where not, this one does their work."""
+        free = _free_shared_memory()
+        fit = free is None or free >= (12 + 3 * self.processes) * SEMAPHORE_BYTES
+        if not fit:
+            self._warn("%s is full: no worker process can be started, this one reads, which is slower", SHARED_MEMORY)
+        return fit
+
     def _shared_memory_suffices(self):
         """Whether /dev/shm holds all batches on their way; where it does not, Paddle's workers die of a BUS error."""
         batch_bytes = math.ceil(self.images / self.ranks) * self.dataset.sample_bytes
         # One more batch is in the caller's hands, and the other ranks of this machine want as much at the same moment.
         wanted = (self.processes * PREFETCH + 1) * batch_bytes * self.ranks
-        try:
-            free = shutil.disk_usage(SHARED_MEMORY).free
-        except OSError:
-            free = 0
-        if free < wanted and not self._warned:
-            self._warned = True
-            log.warning(
+        free = _free_shared_memory() or 0
+        if free < wanted:
+            self._warn(
                 "%s has %d MB free, %d worker processes want %d MB: batches come through pipes, which is slower",
                 SHARED_MEMORY, free >> 20, self.processes, math.ceil(wanted / 2**20),
             )
         return free >= wanted
+
+    def _warn(self, *said):
+        if not self._warned:
+            self._warned = True
+            log.warning(*said)
+
+
+def _free_shared_memory():
+    """In bytes; None where the system has it elsewhere, if at all."""
+    try:
+        return shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:
+        return None
 
 
 @contextlib.contextmanager
@@ -155,7 +175,7 @@ def _how_it_died(worker):
     if worker.exitcode > 0:
         return f"a reading process (pid {worker.pid}) ended with status {worker.exitcode}"
     name = signal.Signals(-worker.exitcode).name
-    memory = ", as the system does when memory runs out; fewer processes that read take less of it"
+    memory = f", as the system does when memory runs out; {FEWER}"
     return f"a reading process (pid {worker.pid}) was ended by {name}{memory if name == 'SIGKILL' else ''}"
 
 
@@ -199,6 +219,8 @@ class _Steps:
             batch = self.dataset.batch(self.indices(number), seed=self.seed, epoch=self.epoch)
         except DataError as error:
             return {**message, "error": str(error)}
+        except MemoryError:
+            return {**message, "error": f"a reading process (pid {os.getpid()}) has no memory left; {FEWER}"}
         except Exception:
             return {**message, "bug": traceback.format_exc()}
         message["full"] = {name: array for name, array in batch.items() if array.size}

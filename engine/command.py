@@ -63,8 +63,8 @@ def typed_path(text: str) -> str:
 def command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main`, which may return a status, and turn the ends that are no bugs into one line and a status.
 
-    Bad input is 2, a diverged training 1 and so is a disk that is full or gone, SIGTERM 143, Ctrl-C 130, a closed
-    terminal 129, nobody left to read what is printed (`| head`) 141; a bug keeps its traceback.
+    Bad input is 2, a diverged training 1, so is a disk that is full or gone and memory that is used up, SIGTERM 143,
+    Ctrl-C 130, a closed terminal 129, nobody left to read what is printed (`| head`) 141; a bug keeps its traceback.
     """
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files and classes may be in any script, or in none
     logging.lastResort.setFormatter(_OneLine())  # what data and ops have to say
@@ -82,6 +82,8 @@ def command(main: Callable[[], int | None]) -> NoReturn:
         _end(1, f"error: {one_line(diverged)}")
     except Stopped as stopped:
         _end(stopped.status, one_line(stopped))
+    except MemoryError as error:
+        _end(1, f"error: {_no_memory(error)}")
     except KeyboardInterrupt:
         _end(128 + signal.SIGINT, "stopped by SIGINT")
     except OSError as error:
@@ -101,6 +103,12 @@ def _end(status, line=None):
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # Python flushes once more at the end
     sys.exit(status)
+
+
+def _no_memory(error):
+    """Paddle's complaint goes on for pages; its first line says what could not be had."""
+    said = one_line((str(error).strip().splitlines() or ["nothing more is given"])[0])
+    return f"memory is used up ({said}); smaller passes take less, such as batch.workers_per_pass=1; {DISK_REFUSED}"
 
 
 def _named(error):

@@ -1,6 +1,7 @@
 """Files, read and written: only ordinary ones of a bounded size are read, and what is written is whole or not there.
 
-A disk may be full, read-only or gone: what it refuses is one line.
+That holds after a power failure too: a file has its bytes on the disk before it has its name. A disk may be full,
+read-only or gone: what it refuses is one line.
 """
 
 import contextlib
@@ -125,11 +126,34 @@ def written_whole(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)  # a kill has left it, or it is a link to another's file
         try:
             yield part
+            sync(part)
             os.replace(part, path)
         except OSError:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
             raise
+
+
+def sync(path: Path, flags: int = os.O_RDWR) -> None:
+    """Have the bytes of a file on the disk, where a power failure spares them. Raises OSError."""
+    file = os.open(path, flags)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def sync_names(folder: Path) -> None:
+    """Have what was made, renamed and removed in a folder on the disk, before anything that comes later there.
+
+    Nothing where the system knows no such thing. Raises DiskError.
+    """
+    with writing(folder):
+        try:
+            sync(folder, os.O_RDONLY)
+        except OSError as error:
+            if error.errno in REFUSALS:
+                raise
 
 
 def write_text(path: Path, text: str) -> None:

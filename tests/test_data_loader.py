@@ -18,6 +18,7 @@ from conftest import ROOT
 from PIL import Image
 
 from data import DATASETS, DataError, Loader, length
+from data.loader import _Steps
 
 
 class Numbers:
@@ -232,7 +233,7 @@ def test_worker_processes_end_with_an_abandoned_iterator():
 @pytest.mark.parametrize("usage", ["small", "missing"])
 def test_small_shared_memory_is_noticed_and_done_without(images, monkeypatch, caplog, usage):
     train, _ = image_sets(images)
-    loader = Loader(train, 4, seed=2, train=True, processes=1)
+    loader = Loader(train, 8, seed=2, train=True, processes=1)
     expected = list(loader.epoch(0))
     assert not caplog.records
 
@@ -240,7 +241,7 @@ def test_small_shared_memory_is_noticed_and_done_without(images, monkeypatch, ca
         assert path == "/dev/shm"
         if usage == "missing":
             raise FileNotFoundError(path)
-        return namedtuple("usage", "total used free")(2**16, 2**16 - 100, 100)
+        return namedtuple("usage", "total used free")(2**20, 2**20 - 2**16, 2**16)
 
     seen = []
     import paddle
@@ -255,6 +256,27 @@ def test_small_shared_memory_is_noticed_and_done_without(images, monkeypatch, ca
     assert seen == [False, False]
     warnings = [record.getMessage() for record in caplog.records if record.name == "data"]
     assert len(warnings) == 1 and warnings[0].startswith("/dev/shm has 0 MB free, 1 worker processes want 1 MB")
+
+
+def test_a_worker_process_without_memory_is_bad_luck_and_no_bug(monkeypatch):
+    dataset = Numbers(8, in_memory=False)
+    monkeypatch.setattr(dataset, "batch", lambda *_, **__: (_ for _ in ()).throw(MemoryError), raising=False)
+    message = _Steps(Loader(dataset, 4, seed=0, train=True, processes=1), 0, 0)[0]
+    assert "has no memory left; fewer processes" in message["error"] and not message["bug"]
+
+
+def test_without_room_for_semaphores_no_worker_process_is_started(images, monkeypatch, caplog):
+    train, _ = image_sets(images)
+    loader = Loader(train, 4, seed=2, train=True, processes=1)
+    expected = list(loader.epoch(0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("usage", "free")(2**12))
+    monkeypatch.setattr(Loader, "_from_processes", None)
+    with caplog.at_level(logging.WARNING, logger="data"):
+        for _ in range(2):
+            for batch, other in zip(loader.epoch(0), expected, strict=True):
+                np.testing.assert_array_equal(batch["image"], other["image"])
+    (record,) = [record for record in caplog.records if record.name == "data"]
+    assert record.getMessage().startswith("/dev/shm is full: no worker process can be started")
 
 
 def test_worker_processes_leave_alone_what_they_inherited(tmp_path):

@@ -4,6 +4,7 @@ import builtins
 import errno
 import io
 import os
+import stat
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,9 +13,11 @@ import pytest
 from conftest import ROOT, train_here, write_sweep
 from test_train_resume import assert_same, final_state
 
+from engine.command import command
 from engine.errors import DISK_REFUSED, DiskError
 from engine.files import write_text
 from engine.run import checkpoint
+from engine.run.locks import alone, claim, is_claimed, share
 from engine.sweep import pool
 from engine.sweep.definition import load_sweep
 
@@ -86,6 +89,121 @@ def test_a_rename_that_is_refused_leaves_a_whole_checkpoint(tmp_path, monkeypatc
             action()
         assert checkpoint.load(tmp_path / "latest")[".pdstates"] == {"step": 1}
         assert not [*tmp_path.glob("*.part"), *tmp_path.glob("result.json")]
+
+
+class Disk:
+    """What a folder may be after a power failure, at every moment while this is in place: `states`, {name: bytes} each.
+
+    A file has what it had when it was synced last, or nothing. Of the names that were given since the folder was
+    synced, the disk may know none, one, all but one, or all.
+    """
+
+    def __init__(self, folder, patch):
+        self.synced = {path.stat().st_ino: path.read_bytes() for path in folder.iterdir()}
+        self.names = {path.name: path.stat().st_ino for path in folder.iterdir()}
+        self.given, self.states = [], []
+        for name in ("replace", "link", "fsync"):
+            patch.setattr(os, name, getattr(self, name)(getattr(os, name)))
+
+    def replace(self, original):
+        def replace(source, target):
+            original(source, target)
+            self._give({os.path.basename(source): None, os.path.basename(target): os.stat(target).st_ino})
+
+        return replace
+
+    def link(self, original):
+        def link(source, target):
+            original(source, target)
+            self._give({os.path.basename(target): os.stat(target).st_ino})
+
+        return link
+
+    def fsync(self, original):
+        def fsync(file):
+            original(file)
+            if stat.S_ISDIR(os.fstat(file).st_mode):
+                self.names, self.given = self._after(self.given), []
+            else:
+                self.synced[os.fstat(file).st_ino] = os.pread(file, 10**6, 0)
+
+        return fsync
+
+    def _give(self, names):
+        self.given.append(names)
+        one = [[names] for names in self.given]
+        all_but_one = [[*self.given[:i], *self.given[i + 1 :]] for i in range(len(self.given))]
+        for given in (self.given, [], *one, *all_but_one):
+            self.states.append({name: self.synced.get(file, b"") for name, file in self._after(given).items()})
+
+    def _after(self, given):
+        names = dict(self.names)
+        for change in given:
+            names |= change
+        return {name: file for name, file in names.items() if file is not None}
+
+
+def test_a_power_failure_leaves_a_whole_checkpoint_and_whole_files(tmp_path, monkeypatch):
+    """Whatever of a folder's names the disk knows by then."""
+
+    def contents(step):
+        return {".pdparams": {"w": step}, ".pdopt": {"v": step}, ".pdstates": {"step": step}}
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    checkpoint.save(folder / "latest", contents(1))
+    write_text(folder / "config.yaml", "name: first\n")
+    with monkeypatch.context() as patch:
+        disk = Disk(folder, patch)
+        write_text(folder / "config.yaml", "name: later\n")
+        checkpoint.copy(folder / "latest", folder / "previous")
+        checkpoint.save(folder / "latest", contents(2))
+        checkpoint.copy(folder / "latest", folder / "previous")
+    seen = set()
+    for number, state in enumerate(disk.states):
+        after = tmp_path / str(number)
+        after.mkdir()
+        for name, content in state.items():
+            (after / name).write_bytes(content)
+        assert (after / "config.yaml").read_text() in ("name: first\n", "name: later\n")
+        for stem in ("latest", "previous"):
+            for ready in (lambda stem: None, checkpoint.recover):  # as a reader finds it, and as a run goes on
+                ready(after / stem)
+                if checkpoint.exists(after / stem):
+                    found = {next(iter(held.values())) for held in checkpoint.load(after / stem).values()}
+                    assert len(found) == 1, (stem, sorted(state))
+                    seen.add((stem, *found))
+        assert checkpoint.exists(after / "latest")
+    assert seen == {("latest", 1), ("latest", 2), ("previous", 1), ("previous", 2)}
+
+
+def test_a_lock_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / ".lock").mkdir()  # as good as one of another user's
+    for action in (lambda: claim(tmp_path), lambda: is_claimed(tmp_path), lambda: share(tmp_path / ".lock")):
+        with pytest.raises(DiskError, match=r"\.lock: cannot be written \("):
+            action()
+    with pytest.raises(DiskError), alone(tmp_path / ".lock"):
+        pass
+
+
+@pytest.mark.parametrize("wrong", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks_serves(tmp_path, monkeypatch, wrong):
+    def refuse(*_):
+        raise OSError(wrong, os.strerror(wrong))
+
+    monkeypatch.setattr("engine.run.locks.fcntl.lockf", refuse)
+    assert not is_claimed(tmp_path)
+
+
+def test_memory_that_is_used_up_is_one_line(capsys):
+    def main():
+        raise MemoryError("(ResourceExhausted) Fail to alloc memory of 9 size.\n  [Hint: Expected]\n")
+
+    with pytest.raises(SystemExit) as ended:
+        command(main)
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: memory is used up ((ResourceExhausted) Fail to alloc memory of 9 size.); ")
 
 
 def end_of(body):

@@ -15,7 +15,8 @@ from data import DataError
 from engine.build import build_data, build_model, make_learner
 from engine.config import load_config
 from engine.errors import InputError
-from engine.run import checkpoint
+from engine.run import checkpoint, locks
+from engine.run.folder import make_folder
 from engine.run.resume import restore
 from engine.run.saving import save
 
@@ -132,6 +133,17 @@ def test_two_processes_do_not_train_in_one_folder(tiny, tmp_path):
     assert third.poll() is None
     third.kill()
     third.communicate()
+
+
+def test_a_run_that_was_begun_meanwhile_is_not_written_over(tiny):
+    """As by a process that found no run there, and was slow to begin its own."""
+    config = load_config(tiny)
+    config.folder.mkdir(parents=True)
+    (config.folder / "config.yaml").write_text("another's")
+    with pytest.raises(InputError, match="already holds a run; continue it with -r auto"):
+        make_folder(config, None, None, finished=False)
+    locks._claimed.pop(config.folder).close()
+    assert [(path.name, path.read_text()) for path in config.folder.glob("*.yaml")] == [("config.yaml", "another's")]
 
 
 def test_ctrl_c_saves_too(tiny, tmp_path):

@@ -1,14 +1,16 @@
 """Checkpoints: STEM.pdparams, .pdopt, .pdstates (and .pdema), written as one or not at all.
 
 A save is committed by the appearance of STEM.pdstates.new, which is written last; the renames that follow are
-finished by `recover` if a kill interrupts them. So at every moment there is one whole checkpoint under each stem.
+finished by `recover` if a kill interrupts them. So at every moment there is one whole checkpoint under each stem. A
+power failure can undo renames of which the disk does not know yet, and later ones without earlier ones: the last rename
+of a save, and the last of its `recover`, wait until the others are on the disk.
 """
 
 import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ import paddle
 from data import read_pickle
 from data.files import open_file
 from engine.errors import InputError
-from engine.files import writing, written_whole
+from engine.files import sync_names, writing, written_whole
 
 ENDINGS = (".pdparams", ".pdopt", ".pdema", ".pdstates")  # the last one commits
 PADDLES_NOTE = "StructuredToParameterName@@"  # lies beside the arrays of a state dict, and is none
@@ -28,12 +30,7 @@ MOST_BYTES = 2 * 2**30  # of a file; ResNet-152 with two moments of each weight 
 def save(stem: Path, contents: dict) -> None:
     """Write {ending: object} as one checkpoint in place of the one that stands at `stem`. Raises DiskError."""
     recover(stem)
-    with _dropped_unless_whole(stem):
-        for ending in ENDINGS:
-            if ending in contents:
-                _write(Path(f"{stem}{ending}.new"), contents[ending])
-    _finish(stem)
-    _remove(stem, [ending for ending in ENDINGS if ending not in contents])
+    _put(stem, [ending for ending in ENDINGS if ending in contents], lambda ending, new: _write(new, contents[ending]))
 
 
 def recover(stem: Path) -> None:
@@ -43,9 +40,7 @@ def recover(stem: Path) -> None:
     """
     if Path(f"{stem}{ENDINGS[-1]}.new").exists():
         _finish(stem)
-    for ending in ENDINGS:
-        for left in (".new", ".new.part"):
-            Path(f"{stem}{ending}{left}").unlink(missing_ok=True)
+    _remove(stem, [ending + left for ending in ENDINGS for left in (".new", ".new.part")])
 
 
 def copy(source: Path, target: Path) -> None:
@@ -54,13 +49,8 @@ def copy(source: Path, target: Path) -> None:
     Raises DiskError.
     """
     recover(target)
-    missing = [ending for ending in ENDINGS if not Path(f"{source}{ending}").exists()]
-    with _dropped_unless_whole(target):
-        for ending in ENDINGS:
-            if ending not in missing:
-                _link(Path(f"{source}{ending}"), Path(f"{target}{ending}.new"))
-    _finish(target)
-    _remove(target, missing)
+    there = [ending for ending in ENDINGS if Path(f"{source}{ending}").exists()]
+    _put(target, there, lambda ending, new: _link(Path(f"{source}{ending}"), new))
 
 
 def epochs_kept(folder: Path) -> list[int]:
@@ -151,6 +141,17 @@ def check_names(names: Iterable, path: Path) -> None:
             raise InputError(f"{path}: holds something by the name {ascii(name[:40])}, which is no name of an array")
 
 
+def _put(stem: Path, endings: list[str], make: Callable[[str, Path], None]):
+    """Let what make(ending, path) makes for each of the endings be the checkpoint at `stem`."""
+    with _dropped_unless_whole(stem):
+        for ending in endings:
+            if ending == ENDINGS[-1]:
+                sync_names(stem.parent)
+            make(ending, Path(f"{stem}{ending}.new"))
+    _finish(stem)
+    _remove(stem, [ending for ending in ENDINGS if ending not in endings])
+
+
 @contextlib.contextmanager
 def _dropped_unless_whole(stem):
     """What is written within, as .new files, is gone after an error of the disk: it may lack the room."""
@@ -172,17 +173,16 @@ def _link(file, new):
 
 
 def _write(path, value):
-    """Write through a temporary name, so that `path` appears only when its bytes are on the disk."""
     with written_whole(path) as part:
         paddle.save(value, str(part))
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
 
 
 def _finish(stem):
     """Rename the .new files of a committed save to their own names, the commit mark last."""
     for ending in ENDINGS:
         if (new := Path(f"{stem}{ending}.new")).exists():
+            if ending == ENDINGS[-1]:
+                sync_names(stem.parent)
             with writing(f"{stem}{ending}"):
                 os.replace(new, f"{stem}{ending}")
                 new.unlink(missing_ok=True)  # two links to one file are left alone by a rename
@@ -190,4 +190,5 @@ def _finish(stem):
 
 def _remove(stem, endings):
     for ending in endings:
-        Path(f"{stem}{ending}").unlink(missing_ok=True)
+        with writing(f"{stem}{ending}"):
+            Path(f"{stem}{ending}").unlink(missing_ok=True)

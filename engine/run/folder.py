@@ -78,7 +78,7 @@ def check_folder(config: Config, identity: DataIdentity, *, resume: bool) -> lis
         return []
     claim(folder)
     if not resume:
-        raise InputError(f"{folder}: already holds a run; continue it with -r auto, or choose -o name=...")
+        raise _holds_a_run(folder)
     changes = []
     for key, was, is_now in changes_since(config):
         if key.startswith(FIXED) and key not in FREE:
@@ -135,15 +135,21 @@ def make_folder(config: Config, preparation: Preparation, identity: DataIdentity
     """Make the run's folder with config.yaml, env.json, preparation.json and data.json.
 
     Unless the run is finished, a result that lies there is of fewer epochs, or of another course, and goes.
+    Raises InputError where another process has begun a run in the folder since `check_folder` saw none.
     """
     with writing_into(config.folder):
-        claim(config.folder)
+        if claim(config.folder) and (config.folder / CONFIG_FILE).exists():
+            raise _holds_a_run(config.folder)
         if not finished:
             (config.folder / RESULT_FILE).unlink(missing_ok=True)
         write_text(config.folder / CONFIG_FILE, config.to_yaml())
         write_text(config.folder / "env.json", json.dumps(describe(), indent=2) + "\n")
         write_preparation(config.folder, preparation)
         write_data_identity(config.folder, identity)
+
+
+def _holds_a_run(folder):
+    return InputError(f"{folder}: already holds a run; continue it with -r auto, or choose -o name=...")
 
 
 def differences(before: Any, now: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[str, Any, Any]]:

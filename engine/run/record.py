@@ -25,7 +25,7 @@ from visualdl import LogWriter
 from engine.config import Config
 from engine.environment import is_watched
 from engine.errors import DiskError, InputError
-from engine.files import check_ordinary, ordinary, writing, written_whole
+from engine.files import check_ordinary, ordinary, sync, sync_names, writing, written_whole
 from engine.run.measure import Measure
 from engine.run.result import METRICS_FILE, SAMPLES_FILE
 from engine.terminal import printable
@@ -84,6 +84,7 @@ class _VisualDLFile:
         with writing(path):
             path.parent.mkdir(exist_ok=True)
             self.file = open(path, "ab", opener=ordinary)  # noqa: SIM115
+        sync_names(path.parent)
 
     def get_filename(self):
         return str(self.path)
@@ -218,11 +219,12 @@ class RunRecord:
             self.visualdl.add_scalar(f"{kind}/{name}", value, step=values["step" if kind == "train" else "epoch"])
 
     def position(self) -> dict[str, int] | None:
-        """Flush, and say where both records end."""
+        """Have both records on the disk, and say where they end."""
         if not self.active:
             return None
-        with writing(self._metrics_path):
-            os.fsync(self._metrics.fileno())
+        for path in (self._metrics_path, self._visualdl_path):
+            with writing(path):
+                sync(path)
         return {"metrics": self._metrics_path.stat().st_size, "visualdl": self._visualdl_path.stat().st_size}
 
     def begin(self, config: Config, measures: Sequence[Measure], text: str) -> None:

@@ -5,6 +5,7 @@
 #include "convolution_bindings.h"
 #include "deform_conv.h"
 #include "evonorm.h"
+#include "memory.h"
 #include "normalize.h"
 
 using paddle::Tensor;
@@ -232,86 +233,86 @@ PD_BUILD_OP(native_group_norm)
     .Inputs({"X", "Gamma", "Beta"})
     .Outputs({"Y", "Mean", "Scale"})
     .Attrs({"groups: int64_t", "eps: float", "relu: bool"})
-    .SetKernelFn(PD_KERNEL(group_norm));
+    .SetKernelFn(PD_KERNEL(Guarded<group_norm>::run));
 PD_BUILD_GRAD_OP(native_group_norm)
     .Inputs({"X", "Gamma", "Beta", "Mean", "Scale", paddle::Grad("Y")})
     .Outputs({paddle::Grad("X"), paddle::Grad("Gamma"), paddle::Grad("Beta")})
     .Attrs({"groups: int64_t", "eps: float", "relu: bool"})
-    .SetKernelFn(PD_KERNEL(group_norm_grad));
+    .SetKernelFn(PD_KERNEL(Guarded<group_norm_grad>::run));
 
 PD_BUILD_OP(native_batch_norm)
     .Inputs({"X", "Gamma", "Beta", "RunningMean", "RunningVariance"})
     .Outputs({"Y", "Mean", "Scale"})
     .Attrs({"images_per_worker: int64_t", "eps: float", "momentum: float", "mean_of_workers: bool", "relu: bool"})
-    .SetKernelFn(PD_KERNEL(batch_norm));
+    .SetKernelFn(PD_KERNEL(Guarded<batch_norm>::run));
 PD_BUILD_GRAD_OP(native_batch_norm)
     .Inputs({"X", "Gamma", "Beta", "Mean", "Scale", paddle::Grad("Y")})
     .Outputs({paddle::Grad("X"), paddle::Grad("Gamma"), paddle::Grad("Beta")})
     .Attrs({"images_per_worker: int64_t", "eps: float", "momentum: float", "mean_of_workers: bool", "relu: bool"})
-    .SetKernelFn(PD_KERNEL(batch_norm_grad));
+    .SetKernelFn(PD_KERNEL(Guarded<batch_norm_grad>::run));
 
 PD_BUILD_OP(native_batch_renorm)
     .Inputs({"X", "Gamma", "Beta", "RunningMean", "RunningVariance"})
     .Outputs({"Y", "Mean", "Scale", "R", "D"})
     .Attrs({"images_per_worker: int64_t", "eps: float", "momentum: float", "mean_of_workers: bool", "relu: bool",
             "r_max: float", "d_max: float"})
-    .SetKernelFn(PD_KERNEL(batch_renorm));
+    .SetKernelFn(PD_KERNEL(Guarded<batch_renorm>::run));
 PD_BUILD_GRAD_OP(native_batch_renorm)
     .Inputs({"X", "Gamma", "Beta", "Mean", "Scale", "R", "D", paddle::Grad("Y")})
     .Outputs({paddle::Grad("X"), paddle::Grad("Gamma"), paddle::Grad("Beta")})
     .Attrs({"images_per_worker: int64_t", "eps: float", "momentum: float", "mean_of_workers: bool", "relu: bool",
             "r_max: float", "d_max: float"})
-    .SetKernelFn(PD_KERNEL(batch_renorm_grad));
+    .SetKernelFn(PD_KERNEL(Guarded<batch_renorm_grad>::run));
 
 PD_BUILD_OP(native_filter_response_norm)
     .Inputs({"X", "Gamma", "Beta", "Threshold"})
     .Outputs({"Y", "Mean", "Scale"})
     .Attrs({"eps: float"})
-    .SetKernelFn(PD_KERNEL(filter_response_norm));
+    .SetKernelFn(PD_KERNEL(Guarded<filter_response_norm>::run));
 PD_BUILD_GRAD_OP(native_filter_response_norm)
     .Inputs({"X", "Gamma", "Beta", "Threshold", "Mean", "Scale", paddle::Grad("Y")})
     .Outputs({paddle::Grad("X"), paddle::Grad("Gamma"), paddle::Grad("Beta"), paddle::Grad("Threshold")})
     .Attrs({"eps: float"})
-    .SetKernelFn(PD_KERNEL(filter_response_norm_grad));
+    .SetKernelFn(PD_KERNEL(Guarded<filter_response_norm_grad>::run));
 
 PD_BUILD_OP(native_thresholded_linear)
     .Inputs({"X", "Threshold"})
     .Outputs({"Y"})
-    .SetKernelFn(PD_KERNEL(thresholded_linear));
+    .SetKernelFn(PD_KERNEL(Guarded<thresholded_linear>::run));
 PD_BUILD_GRAD_OP(native_thresholded_linear)
     .Inputs({"X", "Threshold", paddle::Grad("Y")})
     .Outputs({paddle::Grad("X"), paddle::Grad("Threshold")})
-    .SetKernelFn(PD_KERNEL(thresholded_linear_grad));
+    .SetKernelFn(PD_KERNEL(Guarded<thresholded_linear_grad>::run));
 
 PD_BUILD_OP(native_evonorm_s0)
     .Inputs({"X", "Slope", "Gamma", "Beta"})
     .Outputs({"Y", "Mean", "Scale"})
     .Attrs({"groups: int64_t", "eps: float"})
-    .SetKernelFn(PD_KERNEL(evonorm_s0));
+    .SetKernelFn(PD_KERNEL(Guarded<evonorm_s0>::run));
 PD_BUILD_GRAD_OP(native_evonorm_s0)
     .Inputs({"X", "Slope", "Gamma", "Beta", "Mean", "Scale", paddle::Grad("Y")})
     .Outputs({paddle::Grad("X"), paddle::Grad("Slope"), paddle::Grad("Gamma"), paddle::Grad("Beta")})
     .Attrs({"groups: int64_t", "eps: float"})
-    .SetKernelFn(PD_KERNEL(evonorm_s0_grad));
+    .SetKernelFn(PD_KERNEL(Guarded<evonorm_s0_grad>::run));
 
 PD_BUILD_OP(native_deform_conv2d_v1)
     .Inputs({"X", "Offset", "Weight"})
     .Outputs({"Y"})
     .Attrs({"geometry: std::vector<int64_t>"})
-    .SetKernelFn(PD_KERNEL(deform_conv2d_v1));
+    .SetKernelFn(PD_KERNEL(Guarded<deform_conv2d_v1>::run));
 PD_BUILD_GRAD_OP(native_deform_conv2d_v1)
     .Inputs({"X", "Offset", "Weight", paddle::Grad("Y")})
     .Outputs({paddle::Grad("X"), paddle::Grad("Offset"), paddle::Grad("Weight")})
     .Attrs({"geometry: std::vector<int64_t>"})
-    .SetKernelFn(PD_KERNEL(deform_conv2d_v1_grad));
+    .SetKernelFn(PD_KERNEL(Guarded<deform_conv2d_v1_grad>::run));
 
 PD_BUILD_OP(native_deform_conv2d_v2)
     .Inputs({"X", "Offset", "Weight", "Mask"})
     .Outputs({"Y"})
     .Attrs({"geometry: std::vector<int64_t>"})
-    .SetKernelFn(PD_KERNEL(deform_conv2d_v2));
+    .SetKernelFn(PD_KERNEL(Guarded<deform_conv2d_v2>::run));
 PD_BUILD_GRAD_OP(native_deform_conv2d_v2)
     .Inputs({"X", "Offset", "Weight", "Mask", paddle::Grad("Y")})
     .Outputs({paddle::Grad("X"), paddle::Grad("Offset"), paddle::Grad("Weight"), paddle::Grad("Mask")})
     .Attrs({"geometry: std::vector<int64_t>"})
-    .SetKernelFn(PD_KERNEL(deform_conv2d_v2_grad));
+    .SetKernelFn(PD_KERNEL(Guarded<deform_conv2d_v2_grad>::run));

@@ -3,6 +3,7 @@
 
 #include "paddle/extension.h"
 
+#include "memory.h"
 #include "residual.h"
 
 using paddle::Tensor;
@@ -190,33 +191,33 @@ PD_BUILD_OP(native_residual_blocks_serve)
     .Inputs({"X", paddle::Vec("Parameters")})
     .Outputs({"Answer"})
     .Attrs({"plan: std::vector<int64_t>"})
-    .SetKernelFn(PD_KERNEL(residual_blocks_serve));
+    .SetKernelFn(PD_KERNEL(Guarded<residual_blocks_serve>::run));
 PD_BUILD_OP(native_residual_blocks)
     .Inputs({"X", paddle::Vec("Parameters")})
     .Outputs({"Y", "Kept"})
     .Attrs({"plan: std::vector<int64_t>", "wanted: std::vector<int64_t>", "eps: float", "momentum: float",
             "mean_of_workers: bool"})
-    .SetKernelFn(PD_KERNEL(residual_blocks));
+    .SetKernelFn(PD_KERNEL(Guarded<residual_blocks>::run));
 PD_BUILD_GRAD_OP(native_residual_blocks)
     .Inputs({"X", paddle::Vec("Parameters"), "Y", "Kept", paddle::Grad("Y")})
     .Outputs({paddle::Grad("X"), paddle::Grad(paddle::Vec("Parameters"))})
     .Attrs({"plan: std::vector<int64_t>", "wanted: std::vector<int64_t>", "eps: float", "momentum: float",
             "mean_of_workers: bool"})
-    .SetKernelFn(PD_KERNEL(residual_blocks_grad));
+    .SetKernelFn(PD_KERNEL(Guarded<residual_blocks_grad>::run));
 
 PD_BUILD_OP(native_bind_onednn)
     .Inputs({"Asked"})
     .Outputs({"Answer"})
     .Attrs({"library: std::string"})
-    .SetKernelFn(PD_KERNEL(bind_onednn));
+    .SetKernelFn(PD_KERNEL(Guarded<bind_onednn>::run));
 
 PD_BUILD_OP(native_conv)
     .Inputs({"X", paddle::Vec("Parameters")})
     .Outputs({"Y"})
     .Attrs({"geometry: std::vector<int64_t>", "wanted: std::vector<int64_t>"})
-    .SetKernelFn(PD_KERNEL(conv));
+    .SetKernelFn(PD_KERNEL(Guarded<conv>::run));
 PD_BUILD_GRAD_OP(native_conv)
     .Inputs({"X", paddle::Vec("Parameters"), paddle::Grad("Y")})
     .Outputs({paddle::Grad("X"), paddle::Grad(paddle::Vec("Parameters"))})
     .Attrs({"geometry: std::vector<int64_t>", "wanted: std::vector<int64_t>"})
-    .SetKernelFn(PD_KERNEL(conv_grad));
+    .SetKernelFn(PD_KERNEL(Guarded<conv_grad>::run));

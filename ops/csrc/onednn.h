@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -31,6 +32,7 @@ struct Argument {
     Memory memory;
 };
 
+enum { out_of_memory = 1 };  // of what a call returns
 enum { cpu = 1, in_order = 1, openmp = 2, scratchpad_of_user = 1, strict = 0, float32 = 3, direct = 1, training = 64 };
 enum Tag { any = 1, vector = 2, nchw = 5, ncdhw = 6, in_blocks_of_16 = 78, clips_in_blocks_of_16 = 121 };
 enum Query { name_of_kernel = 8, source_desc = 129, source_gradient_desc, weights_desc, weights_gradient_desc, result_desc,
@@ -85,6 +87,7 @@ inline Attributes attributes;
 enum Binding { bound, not_loaded, other_major, other_threads, incomplete };
 
 inline void check(int status, const char* what) {
+    if (status == out_of_memory) throw std::bad_alloc();
     if (status) throw std::runtime_error(std::string("oneDNN: ") + what + " gave status " + std::to_string(status));
 }
 
