@@ -26,7 +26,10 @@ MOST_BYTES = 2 * 2**30  # of a file; ResNet-152 with two moments of each weight 
 
 
 def save(stem: Path, contents: dict) -> None:
-    """Write {ending: object} as one checkpoint in place of the one that stands at `stem`. Raises DiskError."""
+    """Write {ending: object} as one checkpoint in place of the one that stands at `stem`. Raises DiskError.
+
+    An object of bytes is a file that was saved elsewhere.
+    """
     recover(stem)
     with _dropped_unless_whole(stem):
         for ending in ENDINGS:
@@ -170,7 +173,10 @@ def _link(file, new):
 def _write(path, value):
     """Write through a temporary name, so that `path` appears only when its bytes are on the disk."""
     with written_whole(path) as part:
-        paddle.save(value, str(part))
+        if isinstance(value, bytes):
+            part.write_bytes(value)
+        else:
+            paddle.save(value, str(part))
         with open(part, "rb") as file:
             os.fsync(file.fileno())
 
