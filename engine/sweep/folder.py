@@ -176,11 +176,15 @@ def _cell(value):
     return json.dumps(value)
 
 
-def write_results(sweep: Sweep, session: dict) -> None:
-    """Write results.csv, a row for every run in the sweep's order, and this runner's line of sessions.jsonl."""
+def write_results(sweep: Sweep, session: dict, known: dict[str, dict] | None = None) -> None:
+    """Write results.csv, a row for every run in the sweep's order, and this runner's line of sessions.jsonl.
+
+    known: run's name -> its row, of runs whose folders need not be read again; the others' rows are put there.
+    """
     with alone(sweep.folder / ".lock"):
-        columns = sweep.columns
-        rows = [row(run, columns) for run in sweep.runs]
+        known, columns = {} if known is None else known, sweep.columns
+        known |= {run.name: row(run, columns) for run in sweep.runs if run.name not in known}
+        rows = [known[run.name] for run in sweep.runs]
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()

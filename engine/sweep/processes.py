@@ -121,3 +121,4 @@ class Processes:
                 child.process.send_signal(signal.SIGTERM)
         for child in children:
             child.process.wait()
+            self.poll(child)
