@@ -44,8 +44,8 @@ class Keeper:
         if GLOO in str(error):
             reason = str(error).rpartition("] ")[2] or error
             raise PeerLost(
-                f"another process of this run is gone ({reason}); {saving.last_checkpoint(self.folder)}: the same "
-                "command with -r auto continues from it, on as many devices and nodes as it is started with"
+                f"another process of this run is gone ({reason}); {saving.last_checkpoint(self.folder)}; go on with "
+                "-r auto, on as many devices and nodes as there are"
             ) from None
 
     def save(self, write: Callable = saving.save) -> None:
