@@ -22,7 +22,6 @@ from engine.sweep.driver import driving
 from engine.sweep.folder import CONSOLE_FILE, check_sweep_folder
 from engine.sweep.pool import End
 from engine.sweep.processes import TRAIN
-from engine.terminal import shortened
 
 try:
     import ray
@@ -160,12 +159,12 @@ class Cluster:
     def start(self, run: Run) -> Place:
         place, folder = self.free.pop(0), run.config.folder
         self.busy.append(place)
-        launcher = ("-m", "paddle.distributed.launch", "--log_dir", "FOLDER/launch")
         processes = () if self.need.gpus else ("--nproc_per_node", str(self.devices))
+        launcher = ("-m", "paddle.distributed.launch", *processes) if self.devices > 1 else ()
         passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         order = node.Order(
-            str(ROOT), (*((*launcher, *processes) if self.devices > 1 else ()), str(TRAIN)),
-            os.getcwd(), str(folder.absolute()), {**passed, **self.environment}, CONSOLE_FILE,
+            str(ROOT), (*launcher, str(TRAIN)), os.getcwd(), str(folder.absolute()), {**passed, **self.environment},
+            CONSOLE_FILE,
         )
         if self.collect:
             files = node.read_folder(folder)
@@ -192,6 +191,7 @@ class Cluster:
                 bring_home(place.run.config.folder, place.known, news)
             place.known = news.there
         if news.status is not None:
+            os.listdir(place.run.config.folder)  # NFS forgets by that what it remembers not to be there
             return self._ended(place, End(news.status, f"on {place.node}" if news.status else ""))
         place.answer = place.actor.look.remote(place.known)
         return None
@@ -215,10 +215,9 @@ class Cluster:
         ray.kill(place.actor)  # one that is only out of sight shall not train on
         if place.node_id not in [each["NodeID"] for each in ray.nodes() if each["Alive"]]:
             return End(None, f"its node {place.node} is gone", lost=True)
-        words = " ".join(str(error).split())
-        if "memory" in words:
+        if isinstance(error, ray.exceptions.OutOfMemoryError) or "low on memory" in str(error):
             return End(None, f"{place.node} ran out of memory, and Ray ended it")
-        return End(None, f"its process on {place.node} was ended from outside: {shortened(words, 200)}")
+        return End(None, f"its process on {place.node} was killed, as by a system that is out of memory")
 
     def _most(self):
         """How many runs the cluster, as it is now, has room for."""

@@ -28,7 +28,7 @@ class Order(NamedTuple):
     """A run to be started."""
 
     root: str  # of the project
-    command: tuple[str, ...]  # after Python and before the config; FOLDER stands for the run's
+    command: tuple[str, ...]  # after Python and before the config
     working_folder: str
     folder: str  # the run's; where it is collected, its path below a folder of this node
     environment: dict[str, str]
@@ -74,7 +74,9 @@ class Place:
             options = ["-o", f"output={self.scratch}"]
         self._wait_for_others()
         there = _stamps(self.folder) if self.scratch else {}
-        command = [part.replace("FOLDER", str(self.folder)) for part in order.command]
+        command = list(order.command)
+        if "paddle.distributed.launch" in command:
+            command[2:2] = ["--log_dir", self.folder / "launch"]
         environment = {**os.environ, **order.environment}
         if not environment.get("CUDA_VISIBLE_DEVICES"):  # Ray empties it where a run takes no GPU
             environment.pop("CUDA_VISIBLE_DEVICES", None)
