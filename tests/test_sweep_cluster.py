@@ -170,8 +170,12 @@ def test_a_run_on_a_node_comes_home_at_checkpoints_and_at_its_end(tmp_path, monk
                        home)
     assert status == 0 and (home / "metrics.jsonl").read_text().splitlines() == lines
     assert "from step 2" in (home / "console.log").read_text()
+    left = tmp_path / f"sweep-{node.socket.gethostname()}-{os.getpid()}00000-x"  # by a process that is no more
+    other = tmp_path / f"sweep-{node.socket.gethostname()}-report-x"
+    left.mkdir()
+    other.mkdir()
     place._tidy()
-    assert not list(tmp_path.glob("sweep-*"))  # nothing is left on the node
+    assert [path.name for path in tmp_path.glob("sweep-*")] == [other.name]
 
 
 def test_a_checkpoint_that_is_being_written_is_not_brought_home(tmp_path):

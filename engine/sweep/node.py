@@ -6,6 +6,7 @@ these processes seconds and hundreds of megabytes, and they do not compute.
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -62,7 +63,8 @@ class Place:
         for path in (order.root, order.working_folder):
             if not os.path.isdir(path):
                 raise FileNotFoundError(f"{path}: no such folder; project and data lie at the same path on all nodes")
-        sys.path.insert(0, order.root)
+        if order.root not in sys.path:
+            sys.path.insert(0, order.root)
         from data.orphans import end_with_parent
 
         self._tidy()
@@ -123,10 +125,9 @@ class Place:
 
     def _tidy(self):
         """Drop what was collected, and what was left here by places that were killed."""
-        prefix = f"sweep-{socket.gethostname()}-"
-        for path in Path(tempfile.gettempdir()).glob(f"{prefix}*-*"):
-            process = int(path.name.removeprefix(prefix).partition("-")[0])
-            if process == os.getpid() or not _lives(process):
+        own_name = re.compile(re.escape(f"sweep-{socket.gethostname()}-") + r"(\d+)-\w+")
+        for path in Path(tempfile.gettempdir()).iterdir():
+            if (match := own_name.fullmatch(path.name)) and (int(match[1]) == os.getpid() or not _lives(int(match[1]))):
                 shutil.rmtree(path, ignore_errors=True)
         self.scratch = None
 
