@@ -125,7 +125,7 @@ class Place:
 
     def _tidy(self):
         """Drop what was collected, and what was left here by places that were killed."""
-        own_name = re.compile(re.escape(f"sweep-{socket.gethostname()}-") + r"(\d+)-\w+")
+        own_name = re.compile(re.escape(f"sweep-{socket.gethostname()}-") + r"(\d{1,9})-\w+")
         for path in Path(tempfile.gettempdir()).iterdir():
             if (match := own_name.fullmatch(path.name)) and (int(match[1]) == os.getpid() or not _lives(int(match[1]))):
                 shutil.rmtree(path, ignore_errors=True)
