@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from data import DataError
 from data.user_path import user_path
-from engine.errors import DISK_REFUSED, DiskError, Diverged, InputError, Stopped
+from engine.errors import DISK_REFUSED, DiskError, Diverged, InputError, PeerLost, Stopped
 from engine.files import REFUSALS
 from engine.terminal import one_line
 from ops.native import NativeError
@@ -63,8 +63,9 @@ def typed_path(text: str) -> str:
 def command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main`, which may return a status, and turn the ends that are no bugs into one line and a status.
 
-    Bad input is 2, a diverged training 1, so is a disk that is full or gone and memory that is used up, SIGTERM 143,
-    Ctrl-C 130, a closed terminal 129, nobody left to read what is printed (`| head`) 141; a bug keeps its traceback.
+    Bad input is 2, a diverged training 1, so is a disk that is full or gone, memory that is used up, another process of
+    the run that is lost, SIGTERM 143, Ctrl-C 130, a closed terminal 129, nobody left to read what is printed (`| head`)
+    141; a bug keeps its traceback.
     """
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files and classes may be in any script, or in none
     logging.lastResort.setFormatter(_OneLine())  # what data and ops have to say
@@ -78,8 +79,8 @@ def command(main: Callable[[], int | None]) -> NoReturn:
         _end(128 + signal.SIGPIPE)
     except (InputError, DataError, NativeError) as error:
         _end(2, f"error: {one_line(error)}")
-    except Diverged as diverged:
-        _end(1, f"error: {one_line(diverged)}")
+    except (Diverged, PeerLost) as end:
+        _end(1, f"error: {one_line(end)}")
     except Stopped as stopped:
         _end(stopped.status, one_line(stopped))
     except MemoryError as error:

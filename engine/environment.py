@@ -93,6 +93,7 @@ os.environ["OMP_NUM_THREADS"] = _threads
 _keep_sigterm()
 warnings.filterwarnings("ignore", message="IProgress not found")  # without ipywidgets a notebook's bar is of letters
 
+from data.orphans import end_with_parent  # noqa: E402
 from engine.errors import InputError  # noqa: E402
 from ops import native  # noqa: E402
 from ops.conv2d import onednn  # noqa: E402
@@ -111,6 +112,7 @@ def start(device: str = "auto", deterministic: bool = False) -> tuple[int, int]:
         raise InputError("device: gpu was asked for, but Paddle sees none; use -o device=cpu")
     use_gpu = gpus > 0 and device != "cpu"
     if int(os.environ.get("PADDLE_TRAINERS_NUM", 1)) > 1:
+        end_with_parent(os.getppid(), signal.SIGTERM)  # a launcher that is killed leaves nobody training
         paddle.distributed.init_parallel_env()
         if not use_gpu:
             paddle.set_device("cpu")

@@ -11,6 +11,10 @@ class Diverged(Exception):
     """The loss, of training or of an evaluation, or the weights are not finite any more."""
 
 
+class PeerLost(Exception):
+    """Another process of the same run, on this machine or another, is gone: this one cannot go on alone."""
+
+
 DISK_REFUSED = "what was saved before is whole"  # how the line of a DiskError ends
 
 

@@ -47,6 +47,7 @@ ELSEWHERE = {  # what another test runs
     "visualdl ": "test_house_dashboard.py",
     "python -m paddle.distributed.launch ": "test_train_distributed.py",
     "python tools/fetch_data.py ": "test_data_sources.py",
+    "python tools/sweep.py -c configs/sweeps/imagenet_figure1.yaml --executor ray": "test_sweep_cluster.py",
 }
 
 

@@ -18,7 +18,7 @@ from engine.config import load_config
 from engine.environment import cores
 from engine.errors import InputError, Stopped
 from engine.run.locks import claim, is_claimed
-from engine.sweep import pool
+from engine.sweep import pool, processes
 from engine.sweep.definition import load_sweep
 from engine.sweep.folder import _matters, how_far, material_changes, state
 
@@ -144,21 +144,21 @@ def test_another_start_is_another_chance(tmp_path):
 
 def test_gpus_are_shared_out(small, monkeypatch):
     """What each run sees of them. No GPU is needed to say so."""
-    monkeypatch.setattr(pool, "on_gpu", lambda: True)
-    monkeypatch.setattr(pool, "cores", lambda: 16)
-    monkeypatch.setattr(pool.paddle.device.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(processes, "on_gpu", lambda: True)
+    monkeypatch.setattr(processes, "cores", lambda: 16)
+    monkeypatch.setattr(processes.paddle.device.cuda, "device_count", lambda: 4)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def seen(*arguments, each=1):
         sweep = load_sweep(small, [f"sweep.devices_per_run={each}"])
-        return [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in pool.make_slots(sweep, *arguments)]
+        return [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in processes.make_slots(sweep, *arguments)]
 
     assert seen(None, None) == ["0", "1", "2", "3"]
     assert seen(None, None, each=2) == ["0,1", "2,3"]
     assert seen(3, ["1"]) == ["1", "1", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, 7")
     assert seen(None, None) == ["5", "7"] and seen(None, ["7"]) == ["7"]
-    slot = pool.make_slots(load_sweep(small, ["sweep.devices_per_run=2"]), None, None)[0]
+    slot = processes.make_slots(load_sweep(small, ["sweep.devices_per_run=2"]), None, None)[0]
     assert slot.command[1:] == ("-m", "paddle.distributed.launch") and slot.environment["OMP_NUM_THREADS"] == "8"
     for arguments, each, words in [
         ((None, ["5", "5"]), 1, "names one twice"), ((None, ["0"]), 1, "Paddle sees 5, 7"),

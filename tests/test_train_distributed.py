@@ -1,19 +1,23 @@
-"""Two processes on CPUs (gloo) are one device with all the workers."""
+"""Two processes on CPUs (gloo) are one device with all the workers, on one node or on two."""
 
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
-from conftest import ROOT
+from conftest import ROOT, train_here
 
 from engine.build import build_data, build_model
 from engine.config import load_config
-from engine.run.checkpoint import read_weights
+from engine.run.checkpoint import load_states, read_weights
 from engine.run.result import read_metrics
 
 pytestmark = pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="the launcher would take the GPUs")
@@ -27,19 +31,47 @@ OPTIONS = [
 ]
 
 
-def launch(devices, folder, script, *arguments):
-    logs = folder / f"launch_{devices}"
+def start(logs, *arguments):
+    """Paddle's launcher, with its options and then the script with its own."""
     # The number of threads is the project's own choice here, and Paddle's launcher fails where no GPU is to be seen.
     left_out = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
     environment = {name: value for name, value in os.environ.items() if name not in left_out}
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(devices), "--log_dir", logs,
-            script, *arguments,
-        ],
-        capture_output=True, text=True, timeout=300, env=environment, cwd=folder,
+    return subprocess.Popen(
+        [sys.executable, "-m", "paddle.distributed.launch", "--log_dir", logs, *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=logs.parent,
     )
-    assert done.returncode == 0, done.stdout + "".join(path.read_text() for path in logs.glob("workerlog*"))
+
+
+def all_said(launcher, logs):
+    """What a launcher and its processes said, once it has ended."""
+    said, _ = launcher.communicate(timeout=300)
+    return said + "".join(path.read_text() for path in logs.glob("workerlog*"))
+
+
+def launch(devices, folder, script, *arguments):
+    logs = folder / f"launch_{devices}"
+    launcher = start(logs, "--nproc_per_node", devices, script, *arguments)
+    said = all_said(launcher, logs)
+    assert launcher.returncode == 0, said
+
+
+def launch_nodes(folder, *arguments):
+    """Two launchers of one process each: what two machines would start. (launcher, its logs) of both."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = []
+    for rank in (0, 1):
+        logs = folder / f"node_{rank}_{port}"
+        options = ["--nnodes", 2, "--master", f"127.0.0.1:{port}", "--rank", rank, "--nproc_per_node", 1]
+        nodes.append((start(logs, *options, ROOT / "tools" / "train.py", *arguments), logs))
+    return nodes
+
+
+def children(process):
+    """The process ids of those that a process has started."""
+    return [int(number) for path in Path(f"/proc/{process.pid}/task").glob("*/children")
+            for number in path.read_text().split()]
 
 
 @pytest.mark.parametrize(("norm", "statistics"), [("bn", "mean"), ("bn", "precise"), ("gn", "mean"), ("brn", "first")])
@@ -96,3 +128,68 @@ if rank == 0:
     for name in one:
         scale = max(1e-3, np.abs(one[name]).max())
         np.testing.assert_allclose(two[name] / scale, one[name] / scale, atol=1e-5, err_msg=name)
+
+
+def test_two_nodes_of_one_process_are_one_node_of_two(tiny, tmp_path):
+    options = ["-c", tiny, "-o", *OPTIONS, "schedule.epochs=1", "model.norm=bn"]
+    launch(2, tmp_path, ROOT / "tools" / "train.py", *options, "name=one")
+    for launcher, logs in launch_nodes(tmp_path, *options, "name=two"):
+        said = all_said(launcher, logs)
+        assert launcher.returncode == 0, said
+    one, two = tmp_path / "output" / "one", tmp_path / "output" / "two"
+    assert (one / "metrics.jsonl").read_bytes() == (two / "metrics.jsonl").read_bytes()
+    assert (one / "latest.pdparams").read_bytes() == (two / "latest.pdparams").read_bytes()
+
+
+@pytest.fixture
+def endless(tiny, tmp_path):
+    """A run on two nodes that has a checkpoint and would go on for long; its command and its folder."""
+    options = ["-c", tiny, "-r", "auto", "-o", *OPTIONS, "model.norm=bn"]
+    nodes = launch_nodes(tmp_path, *options, "schedule.epochs=20000")
+    folder, until = tmp_path / "output" / "tiny", time.monotonic() + 120
+    while not (folder / "epoch_2.pdstates").exists() and not (folder / "latest.pdstates").exists():
+        assert time.monotonic() < until and nodes[0][0].poll() is None, all_said(*nodes[0])
+        time.sleep(0.1)
+    yield nodes, options, folder
+    for launcher, _ in nodes:
+        launcher.kill()
+        launcher.communicate()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing tells there which processes a launcher has started")
+def test_a_lost_node_ends_the_run_in_a_line_and_it_goes_on_with_another_number_of_nodes(endless, tmp_path):
+    (first, second), options, folder = endless
+    for process in [second[0].pid, *children(second[0])]:  # as if its power had gone
+        os.kill(process, signal.SIGKILL)
+    said = all_said(*first)
+    assert first[0].returncode == 1 and "Traceback" not in said
+    (line,) = [line for line in (first[1] / "workerlog.0").read_text().splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: another process of this run is gone (") and "; go on with -r auto, on as" in line
+    step = load_states(folder / "latest")["step"]
+    assert f"the last checkpoint is from before it, of step {step};" in line
+
+    losses, epochs = {}, load_states(folder / "latest")["epoch"] + 2
+    for name in ("one", "two"):
+        moved = tmp_path / "moved" / name
+        shutil.copytree(folder, moved)
+        more = ["-c", moved / "config.yaml", "-r", "auto", "-o", "checkpoint.keep=0", f"schedule.epochs={epochs}"]
+        if name == "one":
+            train_here(*more)
+        else:
+            launch(2, tmp_path, ROOT / "tools" / "train.py", *more)
+        losses[name] = [record["loss"] for record in read_metrics(moved, "train") if record["step"] > step]
+    assert len(losses["one"]) >= 2 and losses["one"] == pytest.approx(losses["two"], rel=1e-5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing tells a process there that its parent is gone")
+def test_a_killed_launcher_leaves_nobody_training(endless):
+    """Its process is told, and asks the other node's to stop: both are saved."""
+    (first, second), _, folder = endless
+    (orphan,) = children(second[0])
+    second[0].kill()
+    said = all_said(*first)
+    assert "saved, continue with -r auto" in said and load_states(folder / "latest")["step"] > 0
+    until = time.monotonic() + 60
+    while Path(f"/proc/{orphan}").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{orphan}").exists()

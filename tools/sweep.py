@@ -1,6 +1,7 @@
 """Run a sweep:  python tools/sweep.py -c configs/sweeps/figure1.yaml [--dry-run] [--only norm=gn] [-o key=value ...]
 
 A run that is finished is skipped, one that was cut off continues; the same command goes on with the sweep at any time.
+With --executor ray the runs are spread over the nodes of a Ray cluster.
 """
 
 import argparse
@@ -15,10 +16,11 @@ from engine import environment
 from engine.command import command, config_parser
 from engine.report.page import results_text, write_report
 from engine.sweep.definition import load_sweep
-from engine.sweep.folder import check_sweep_folder, material_changes, open_sweep_folder, state, write_results
-from engine.sweep.plan import identities_of, make_plans
-from engine.sweep.pool import Job, Pool, make_slots
-from engine.sweep.view import SweepView, show_plan
+from engine.sweep.executors import EXECUTORS, open_executor
+from engine.sweep.folder import check_sweep_folder, material_changes, state
+from engine.sweep.plan import make_plans
+from engine.sweep.session import work_off
+from engine.sweep.view import show_plan
 from engine.terminal import printable
 
 
@@ -26,34 +28,22 @@ def main() -> None:
     arguments = parse_arguments()
     sweep = load_sweep(arguments.config, arguments.override)
     runs = sweep.only(arguments.only)
-    environment.start(runs[0].config.device)
-    slots = make_slots(sweep, arguments.jobs, arguments.devices)
-    plans = make_plans(sweep, runs, timed=arguments.dry_run)
+    here = arguments.executor == "local"
+    environment.start(runs[0].config.device if here else "cpu")
+    executor = open_executor(arguments.executor, sweep, jobs=arguments.jobs, devices=arguments.devices,
+                             address=arguments.address, collect=arguments.collect)
+    plans = make_plans(sweep, runs, timed=arguments.dry_run, here=here)
     if arguments.dry_run:
         check_sweep_folder(sweep)
         changed = [run.name for run in runs if material_changes(run, plans[run.name].identity)]
         states = {run.name: "changed" if run.name in changed else state(run) for run in runs}
-        show_plan(sweep, runs, plans, states, len(slots))
+        show_plan(sweep, runs, plans, states, executor.places)
         return
-    found = open_sweep_folder(sweep, identities_of(sweep, plans))
-    pool = Pool(sorted(runs, key=lambda run: -plans[run.name].work), slots)  # the longest first: all end together
-
-    def done(job: Job) -> None:
-        view.done(job)
-        write_results(sweep, pool.session())
-
-    with SweepView(sweep, pool.jobs, plans) as view:
-        for line in found:
-            view.line(line)
-        write_results(sweep, pool.session())
-        try:
-            pool.work(done, view.look)
-        finally:
-            write_results(sweep, pool.session())
+    jobs = work_off(sweep, runs, plans, executor)
     print(results_text(sweep.folder))
     if any(state(run) == "finished" for run in sweep.runs):
         print("\n".join(map(printable, write_report(sweep.folder))))
-    failed = [job for job in pool.jobs if job.state == "failed"]
+    failed = [job for job in jobs if job.state == "failed"]
     for job in failed:
         print(f"\nfailed: {job.run.name}; its last lines:", *map(printable, job.last_lines.splitlines()), sep="\n")
     sys.exit(1 if failed else 0)
@@ -65,6 +55,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", action="extend", default=[], metavar="axis=value", help="some of the runs")
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: a run for each GPU, or core)")
     parser.add_argument("--devices", type=lambda text: text.split(","), metavar="0,1", help="the GPUs to use")
+    parser.add_argument("--executor", choices=EXECUTORS, default="local", help="where the runs are processed")
+    parser.add_argument("--address", metavar="auto|HOST:PORT", help="the Ray cluster (default: the one of this node)")
+    parser.add_argument("--collect", action="store_true", help="bring the runs home: the nodes do not see the folder")
     return parser.parse_args()
 
 

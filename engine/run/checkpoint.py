@@ -28,7 +28,10 @@ MOST_BYTES = 2 * 2**30  # of a file; ResNet-152 with two moments of each weight 
 
 
 def save(stem: Path, contents: dict) -> None:
-    """Write {ending: object} as one checkpoint in place of the one that stands at `stem`. Raises DiskError."""
+    """Write {ending: object} as one checkpoint in place of the one that stands at `stem`. Raises DiskError.
+
+    An object of bytes is a file that was saved elsewhere.
+    """
     recover(stem)
     _put(stem, [ending for ending in ENDINGS if ending in contents], lambda ending, new: _write(new, contents[ending]))
 
@@ -174,7 +177,10 @@ def _link(file, new):
 
 def _write(path, value):
     with written_whole(path) as part:
-        paddle.save(value, str(part))
+        if isinstance(value, bytes):
+            part.write_bytes(value)
+        else:
+            paddle.save(value, str(part))
 
 
 def _finish(stem):

@@ -20,6 +20,7 @@ from engine.run.locks import alone, is_claimed, share
 from engine.run.measure import TOP1_ERROR, columns
 from engine.run.result import METRICS_FILE, parse_record, read_result
 from engine.sweep.definition import Run, Sweep
+from engine.sweep.driver import refuse_while_driven
 from models.norm import described
 
 CONSOLE_FILE = "console.log"  # in a run's folder: what its processes printed
@@ -31,19 +32,23 @@ IMMATERIAL = (
 )
 
 
-def open_sweep_folder(sweep: Sweep, identities: dict[str, DataIdentity]) -> list[str]:
+def open_sweep_folder(sweep: Sweep, identities: dict[str, DataIdentity], *, driven: bool = False) -> list[str]:
     """Make the sweep's folder, or enter it; runs whose values or data have changed are moved out of it.
 
     identities: what the data of the runs, by their names, are now; of those that are not there only values count.
-    Returns what was found, as lines. Raises InputError, and touches nothing, where the folder holds something else than
-    this sweep, or where another runner is at work in it with other values.
+    driven: this process drives the sweep on a cluster, and is to be alone in it. Returns what was found, as lines.
+    Raises InputError, and touches nothing, where the folder holds something else than this sweep, or where another
+    runner is at work in it with other values, or drives it.
     """
     folder = sweep.folder
     check_sweep_folder(sweep)
+    if not driven:
+        refuse_while_driven(folder)
     with writing_into(folder), alone(folder / ".lock"):
         before, now = _described(folder), description(sweep)
-        if not share(folder / ".runners", others_allowed=before in (None, now)):
-            raise InputError(f"{folder}: another tools/sweep.py is at work in it with other values; let it finish")
+        if not share(folder / ".runners", others_allowed=before in (None, now) and not driven):
+            how = "" if driven else " with other values"
+            raise InputError(f"{folder}: another tools/sweep.py is at work in it{how}; let it finish")
         lines = _move_changed(sweep, identities)
         if before not in (None, now):
             lines = [f"changed: {key}: {was} -> {is_now}" for key, was, is_now in differences(before, now)] + lines
@@ -171,11 +176,15 @@ def _cell(value):
     return json.dumps(value)
 
 
-def write_results(sweep: Sweep, session: dict) -> None:
-    """Write results.csv, a row for every run in the sweep's order, and this runner's line of sessions.jsonl."""
+def write_results(sweep: Sweep, session: dict, known: dict[str, dict] | None = None) -> None:
+    """Write results.csv, a row for every run in the sweep's order, and this runner's line of sessions.jsonl.
+
+    known: run's name -> its row, of runs whose folders need not be read again; the others' rows are put there.
+    """
     with alone(sweep.folder / ".lock"):
-        columns = sweep.columns
-        rows = [row(run, columns) for run in sweep.runs]
+        known, columns = {} if known is None else known, sweep.columns
+        known |= {run.name: row(run, columns) for run in sweep.runs if run.name not in known}
+        rows = [known[run.name] for run in sweep.runs]
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()

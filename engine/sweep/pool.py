@@ -1,22 +1,18 @@
-"""The runs of a sweep as processes of tools/train.py, some at a time, each on its own GPUs or CPU threads."""
+"""The runs of a sweep, some at a time: which is next, which go on, which have ended and how.
+
+Where they are processed says an `Executor`: on this machine (processes.py) or on a cluster (cluster.py).
+"""
 
 import contextlib
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
-import paddle
-
-from data.orphans import end_with_parent
-from engine.environment import ROOT, cores, on_gpu
-from engine.errors import DISK_REFUSED, InputError, Stopped
+from engine.errors import DISK_REFUSED, Stopped
 from engine.files import read_end, write_text
 from engine.report.records import FAILED_FILE
 from engine.run.folder import CONFIG_FILE
@@ -25,18 +21,50 @@ from engine.sweep.definition import Run, Sweep
 from engine.sweep.folder import CONSOLE_FILE, material_changes, state
 
 TRIES = 2
+LOSSES = 5  # of the machines that a run was on, before it looks as if it were the run's fault
 SECONDS_BETWEEN_LOOKS = 0.2
 LAST_LINES = 12
 CONSOLE_BYTES = 65536  # of what a run printed: more than its last lines
-TRAIN = ROOT / "tools" / "train.py"
 
 
-@dataclass(frozen=True)
-class Slot:
-    """What one run has to itself."""
+class End(NamedTuple):
+    """How the process of a run has ended."""
 
-    command: tuple  # what starts the script
-    environment: dict
+    status: int | None  # of the process, None where nobody could say
+    said: str = ""  # more of it, such as where it was
+    lost: bool = False  # with its machine
+
+    def __str__(self) -> str:
+        status = "" if self.status is None else f"it ended with status {self.status}"
+        if self.status == -signal.SIGKILL:
+            status += ", killed as by a system that is out of memory"
+        return "; ".join(filter(None, (status, self.said)))
+
+
+class Executor(Protocol):
+    """Where runs are processed. What `start` gives stands for its run in the other methods."""
+
+    alone: bool  # whether its runner has the sweep's folder to itself, so that runs need no locks
+    places: int  # runs at a time
+    environment: dict[str, str]  # of each run, as far as the executor chooses it
+
+    def entered(self, sweep: Sweep) -> contextlib.AbstractContextManager:
+        """Within, the sweep's folder is this runner's as far as `alone` says. Raises InputError where it cannot be."""
+
+    def look(self, waiting: int) -> None:
+        """See to it that there is room for as many runs as wait to be started; called all the time."""
+
+    def has_room(self) -> bool:
+        """Whether a run can be started now."""
+
+    def start(self, run: Run) -> Any:
+        """Start, or continue, a run whose config.yaml is in its folder; only where there is room."""
+
+    def poll(self, started: Any) -> End | None:
+        """None while the run goes on. Once it has ended its folder is as it left it, and its place is free."""
+
+    def stop(self, started: list[Any]) -> None:
+        """Have these runs save and end, and wait for that."""
 
 
 @dataclass
@@ -46,71 +74,28 @@ class Job:
     run: Run
     state: str  # as engine.sweep.folder.state says, or: running, elsewhere (another process has it)
     tries: int = 0
-    slot: Slot | None = None
-    process: subprocess.Popen | None = None
+    losses: int = 0  # of machines that it was on
+    lost: str = ""  # what was said of the last one
+    started: Any = None  # what the executor calls it while it goes on
     began: float = 0.0
     seconds: float = 0.0  # that its processes have taken
     held: object = None  # the lock that keeps other runners from it
     last_lines: str = ""  # where it has failed
 
 
-def make_slots(sweep: Sweep, jobs: int | None, devices: list[str] | None) -> list[Slot]:
-    """As many runs at a time as there are GPUs, or else cores; `jobs` says another number. Raises InputError.
-
-    The cores are shared out evenly. As many runs as cores, with one thread each, get through a good deal faster than
-    fewer with more threads.
-    """
-    each = sweep.section.devices_per_run
-    if jobs is not None and jobs < 1:
-        raise InputError(f"--jobs {jobs}: expected 1 or more")
-    if devices is not None or on_gpu():
-        return _gpu_slots(each, jobs, devices)
-    jobs = jobs or max(1, cores() // each)
-    threads = max(1, cores() // (jobs * each))
-    command = _launcher(each, "--nproc_per_node", str(each))
-    return [Slot(command, {"OMP_NUM_THREADS": str(threads)})] * jobs
-
-
-def _gpu_slots(each, jobs, devices):
-    if not on_gpu():
-        raise InputError("--devices: this sweep's runs are on the CPU (device: cpu, or Paddle sees no GPU)")
-    there = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(paddle.device.cuda.device_count())))
-    there = [device.strip() for device in there.split(",")]
-    devices = [device.strip() for device in devices or there]
-    if len(set(devices)) < len(devices):
-        raise InputError(f"--devices {','.join(devices)}: names one twice; several runs on a GPU are for --jobs")
-    if strange := [device for device in devices if device not in there]:
-        raise InputError(f"--devices {strange[0]}: Paddle sees {', '.join(there)}")
-    if len(devices) < each:
-        raise InputError(f"a run of this sweep takes {each} GPUs (sweep.devices_per_run), but there are {len(devices)}")
-    groups = [devices[start : start + each] for start in range(0, len(devices) - each + 1, each)]
-    visible = [",".join(groups[job % len(groups)]) for job in range(jobs or len(groups))]
-    threads = str(max(1, cores() // (len(visible) * each)))
-    return [
-        Slot(_launcher(each), {"CUDA_VISIBLE_DEVICES": group, "OMP_NUM_THREADS": threads}) for group in visible
-    ]
-
-
-def _launcher(devices, *options):
-    """What comes before the script. Where it is not told otherwise, Paddle's launcher takes all GPUs that it sees."""
-    if devices == 1:
-        return (sys.executable,)
-    return (sys.executable, "-m", "paddle.distributed.launch", *options)
-
-
 class Pool:
-    """Runs jobs until none is left: `jobs` to look at, `done` for every one that comes to its end.
+    """Runs jobs on an executor until none is left: `jobs` to look at, `done` for every one that comes to its end.
 
     A job is taken up where its folder says: finished ones are left alone, begun ones resume. One that another process
     trains is waited for. One that fails is tried once more, unless it was its disk, then it has failed, with its last
-    lines in its folder.
+    lines in its folder. One whose machine is lost goes on elsewhere.
     """
 
-    def __init__(self, runs: list[Run], slots: list[Slot]):
+    def __init__(self, runs: list[Run], executor: Executor):
         for run in runs:
             (run.config.folder / FAILED_FILE).unlink(missing_ok=True)  # another start is another chance
         self.jobs = [Job(run, state(run)) for run in runs]
-        self.slots, self.free = slots, list(slots)
+        self.executor = executor
         self.started, self.began = datetime.now().astimezone().isoformat(), time.monotonic()
 
     def work(self, done: Callable[[Job], None], look: Callable[[], None]) -> None:
@@ -121,6 +106,7 @@ class Pool:
         with _signals_raise():
             try:
                 while left := [job for job in self.jobs if job.state not in ("finished", "failed")]:
+                    self.executor.look(sum(job.started is None for job in left))
                     for job in left:
                         self._attend(job)
                         if job.state in ("finished", "failed"):
@@ -137,8 +123,8 @@ class Pool:
             "started": self.started,
             "arguments": sys.argv[1:],
             "seconds": round(time.monotonic() - self.began, 1),
-            "processes": len(self.slots),
-            "environment": self.slots[0].environment,
+            "processes": self.executor.places,
+            "environment": self.executor.environment,
             "seconds_of_runs": round(sum(job.seconds for job in self.jobs), 1),
             "processor_seconds_of_runner": round(time.process_time(), 1),
         }
@@ -146,28 +132,29 @@ class Pool:
     def _attend(self, job):
         """Whatever there is to do for a job now."""
         folder = job.run.config.folder
-        if job.process is not None:
-            status = job.process.poll()
-            if status is None:
+        if job.started is not None:
+            end = self.executor.poll(job.started)
+            if end is None:
                 return
-            self.free.append(job.slot)
             self._let_go(job)
-            if job.state != "finished" and not is_claimed(folder):
-                self._look_at_end(job, status)
+            if job.state != "finished" and not self._is_elsewhere(folder):
+                self._look_at_end(job, end)
             return
-        if is_claimed(folder):
+        if self.executor.alone and not self.executor.has_room():
+            return  # nobody else could have changed anything in its folder
+        if self._is_elsewhere(folder):
             job.state = "elsewhere"
             return
         job.state = state(job.run)
         if job.state == "failed":  # by another runner, just now
             job.last_lines = read_end(folder / FAILED_FILE, CONSOLE_BYTES)
-        if job.state in ("finished", "failed") or not self.free:
+        if job.state in ("finished", "failed") or not self.executor.has_room():
             return
         folder.mkdir(parents=True, exist_ok=True)
-        job.held = hold(folder / ".runner")
+        job.held = contextlib.ExitStack() if self.executor.alone else hold(folder / ".runner")
         if job.held is None:  # another runner has just started it
             job.state = "elsewhere"
-        elif state(job.run) in ("finished", "failed") or is_claimed(folder):
+        elif state(job.run) in ("finished", "failed") or self._is_elsewhere(folder):
             job.held.close()  # it has even ended meanwhile, or lives on without its runner
         elif changes := material_changes(job.run):
             job.held.close()
@@ -175,13 +162,20 @@ class Pool:
         else:
             self._start(job)
 
-    def _look_at_end(self, job, status):
+    def _is_elsewhere(self, folder):
+        return not self.executor.alone and is_claimed(folder)
+
+    def _look_at_end(self, job, end):
         """A run has ended before its end: it has failed at its last try, and where its disk refuses at the first."""
+        if end.lost:
+            job.tries, job.losses, job.lost = job.tries - 1, job.losses + 1, end.said
+            if job.losses < LOSSES:
+                return
         lines = read_end(job.run.config.folder / CONSOLE_FILE, CONSOLE_BYTES).splitlines()
-        said = f"(it ended with status {status})"
+        said = f"({end})"
         if lines and lines[-1].endswith(DISK_REFUSED):
-            said = f"(it ended with status {status}; it is not tried again before there is room for it to write)"
-        elif job.tries < TRIES:
+            said = f"({end}; it is not tried again before there is room for it to write)"
+        elif job.tries < TRIES and not end.lost:
             return
         self._fail(job, "\n".join([*lines[-LAST_LINES:], said]) + "\n")
 
@@ -192,30 +186,17 @@ class Pool:
     def _let_go(self, job):
         job.seconds += time.monotonic() - job.began
         job.held.close()
-        job.process, job.state = None, state(job.run)
+        job.started, job.state = None, state(job.run)
 
     def _start(self, job):
-        folder = job.run.config.folder
-        write_text(folder / CONFIG_FILE, job.run.config.to_yaml())
-        job.slot, job.tries, job.began, job.state = self.free.pop(0), job.tries + 1, time.monotonic(), "running"
-        command = [*job.slot.command, TRAIN, "-c", folder / "config.yaml", "-r", "auto"]
-        if "paddle.distributed.launch" in command:
-            command[3:3] = ["--log_dir", folder / "launch"]
-        with open(folder / CONSOLE_FILE, "ab") as console:
-            job.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
-                env={**os.environ, **job.slot.environment},
-                start_new_session=True,  # Ctrl-C is for the runner, which then stops its runs
-                preexec_fn=partial(end_with_parent, os.getpid(), signal.SIGTERM),  # at which it saves
-            )
+        write_text(job.run.config.folder / CONFIG_FILE, job.run.config.to_yaml())
+        job.tries, job.began, job.state = job.tries + 1, time.monotonic(), "running"
+        job.started = self.executor.start(job.run)
 
     def _stop(self):
-        running = [job for job in self.jobs if job.process is not None]
+        running = [job for job in self.jobs if job.started is not None]
+        self.executor.stop([job.started for job in running])
         for job in running:
-            with contextlib.suppress(ProcessLookupError):
-                job.process.send_signal(signal.SIGTERM)
-        for job in running:
-            job.process.wait()
             self._let_go(job)
 
 

@@ -71,7 +71,7 @@ class SweepView:
         self.live = Live(console=self.console, auto_refresh=False, transient=True) if sys.stdout.isatty() else None
         self.reached = {job.run.name: how_far(job.run) for job in jobs}
         self.at_begin = self._work_done()
-        self.shown = {}
+        self.shown, self.lost = {}, {}
 
     def __enter__(self) -> "SweepView":
         if self.live:
@@ -100,6 +100,9 @@ class SweepView:
         for job in self.jobs:
             if job.state in ("running", "elsewhere"):
                 self._look_at(job)
+            if job.losses > self.lost.get(job.run.name, 0):
+                self.lost[job.run.name] = job.losses
+                self.line(f"lost      {job.run.name}: {job.lost}; goes on elsewhere from its last checkpoint")
             if self.shown.get(job.run.name) != (job.state, job.tries) and job.state in ("running", "elsewhere"):
                 again = ", once more" if job.tries > 1 else ""
                 self.line({"running": f"running   {job.run.name}{again}", "elsewhere": f"elsewhere {job.run.name}: "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import paddle
 
-from engine.errors import Diverged, Stopped
+from engine.errors import Diverged, PeerLost, Stopped
 from engine.run import saving
 from engine.run.progress import Progress, settle
 from engine.run.record import RunRecord
@@ -16,6 +16,8 @@ from engine.train.running_statistics import share_running_statistics
 from engine.train.step import Learner
 from engine.train.step_times import StepTimes
 from engine.train.stopping import on_any_device, signals_caught
+
+GLOO = "gloo/transport"  # in what Paddle raises where another process does not answer any more
 
 
 class Keeper:
@@ -37,8 +39,14 @@ class Keeper:
         self.stop = self._signals.enter_context(signals_caught())
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._signals.close()
+        if GLOO in str(error):
+            reason = str(error).rpartition("] ")[2] or error
+            raise PeerLost(
+                f"another process of this run is gone ({reason}); {saving.last_checkpoint(self.folder)}; go on with "
+                "-r auto, on as many devices and nodes as there are"
+            ) from None
 
     def save(self, write: Callable = saving.save) -> None:
         """Save what is now; raises Diverged where that is not finite."""
