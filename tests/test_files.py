@@ -101,6 +101,7 @@ class Disk:
     def __init__(self, folder, patch):
         self.synced = {path.stat().st_ino: path.read_bytes() for path in folder.iterdir()}
         self.names = {path.name: path.stat().st_ino for path in folder.iterdir()}
+        self.held = [open(path, "rb") for path in folder.iterdir()]  # noqa: SIM115  no file gets the number of one that is gone
         self.given, self.states = [], []
         for name in ("replace", "link", "fsync"):
             patch.setattr(os, name, getattr(self, name)(getattr(os, name)))
@@ -125,6 +126,7 @@ class Disk:
             if stat.S_ISDIR(os.fstat(file).st_mode):
                 self.names, self.given = self._after(self.given), []
             else:
+                self.held.append(os.fdopen(os.dup(file), "rb"))
                 self.synced[os.fstat(file).st_ino] = os.pread(file, 10**6, 0)
 
         return fsync
@@ -232,12 +234,11 @@ def test_a_log_on_a_full_disk_hides_neither_status_nor_reason():
 def test_a_run_of_a_sweep_whose_disk_refuses_is_not_tried_again(tmp_path):
     (run,) = load_sweep(write_sweep(tmp_path, "{seed: [0]}")).runs
     for last_line, failed in (("error: the loss is nan", False), (f"error: x: full; {DISK_REFUSED}", True)):
-        work = pool.Pool([run], [pool.Slot((), {})])
+        work = pool.Pool([run], SimpleNamespace(alone=False, poll=lambda started: pool.End(1)))
         run.config.folder.mkdir(parents=True, exist_ok=True)
         (run.config.folder / pool.CONSOLE_FILE).write_text(f"starting\n{last_line}\n")
         job = work.jobs[0]
-        job.process, job.slot, job.tries = SimpleNamespace(poll=lambda: 1), work.slots[0], 1
-        job.held = SimpleNamespace(close=lambda: None)
+        job.started, job.tries, job.held = object(), 1, SimpleNamespace(close=lambda: None)
         work._attend(job)
         assert (job.state == "failed") is failed
     assert "not tried again" in job.last_lines and job.last_lines == (run.config.folder / "failed.txt").read_text()

@@ -2,8 +2,8 @@
 
 A save is committed by the appearance of STEM.pdstates.new, which is written last; the renames that follow are
 finished by `recover` if a kill interrupts them. So at every moment there is one whole checkpoint under each stem. A
-power failure can undo renames of which the disk does not know yet, and later ones without earlier ones: the last rename
-of a save, and the last of its `recover`, wait until the others are on the disk.
+power failure can undo renames of which the disk does not know yet, and earlier ones without later ones: what commits a
+save waits until all else is on the disk, the renames until that is, and the last of them until the others are.
 """
 
 import contextlib
@@ -185,6 +185,7 @@ def _write(path, value):
 
 def _finish(stem):
     """Rename the .new files of a committed save to their own names, the commit mark last."""
+    sync_names(stem.parent)  # else the disk could know the first of these names, and not the one that commits
     for ending in ENDINGS:
         if (new := Path(f"{stem}{ending}.new")).exists():
             if ending == ENDINGS[-1]:
