@@ -1,7 +1,8 @@
 """A stand-in for tools/train.py that imports nothing: it steps, saves at each step, resumes and can be told how to end.
 
 Its steps are the lines of metrics.jsonl, the last one's number is all that a checkpoint holds. At SIGTERM it saves and
-ends. FAKE in its environment says how many steps=, how many seconds= each takes and megabytes= it keeps, and exit=STATUS if it ends badly.
+ends. FAKE in its environment says how many steps=, how many seconds= each takes and how many megabytes= it keeps, and
+exit=STATUS if it ends badly.
 """
 
 import json

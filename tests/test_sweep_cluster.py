@@ -367,8 +367,8 @@ def test_a_driver_that_is_killed_and_started_again_goes_on(tmp_path, three_nodes
     assert len({record(run) for run in runs}) == 1 and len(record(runs[0]).splitlines()) == 150
     for run in runs:  # none began anew, and none that was finished was touched
         starts = (run.config.folder / "console.log").read_text().splitlines()
-        assert len(starts) == 1 + (begun.get(run.name, 0) > 0)
         assert int(starts[-1].split()[-1]) >= begun.get(run.name, 0) - 1
+        assert run.name in begun or len(starts) == 1
 
 
 @slow
