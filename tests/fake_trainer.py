@@ -1,7 +1,8 @@
 """A stand-in for tools/train.py that imports nothing: it steps, saves at each step, resumes and can be told how to end.
 
 Its steps are the lines of metrics.jsonl, the last one's number is all that a checkpoint holds. At SIGTERM it saves and
-ends. FAKE in its environment says how many steps=, how many seconds= each takes, and exit=STATUS if it ends badly.
+ends. FAKE in its environment says how many steps=, how many seconds= each takes and how many megabytes= it keeps, and
+exit=STATUS if it ends badly.
 """
 
 import json
@@ -16,7 +17,7 @@ options = dict(part.split("=", 1) for part in sys.argv[sys.argv.index("-o") + 1 
 folder = Path(sys.argv[sys.argv.index("-c") + 1]).parent
 if "output" in options:
     assert folder.is_relative_to(options["output"])
-stopped = []
+stopped, kept = [], []
 signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
 steps = int(told.get("steps", 3))
 record, mark = folder / "metrics.jsonl", folder / "latest.pdstates"
@@ -24,6 +25,7 @@ done = int(mark.read_text()) if mark.exists() else 0
 lines = record.read_text().splitlines()[:done] if record.exists() else []
 print(f"from step {done}", flush=True)
 for step in range(done + 1, steps + 1):
+    kept.append(b"x" * (int(told.get("megabytes", 0)) * 2**20))
     time.sleep(float(told.get("seconds", 0)))
     lines.append(json.dumps({"kind": "train", "epoch": 1, "step": step, "loss": 1 / step}))
     record.write_text("".join(line + "\n" for line in lines))

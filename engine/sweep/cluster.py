@@ -140,7 +140,7 @@ class Cluster:
         self.mark.check()
         for place in [place for place in self.coming if _is_there(place.answer)]:
             self.coming.remove(place)
-            with contextlib.suppress(ray.exceptions.RayActorError):  # its node is lost
+            with contextlib.suppress(*_lost_errors()):  # another is asked for
                 (place.node, place.node_id), place.idle_since = ray.get(place.answer), now
                 self.free.append(place)
         most = self._most()
@@ -177,7 +177,7 @@ class Cluster:
             return None
         try:
             news = ray.get(place.answer)
-        except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
+        except _lost_errors() as error:
             if isinstance(error, ray.exceptions.ActorUnavailableError) and place.known is not None:
                 news = node.News(None)  # of its node nothing is known for now: it is asked again
             else:
@@ -228,6 +228,11 @@ class Cluster:
 def _nodes():
     """The resources of each node that is alive."""
     return [each["Resources"] for each in ray.nodes() if each["Alive"]]
+
+
+def _lost_errors():
+    """What Ray raises where a place is gone; that for memory is none of its errors of actors."""
+    return ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError
 
 
 def _is_there(reference):
