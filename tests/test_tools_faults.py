@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is done to
 
 
 def test_some_faults_once_each_lose_nothing(tmp_path):
-    names = ["kill-run-classification", "stop-checkpoint", "quota", "no-links-no-locks"]
+    names = ["kill-run-classification", "kill-runner", "stop-checkpoint", "quota"]
     done = subprocess.run(
         [sys.executable, "-m", "faults", "--only", *names, "--times", "1", "--keep", tmp_path], cwd=ROOT / "tests",
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, timeout=300,

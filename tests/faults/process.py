@@ -16,7 +16,7 @@ from data.orphans import end_with_parent
 from engine.command import command
 from engine.environment import ROOT
 from engine.run import locks
-from engine.sweep import pool
+from engine.sweep import processes
 from ops.conv2d import onednn
 
 MAIN = {tool: runpy.run_path(str(ROOT / "tools" / f"{tool}.py"))["main"] for tool in ("train", "sweep")}
@@ -107,7 +107,7 @@ class _Run(Process):
             os.environ.update(env)
             preexec_fn()
 
-        arguments = arguments[arguments.index(pool.TRAIN) + 1 :]
+        arguments = arguments[arguments.index(processes.TRAIN) + 1 :]
         super().__init__("train", arguments, Path(stdout.name), before)
 
     def wait(self, seconds=SECONDS):
@@ -127,7 +127,7 @@ def _become(tool, arguments, said, before):
             os.dup2(output, number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         locks._claimed.clear()  # of the runner that this was forked from
-        pool.subprocess = SimpleNamespace(Popen=_Run, DEVNULL=None, STDOUT=None)
+        processes.subprocess = SimpleNamespace(Popen=_Run, DEVNULL=None, STDOUT=None)
         sys.argv = arguments
         before()
         command(MAIN[tool])
