@@ -13,6 +13,7 @@ import paddle
 from data.orphans import end_with_parent
 from engine.environment import ROOT, cores, on_gpu
 from engine.errors import InputError
+from engine.files import ordinary
 from engine.sweep.definition import Run, Sweep
 from engine.sweep.folder import CONSOLE_FILE
 from engine.sweep.pool import End
@@ -100,7 +101,7 @@ class Processes:
         command = [*slot.command, TRAIN, "-c", folder / "config.yaml", "-r", "auto"]
         if "paddle.distributed.launch" in command:
             command[3:3] = ["--log_dir", folder / "launch"]
-        with open(folder / CONSOLE_FILE, "ab") as console:
+        with open(folder / CONSOLE_FILE, "ab", opener=ordinary) as console:
             return Child(slot, subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
                 env={**os.environ, **slot.environment},
