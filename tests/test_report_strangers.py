@@ -176,7 +176,7 @@ def test_committed_reports_come_out_as_they_are(name, tmp_path):
 def test_a_norm_that_only_make_norm_knows_is_drawn(make_sweep, monkeypatch):
     from typing import Literal
 
-    for module in ("engine.report.results", "engine.report.lines"):
+    for module in ("engine.report.labels", "engine.report.lines"):
         monkeypatch.setattr(f"{module}.Norm", Literal["bn", "gn", "later", "sn"])
     norms = ["sn", "gn", "unheard_of", "later", "bn"]
     figures = ["figure_1", "figure_4", "figure_5", "table_1", "table_2"]
@@ -408,7 +408,7 @@ def test_a_million_rows_are_refused_at_once(make_sweep):
 def test_a_disk_that_refuses_is_one_line(make_sweep):
     folder = make_sweep(FIGURE_1_AXES)
     (folder / "report.md").mkdir()
-    with pytest.raises(InputError, match="sweep: cannot be written"):
+    with pytest.raises(InputError, match="report.md: is a folder; expected a file"):
         write_report(folder)
 
 

@@ -170,7 +170,7 @@ def test_a_run_on_a_node_comes_home_at_checkpoints_and_at_its_end(tmp_path, monk
                        home)
     assert status == 0 and (home / "metrics.jsonl").read_text().splitlines() == lines
     assert "from step 2" in (home / "console.log").read_text()
-    left = tmp_path / f"sweep-{node.socket.gethostname()}-{os.getpid()}00000-x"  # by a process that is no more
+    left = tmp_path / f"sweep-{node.socket.gethostname()}-999999999-x"  # by a process that is no more
     other = tmp_path / f"sweep-{node.socket.gethostname()}-report-x"
     left.mkdir()
     other.mkdir()

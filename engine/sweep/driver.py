@@ -7,6 +7,7 @@ does not. It is written, never appended, and read by opening it, which every sha
 
 import contextlib
 import itertools
+import os
 import threading
 import time
 import uuid
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.errors import InputError
-from engine.files import read_text, write_text
+from engine.files import read_text, writing
 
 DRIVER_FILE = ".driver"
 BEAT_SECONDS = 3.0
@@ -37,8 +38,11 @@ class Mark:
             raise InputError(f"{self.folder}: meanwhile {address} has taken over this sweep")
 
     def beat(self) -> None:
-        """Write the mark anew."""
-        write_text(self.folder / DRIVER_FILE, f"{self.address}\n{self.identity} {next(self.beats)}\n")
+        """Write the mark anew, through a name of its own: another driver may be writing its. Raises DiskError."""
+        part = self.folder / f"{DRIVER_FILE}.{self.identity}"
+        with writing(part):
+            part.write_text(f"{self.address}\n{self.identity} {next(self.beats)}\n", encoding="utf-8")
+            os.replace(part, self.folder / DRIVER_FILE)
 
     def keep(self) -> None:
         """Beat until the end, or until another has taken over."""
