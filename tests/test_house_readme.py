@@ -43,6 +43,7 @@ ELSEWHERE = {  # what another test runs
     "bash run.sh": "test_house_aistudio.py",
     "bash PROJECT/run.sh": "test_house_aistudio.py",
     "bash test.sh": None,  # this is it
+    "bash tests/faults.sh": "test_tools_faults.py",
     "bash tests/with_paddle_2_6.sh": None,  # this is it too, with another Paddle
     "visualdl ": "test_house_dashboard.py",
     "python -m paddle.distributed.launch ": "test_train_distributed.py",
