@@ -8,6 +8,9 @@ import json
 import pytest
 import yaml
 
+from engine.report.drawings import DRAWINGS
+from engine.report.results import read_sweep
+
 NORM, IMAGES, RUNNING = "model.norm", "batch.images_per_worker", "model.bn_running_statistics"
 GROUPS, CHANNELS = "model.norm_groups", "model.norm_channels_per_group"
 DEFORMABLE, VERSION, DILATED = "model.deformable_stages", "model.deformable_version", "model.dilated_stages"
@@ -112,3 +115,10 @@ def write_run(folder, row, error, measured, trained):
     (folder / "env.json").write_text(json.dumps({**facts, "commit": commit}))
     if row["state"] == "failed":
         (folder / "failed.txt").write_text("first line\n" * 11 + "ValueError: <b> | broke\n")
+
+
+def drawn(folder, name):
+    """(axes, {label: (x, y)} for each of them, caption) of a figure, without writing it."""
+    figure, caption = DRAWINGS[name].draw(read_sweep(folder))
+    lines = [{line.get_label(): tuple(map(list, line.get_data())) for line in axes.lines} for axes in figure.axes]
+    return figure.axes, lines, caption

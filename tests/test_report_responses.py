@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from sweep_folders import CONFIG, FIGURE_1_AXES, IMAGES, NORM
+from sweep_folders import CONFIG, FIGURE_1_AXES, IMAGES, NORM, drawn
 
 from engine.errors import InputError
 from engine.report.drawings import DRAWINGS, check_figures
@@ -34,21 +34,15 @@ def with_responses(folder, spread=1.0):
     return folder
 
 
-def figure_6(folder):
-    figure, caption = DRAWINGS["figure_6"].draw(read_sweep(folder))
-    lines = [{line.get_label(): tuple(map(list, line.get_data())) for line in axes.lines} for axes in figure.axes]
-    return figure.axes, lines, caption
-
-
 def test_figure_6_draws_the_percentiles_in_a_panel_for_each_norm_and_the_errors_in_the_last(make_sweep):
     folder = with_responses(make_sweep(AXES, ["figure_6", "table_1"], error=error_of, config=VGG))
-    panels, lines, caption = figure_6(folder)
+    panels, lines, caption = drawn(folder, "figure_6")
     assert [panel.get_title(loc="left") for panel in panels] == ["no norm", "BN", "GN", "validation error, %"]
-    for drawn in lines[:3]:
-        assert tuple(drawn) == PERCENTILES
-        assert drawn["1"][0] == [0.5, 1, 1.5, 2]  # epochs
-        assert drawn["1"][1] == pytest.approx([-9.75, -19.75, -29.75, -39.75])  # the mean of two seeds
-        assert drawn["99"][1] == pytest.approx([10.25, 20.25, 30.25, 40.25])
+    for curves in lines[:3]:
+        assert tuple(curves) == PERCENTILES
+        assert curves["1"][0] == [0.5, 1, 1.5, 2]  # epochs
+        assert curves["1"][1] == pytest.approx([-9.75, -19.75, -29.75, -39.75])  # the mean of two seeds
+        assert curves["99"][1] == pytest.approx([10.25, 20.25, 30.25, 40.25])
     assert panels[0].get_ylabel() == "response of conv5_3" and panels[2].get_xlabel() == "epoch"
     cells = [text.get_text() for text in panels[3].texts]
     assert cells == ["", "here", "the paper", "no norm", "31.00 ± 1.41", "29.2", "BN", "21.00 ± 1.41", "28.0",
@@ -69,13 +63,13 @@ def test_records_without_responses_are_left_out(make_sweep):
     for run in folder.glob("norm=gn*"):
         text = (run / "metrics.jsonl").read_text()
         (run / "metrics.jsonl").write_text(text.replace("conv5_3", "conv4_3"))
-    _, (none, bn, gn, _), _ = figure_6(folder)
+    _, (none, bn, gn, _), _ = drawn(folder, "figure_6")
     assert none["20"][0] == [0.5, 1.5] and bn["20"][0] == [0.5, 1, 1.5, 2] and gn["20"] == ([], [])
 
 
 def test_a_sweep_without_finished_runs_of_a_norm_keeps_its_panel(make_sweep):
     states = {f"norm=none,seed={seed}": "failed" for seed in (0, 1)}
-    panels, lines, _ = figure_6(with_responses(make_sweep(AXES, ["figure_6"], error_of, states, config=VGG)))
+    panels, lines, _ = drawn(with_responses(make_sweep(AXES, ["figure_6"], error_of, states, config=VGG)), "figure_6")
     assert lines[0]["1"] == ([], []) and [text.get_text() for text in panels[3].texts][4] == "– (0 of 2)"
 
 

@@ -1,10 +1,11 @@
 """A sweep over clips beside table 8 of the GN paper (Wu & He, arXiv:1803.08494): longer clips, fewer of them."""
 
 from engine.drawing import Table, theirs
+from engine.report.gn_tables import gaps
 from engine.report.labels import NORMS
 from engine.report.records import FRAMES, IMAGES, NORM
-from engine.report.results import Average, Setting, SweepResults
-from engine.report.words import average_text, conditions, gap, in_points, signed, statistic
+from engine.report.results import Line, Setting, SweepResults
+from engine.report.words import average_text, conditions, in_points, missing_text, signed, statistic
 from engine.run.measure import TOP1_ERROR
 
 TOP1_ACCURACY = TOP1_ERROR._replace(name="top1_accuracy", words="top-1 accuracy", lower_is_better=False)
@@ -21,18 +22,16 @@ def table_8(sweep: SweepResults) -> tuple[list[Table], str]:
     sets = [*sweep.file.names_with(FRAMES), *(key for key in sweep.file.in_sets if key != NORM)]
     lines = {}
     for setting in sweep.settings:
-        lines.setdefault(sweep.label(setting, [IMAGES, FRAMES, *sets]), {})[_place(setting)] = setting
-    places = sorted({place for line in lines.values() for place in line}, key=_order)
+        label = sweep.label(setting, [IMAGES, FRAMES, *sets])
+        line = lines.setdefault(label, Line(label, setting.values[NORM], {}))
+        line.settings[setting.values[FRAMES], setting.values[IMAGES]] = setting
+    places = sorted({place for line in lines.values() for place in line.settings}, key=_order)
     ours = _head(places)
-    for label, line in lines.items():
-        ours.append([label, *(_accuracy(sweep, line.get(place)) for place in places)])
-    rows = {}
-    for label, line in lines.items():
-        for place, setting in line.items():
-            for name, rival in ({} if setting.values[NORM] == "bn" else sweep.rivals(setting)).items():
-                points = gap(sweep, rival, setting)  # errors: what is lost is gained
-                rows.setdefault(f"{label} − {name}", {})[place] = "–" if points is None else signed(points, 2)
-    ours += [[label, *(row.get(place, "") for place in places)] for label, row in rows.items()]
+    for line in lines.values():
+        ours.append([line.label, *(_accuracy(sweep, line.settings.get(place)) for place in places)])
+    for line in lines.values():
+        if line.norm != "bn":
+            ours += gaps(sweep, line, places, lambda points: signed(0 - points, 2))  # what errors lose, it gains
     papers = _head(sorted(PAPER["bn"], key=_order))
     papers += [[theirs(f"{NORMS[norm]}, the paper"), *map(theirs, of_norm.values())] for norm, of_norm in PAPER.items()]
     return [ours, papers], (
@@ -40,10 +39,6 @@ def table_8(sweep: SweepResults) -> tuple[list[Table], str]:
         f"{in_points(sweep)}. {conditions(sweep, sweep.settings)} The paper: I3D ResNet-50 on Kinetics-400, 8 GPUs, "
         "mean of 10 clips of a video."
     )
-
-
-def _place(setting: Setting) -> tuple[int, int]:
-    return setting.values[FRAMES], setting.values[IMAGES]
 
 
 def _order(place):
@@ -58,9 +53,8 @@ def _head(places):
 
 
 def _accuracy(sweep: SweepResults, setting: Setting | None) -> str:
-    found = setting and setting.average(sweep.statistic)
-    if not found:
-        return "" if setting is None else "–"
-    text = average_text(TOP1_ACCURACY, Average(1 - found.mean, found.deviation, found.n))
-    missing = len(setting.finished) < setting.seeds
-    return text + (f" ({len(setting.finished)} of {setting.seeds})" if missing else "")
+    """As `error_text` of what it is from an error to 1."""
+    if setting is None:
+        return ""
+    found = setting.average(sweep.statistic)
+    return average_text(TOP1_ACCURACY, found and found._replace(mean=1 - found.mean)) + missing_text(setting)

@@ -1,11 +1,13 @@
 """The tables of the GN paper (Wu & He, arXiv:1803.08494) and its numbers beside what a sweep found."""
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from engine.drawing import Table, theirs
 from engine.report.labels import NORMS
 from engine.report.records import CHANNELS, DEPTH, GROUPS, IMAGES, MODEL, NORM
-from engine.report.results import Setting, SweepResults
+from engine.report.results import Line, Setting, SweepResults
 from engine.report.words import (
     average_text,
     conditions,
@@ -84,7 +86,7 @@ def table_2(sweep: SweepResults) -> tuple[list[Table], str]:
             rows.append(_paper_row(f"{NORMS[line.norm]}, the paper", of_paper[line.norm], sizes))
     for line in lines:
         if line.norm != "bn":
-            rows += _gaps(sweep, line, sizes)
+            rows += gaps(sweep, line, sizes, partial(difference, sweep.measure))
     if of_paper and {"bn", "gn"} <= {line.norm for line in lines}:
         paper = {size: of_paper["gn"][size] - bn for size, bn in of_paper["bn"].items()}
         rows.append(_paper_row("GN − BN, the paper", paper, sizes, lambda points: signed(points, 1)))
@@ -137,14 +139,14 @@ def at_one_batch_size(sweep: SweepResults) -> list[Setting]:
     return [setting for setting in sweep.settings if setting.values[IMAGES] == size]
 
 
-def _gaps(sweep, line, sizes):
-    """A row for each BN that the line can be measured against: its own less BN's."""
+def gaps(sweep: SweepResults, line: Line, columns: Iterable[Any], text: Callable[[float], str]) -> list[list[str]]:
+    """A row for each BN that the line can be measured against: text(its own less BN's), as `gap` has it."""
     rows = {}
-    for size, setting in line.settings.items():
+    for column, setting in line.settings.items():
         for name, rival in sweep.rivals(setting).items():
             points = gap(sweep, setting, rival)
-            rows.setdefault(name, {})[size] = "–" if points is None else difference(sweep.measure, points)
-    return [[f"{line.label} − {name}", *(row.get(size, "") for size in sizes)] for name, row in rows.items()]
+            rows.setdefault(name, {})[column] = "–" if points is None else text(points)
+    return [[f"{line.label} − {name}", *(row.get(column, "") for column in columns)] for name, row in rows.items()]
 
 
 def _paper_row(label, numbers, columns, text="{:.1f}".format):

@@ -76,10 +76,13 @@ def error_text(sweep: SweepResults, setting: Setting | None, measure: Measure | 
     if setting is None:
         return ""
     measure = measure or sweep.measure
-    found = setting.average(f"{measure.name}_{sweep.file.statistic}")
-    text = average_text(measure, found)
-    missing = len(setting.finished) < setting.seeds
-    return text + (f" ({len(setting.finished)} of {setting.seeds})" if missing else "")
+    return average_text(measure, setting.average(f"{measure.name}_{sweep.file.statistic}")) + missing_text(setting)
+
+
+def missing_text(setting: Setting) -> str:
+    """` (2 of 3)` where a setting has not all its seeds, behind what those say that it has."""
+    lacks = len(setting.finished) < setting.seeds
+    return f" ({len(setting.finished)} of {setting.seeds})" * lacks
 
 
 def average_text(measure: Measure, found: Average | None) -> str:

@@ -111,8 +111,7 @@ class Cluster:
     def __init__(self, sweep: Sweep, jobs: int | None, *, collect: bool):
         """jobs: no more runs at a time. collect: the nodes do not see the sweep's folder; runs are brought home."""
         self.devices, self.collect, self.jobs = sweep.section.devices_per_run, collect, jobs
-        self.device = sweep.runs[0].config.device
-        self.need = need_of(self.devices, jobs, _nodes(), self.device)
+        self.need = need_of(self.devices, jobs, _nodes(), sweep.runs[0].config.device)
         self.environment = {"OMP_NUM_THREADS": str(self.need.cpus // self.devices)}
         self.free, self.busy, self.coming, self.looked, self.mark = [], [], [], 0.0, None
         self.places = self._most()
