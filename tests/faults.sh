@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes faults on purpose (kills, power failures, full disks …) and prints what was lost; some 15 minutes on two cores.
+# Makes faults on purpose (kills, power failures, full disks …) and prints what was lost; 11 minutes of processor time.
 #   bash tests/faults.sh [--only NAME …] [--times N] [--seed N] [--keep FOLDER]
 # Some faults need mounts of their own, which nobody else sees: as root, or where the system lets users have them.
 set -euo pipefail
