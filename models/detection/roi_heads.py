@@ -102,9 +102,9 @@ class RoIHeads(nn.Layer):
         """head(features [R, ...]), in training worker by worker: live batch norm sees the RoIs of one at a time."""
         if not self.training or self.images_per_worker in (None, len(counts)):
             return head(features)
-        ends = np.cumsum(np.reshape(counts, [-1, self.images_per_worker]).sum(axis=1)).tolist()
-        parts = [(start, end) for start, end in zip([0, *ends], ends, strict=False) if end > start]
-        return paddle.concat([head(features[start:end]) for start, end in parts])
+        shares = np.reshape(counts, [-1, self.images_per_worker]).sum(axis=1)
+        # the gradient of split is one concatenation; that of each slice would be a tensor as large as the whole
+        return paddle.concat([head(part) for part in paddle.split(features, shares[shares > 0].tolist())])
 
     def one_box(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """What the box branch says of some box, whose level does not matter."""
