@@ -83,10 +83,11 @@ def check_target(path: str | Path) -> Path:
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write PNG or SVG by the path's suffix, as a whole or not at all; the same figure gives the same bytes."""
+    """Write PNG, SVG or JPEG by the path's suffix, as a whole or not at all; the same figure gives the same bytes."""
     kind = path.suffix[1:]
     with written_whole(path) as part, drawing_style():
-        figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        more = {"svg": {"metadata": {"Date": None}}, "jpg": {"pil_kwargs": {"quality": 90}}}.get(kind, {})
+        figure.savefig(part, format=kind, **more)
 
 
 def short_label(text: str) -> str:

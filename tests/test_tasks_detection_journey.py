@@ -238,7 +238,10 @@ def test_the_studies_stand_beside_the_papers(run, tmp_path, study, quoted):
     lines = (sweep.folder / "report.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| *")]
     assert [" ".join(cell.strip("*") for cell in row[1:]) for row in rows] == quoted
-    assert (sweep.folder / "figure_scenes.svg").read_text().count("<image") == 1 + len(sweep.runs) // 3
+    assert "![What is found in the same pictures](figure_scenes.jpg)" in lines
+    assert (sweep.folder / "report.html").read_text().count('src="data:image/jpeg;base64,') == 1
+    width, height = Image.open(sweep.folder / "figure_scenes.jpg").size
+    assert height > (1 + len(sweep.runs) // 3) * width / 4  # a row for each setting and one for what is annotated
 
 
 def test_a_detector_wants_weights_or_to_learn_all(config):

@@ -26,6 +26,7 @@ class Drawing(NamedTuple):
     title: str | None = None  # of what is not in the paper
     measure: str | None = None  # one that a sweep must have
     shared: str | None = None  # a config key that must have one text for all runs
+    kinds: tuple[str, ...] = ("png", "svg")  # of its files: report.md shows the first, report.html holds the last
 
 
 DRAWINGS = {
@@ -42,7 +43,7 @@ DRAWINGS = {
     "figure_small_batch": Drawing([{IMAGES: 2}], figure_small_batch, "Norms at the most images and at the fewest"),
     "table_transfer": Drawing([{PRETRAINED: 1, NORM: 2}], table_transfer, "From scratch and fine-tuned"),
     "table_ap": Drawing([{}], table_ap, "Average precision", "box_ap"),
-    "figure_scenes": Drawing([{}], figure_scenes, "What is found in the same pictures", "box_ap"),
+    "figure_scenes": Drawing([{}], figure_scenes, "What is found in the same pictures", "box_ap", kinds=("jpg",)),
 }
 MOST_SETTINGS = 120  # that a figure can tell apart, each with a line or a panel
 

@@ -101,10 +101,11 @@ def _write_report(folder):
     with writing_into(folder):
         for name, (figure, _) in drawn.items():
             if _is_figure(name):
-                files += [folder / f"{name}.png", folder / f"{name}.svg"]
-                for path in files[-2:]:
+                paths = [folder / f"{name}.{kind}" for kind in DRAWINGS[name].kinds]
+                for path in paths:
                     save_figure(figure, path)
-                pictures[f"{name}.png"] = _in_the_page(files[-1])
+                pictures[paths[0].name] = _in_the_page(paths[-1])
+                files += paths
         for name, page in zip(PAGES, (text, _page(sweep, text, pictures)), strict=True):
             write_text(folder / name, page)
     return [*files, *(folder / name for name in PAGES)]
@@ -128,7 +129,7 @@ def report_text(sweep: SweepResults, drawn: dict) -> Markdown:
         number_of_paper = name.replace("_", " ")
         title = DRAWINGS[name].title or number_of_paper.capitalize()
         after = "" if DRAWINGS[name].title else f"*After {number_of_paper} of the paper.* "
-        shown = [f"![{title}]({name}.png)"] if _is_figure(name) else map(markdown_table, content)
+        shown = [f"![{title}]({name}.{DRAWINGS[name].kinds[0]})"] if _is_figure(name) else map(markdown_table, content)
         parts += [f"## {title}", *shown, f"{after}{escape(caption)}"]
     parts += ["## Settings", markdown_table(_settings(sweep)), *_repeats(sweep)]
     parts += ["## Runs", markdown_table(_runs(sweep), texts=2), *_failures(sweep)]
@@ -250,11 +251,12 @@ def _title(sweep):
 
 def _in_the_page(path):
     """A picture as an address that holds it."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    kind = {".svg": "svg+xml", ".jpg": "jpeg"}[path.suffix]
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
 def _page(sweep, text, pictures):
-    """report.html: the text with the SVG pictures inside, so that the file is all that there is to send."""
+    """report.html: the text with its pictures inside, so that the file is all that there is to send."""
     return PAGE.format(policy=POLICY, title=html.escape(_title(sweep)), style=STYLE, body=to_html(text, pictures))
 
 

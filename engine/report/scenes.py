@@ -40,7 +40,7 @@ def figure_scenes(sweep: SweepResults) -> "tuple[Figure, str]":
             rows.append((ANNOTATED, annotated))
         rows.append((label, found))
         above = annotated
-    text = "\n".join(textwrap.fill(line, 128) for line in subtitle(sweep, sweep.settings) if line)
+    text = "\n".join(textwrap.fill(line, 128) for line in subtitle(sweep, []) if line)
     heights = [min(TALLEST, (WIDTH - 2 * MARGIN) * len(row) / row.shape[1]) for _, row in rows]
     top = ABOVE + LINE * (1 + text.count("\n"))
     height = top + sum(heights) + LABEL * len(rows) + MARGIN

@@ -250,8 +250,8 @@ def seeds(settings: list[Setting]) -> str:
 
 
 def subtitle(sweep: SweepResults, settings: list[Setting], of_runs: bool = False) -> list[str]:
-    """The lines above a figure: all that a picture that goes its way alone must say. of_runs: a number for each run."""
-    how = f"{statistic(sweep)}; " * of_runs + seeds(settings)
+    """The lines above a figure, for one that goes its way alone. settings: with a mean in it; of_runs: and all runs."""
+    how = f"{statistic(sweep)}; " * of_runs + seeds(settings) if settings else ""
     lines = [f"{network(sweep)} on {dataset(sweep)}, {epochs(sweep)}"], [how], [protocol(sweep), bn_statistics(sweep)]
     return [" ".join(_sentence(part) for part in line if part) for line in lines]
 
