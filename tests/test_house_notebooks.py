@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-NOTEBOOKS = ["group_norm", "deformable_convolution", "mask_rcnn"]
+NOTEBOOKS = ["group_norm", "deformable_convolution", "mask_rcnn", "video"]
 SECONDS_FOR_A_CELL = 1200  # on a busy machine; each notebook takes two minutes on two quiet cores
 MOST_BYTES = 1_500_000
 
