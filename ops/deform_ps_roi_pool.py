@@ -12,20 +12,20 @@ OP = "deformable position-sensitive RoI pooling"
 def deform_ps_roi_pool(
     x: Tensor, boxes: Tensor, boxes_num: Tensor, output_size: Size, offset: Tensor | None = None,
     mask: Tensor | None = None, spatial_scale: float = 1.0, sampling_ratio: int = 2, gamma: float = 0.1,
-    deformable_groups: int = 1,
+    deformable_groups: int = 1, implementation: str = "auto",
 ) -> Tensor:
     """`deform_roi_pool` where every bin reads maps of its own (arXiv:1703.06211, section 2.2).
 
     x [N, C * kh * kw, H, W]: for each of C classes a map for each bin, bins in row-major order, as in
     paddle.vision.ops.psroi_pool -> [R, C, kh, kw]. offset [R, 2 * deformable_groups, kh, kw]: for each deformable
     group (a run of neighbouring classes: C groups for offsets of each class, one for all) dx, then dy, in widths and
-    heights of the box; mask [R, deformable_groups, kh, kw]. boxes, boxes_num, sampling and errors as in
-    deform_roi_pool. Without offset and mask it is plain position-sensitive RoI pooling of those samples, which are
+    heights of the box; mask [R, deformable_groups, kh, kw]. boxes, boxes_num, sampling, implementations and errors as
+    in deform_roi_pool. Without offset and mask it is plain position-sensitive RoI pooling of those samples, which are
     roi_align's; psroi_pool averages whole pixels instead.
     """
     return pool(
         OP, x, boxes, boxes_num, output_size, offset, mask, spatial_scale, sampling_ratio, gamma, deformable_groups,
-        position_sensitive=True,
+        position_sensitive=True, implementation=implementation,
     )
 
 

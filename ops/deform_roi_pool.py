@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import paddle
 from paddle import Tensor, nn
 
+from ops import native
 from ops.deform_conv import MODULATION
-from ops.implementation import at_least_float32, check_floats, sizes
+from ops.implementation import at_least_float32, best, check_floats, check_name, choose, sizes
 
 OP = "deformable RoI pooling"
 Size = int | tuple[int, int]  # kh = kw, or (kh, kw)
@@ -16,6 +17,7 @@ Size = int | tuple[int, int]  # kh = kw, or (kh, kw)
 def deform_roi_pool(
     x: Tensor, boxes: Tensor, boxes_num: Tensor, output_size: Size, offset: Tensor | None = None,
     mask: Tensor | None = None, spatial_scale: float = 1.0, sampling_ratio: int = 2, gamma: float = 0.1,
+    implementation: str = "auto",
 ) -> Tensor:
     """Average of x over kh x kw bins of every box, each bin moved by its own offset (arXiv:1703.06211, equation 5).
 
@@ -32,8 +34,8 @@ def deform_roi_pool(
     an outer pixel sees that pixel, further out zero. So without offset and mask this is paddle.vision.ops.roi_align of
     the same sampling_ratio, and mmcv's deform_roi_pool with an offset; the authors' own kernel rounds the boxes and
     samples at the parts' corners. No gradient reaches the boxes, as in roi_align. Under AMP all is computed in float32.
-    Beside a copy of x, training keeps 4 * sampling_ratio^2 values for each of y (the pixels read), and inference
-    holds 2 * sampling_ratio^2.
+    "auto" takes our kernel on a CPU, else "composed", which beside a copy of x keeps 4 * sampling_ratio^2 values for
+    each of y (the pixels read) in training, and holds 2 * sampling_ratio^2 in inference.
 
     The surprise: offsets are dx before dy, all of an axis together, as in the paper's (w, h), the boxes and the
     published kernels; those of deform_conv2d are dy before dx, tap by tap.
@@ -41,7 +43,10 @@ def deform_roi_pool(
     Raises ValueError where a shape does not fit, naming it and what was expected, boxes_num does not sum to R, or
     dtypes are no floats or differ (16 bits beside 32 are fine: they are computed in 32).
     """
-    return pool(OP, x, boxes, boxes_num, output_size, offset, mask, spatial_scale, sampling_ratio, gamma)
+    return pool(
+        OP, x, boxes, boxes_num, output_size, offset, mask, spatial_scale, sampling_ratio, gamma,
+        implementation=implementation,
+    )
 
 
 def bin_points(
@@ -70,15 +75,16 @@ def bin_points(
 def pool(
     op: str, x: Tensor, boxes: Tensor, boxes_num: Tensor, output_size: Size, offset: Tensor | None, mask: Tensor | None,
     spatial_scale: float, sampling_ratio: int, gamma: float, deformable_groups: int = 1,
-    position_sensitive: bool = False,
+    position_sensitive: bool = False, implementation: str = "auto",
 ) -> Tensor:
     """What deform_roi_pool and deform_ps_roi_pool share; in the latter each bin has channels of its own."""
     bins = pair(output_size)
     check_settings(op, output_size, spatial_scale, sampling_ratio, deformable_groups)
     check(op, x, boxes, boxes_num, bins, offset, mask, deformable_groups, position_sensitive)
+    check_name(IMPLEMENTATIONS, implementation)
     if no_boxes(boxes):  # which Paddle 2.6 cannot compute with; so x still gets its gradient of zeros
         one = one_box(boxes, boxes_num)
-        settings = spatial_scale, sampling_ratio, gamma, 1, position_sensitive
+        settings = spatial_scale, sampling_ratio, gamma, 1, position_sensitive, implementation
         return pool(op, x, *one, output_size, None, None, *settings)[:0]
     dtype = x.dtype
     x, boxes, offset, mask = (
@@ -87,14 +93,24 @@ def pool(
     with paddle.amp.auto_cast(enable=False) if paddle.in_dynamic_mode() else contextlib.nullcontext():
         points = bin_points(boxes, bins, offset, spatial_scale, sampling_ratio, gamma)
         groups = 1 if offset is None else deformable_groups
-        y = _mean_of_samples(x, *points, _image_of_box(boxes, boxes_num), bins, groups, position_sensitive)
+        name = best(x, on_cpu="composed", elsewhere="composed") if implementation == "auto" else implementation
+        mean_of_samples = choose(IMPLEMENTATIONS, name)
+        y = mean_of_samples(x, *points, _image_of_box(boxes, boxes_num), bins, groups, position_sensitive)
         if mask is not None:
             y = y.reshape([0, deformable_groups, -1, *bins]) * mask.unsqueeze(2)
             y = y.reshape([0, -1, *bins])
     return y.astype(dtype)
 
 
-def _mean_of_samples(x, point_y, point_x, image, bins, groups, position_sensitive):
+def _native(x, point_y, point_x, image, bins, groups, position_sensitive):
+    """As `_composed`. What has no offset has the same points for all groups, rows or columns."""
+    shape = [point_y.shape[0], groups, *bins, point_y.shape[4]]
+    learn = not (point_y.stop_gradient and point_x.stop_gradient)
+    points = point_y.expand(shape), point_x.expand(shape)
+    return native.run("roi_pooling", x, *points, image.astype("int64"), position_sensitive, learn)
+
+
+def _composed(x, point_y, point_x, image, bins, groups, position_sensitive):
     """x at every point_y with every point_x of a bin, averaged -> [R, C, kh, kw].
 
     Every pixel is a row of the channels that are read together, so that the index has one number a sample and pixel:
@@ -117,6 +133,9 @@ def _mean_of_samples(x, point_y, point_x, image, bins, groups, position_sensitiv
             total = total + (value * share.reshape([-1, samples**2, 1])).sum(axis=1)
     y = (total / samples**2).reshape([-1, groups, bins[0] * bins[1], members]).transpose([0, 1, 3, 2])
     return y.reshape([0, groups * members, *bins])
+
+
+IMPLEMENTATIONS = {"native": _native, "composed": _composed}
 
 
 def _neighbours(point, size):

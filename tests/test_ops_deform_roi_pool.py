@@ -7,11 +7,13 @@ import paddle
 import pytest
 import reference
 import reference_roi
+from conftest import here
 from paddle.vision.ops import psroi_pool, roi_align
 
 from ops import DeformPSRoIPool, DeformRoIPool, deform_ps_roi_pool, deform_roi_pool
-from ops.deform_roi_pool import bin_points
+from ops.deform_roi_pool import IMPLEMENTATIONS, bin_points
 
+every_implementation = pytest.mark.parametrize("implementation", here(IMPLEMENTATIONS))
 every_version = pytest.mark.parametrize("version", [1, 2])
 
 # op, definition, channels, boxes of each image, bins, and what else the call takes; nothing square and nothing equal
@@ -57,12 +59,13 @@ def tensors(arrays, dtype="float64"):
 
 
 @every_case
+@every_implementation
 @pytest.mark.parametrize("without", [(), ("mask",), ("offset",), ("offset", "mask")], ids=str)
-def test_matches_the_definition(case, without):
+def test_matches_the_definition(case, without, implementation):
     op, definition, channels, boxes_num, bins, options = case
     learning, fixed = example(channels, boxes_num, bins, options)
     arrays = {name: array for name, array in {**learning, **fixed}.items() if name not in without}
-    y = op(**tensors(arrays), output_size=bins, **options)
+    y = op(**tensors(arrays), output_size=bins, implementation=implementation, **options)
     np.testing.assert_allclose(y.numpy(), definition(**arrays, output_size=bins, **options), atol=1e-12)
 
 
@@ -93,15 +96,38 @@ def test_half_precision_samples_in_float32(case, dtype, tolerance):
 
 
 @every_case
-def test_gradients(case):
+@every_implementation
+def test_gradients(case, implementation):
     op, definition, channels, boxes_num, bins, options = case
     options = {**options, "sampling_ratio": min(2, options.get("sampling_ratio", 2))}
     learning, fixed = example(channels, boxes_num, bins, options, height=3, width=4)
     given = tensors(fixed)
     reference.check_gradients(
-        lambda **arguments: op(**arguments, **given, output_size=bins, **options),
+        lambda **arguments: op(**arguments, **given, output_size=bins, implementation=implementation, **options),
         lambda **arguments: definition(**arguments, **fixed, output_size=bins, **options), learning,
     )
+
+
+@every_case
+def test_the_kernel_is_the_composition_wherever_points_lie(case):
+    """On centres, on borders, far away, at infinity; values and gradients."""
+    op, _, channels, boxes_num, bins, options = case
+    learning, fixed = example(channels, boxes_num, bins, options, spread=40)
+    scale = options.get("spatial_scale", 1)
+    fixed["boxes"][0] = np.array([0, -1, bins[1], 2 * bins[0] - 1]) / scale  # points of one sample lie on centres
+    learning["offset"].ravel()[::17] = np.inf
+    learning["offset"].ravel()[1::3] = 0
+    found = []
+    for implementation in here(IMPLEMENTATIONS):
+        arrays = tensors({**learning, **fixed})
+        for name in learning:
+            arrays[name].stop_gradient = False
+        y = op(**arrays, output_size=bins, implementation=implementation, **options)
+        (y * paddle.to_tensor(np.random.default_rng(1).normal(size=y.shape))).sum().backward()
+        found.append([y.numpy(), *(arrays[name].grad.numpy() for name in learning)])
+    assert np.isfinite(found[0][0]).all()
+    for one, other in zip(found[0], found[-1], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-10)
 
 
 @every_case

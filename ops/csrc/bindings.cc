@@ -7,6 +7,7 @@
 #include "evonorm.h"
 #include "memory.h"
 #include "normalize.h"
+#include "roi_pooling.h"
 
 using paddle::Tensor;
 using Tensors = std::vector<Tensor>;
@@ -227,6 +228,37 @@ Tensors deform_conv2d_v2_grad(const Tensor& x, const Tensor& offset, const Tenso
     return convolve_gradients(x, offset, &mask, weight, dy, geometry);
 }
 
+RoIPooling pooling_of(const Tensor& x, const Tensor& points, bool maps_of_bins) {
+    const auto from = x.shape(), to = points.shape();
+    return {from[1], from[2], from[3], to[0], to[1], to[2] * to[3], to[4], maps_of_bins};
+}
+Tensors roi_pooling(const Tensor& x, const Tensor& point_y, const Tensor& point_x, const Tensor& image, bool maps_of_bins,
+                    bool points_learn) {
+    const RoIPooling op = pooling_of(x, point_y, maps_of_bins);
+    Tensor y = paddle::empty({op.boxes, op.results(), point_y.shape()[2], point_y.shape()[3]}, x.dtype(), x.place());
+    PD_DISPATCH_FLOATING_TYPES(x.type(), "roi_pooling", ([&] {
+        pool_boxes(op, x.data<data_t>(), point_y.data<data_t>(), point_x.data<data_t>(), image.data<int64_t>(),
+                    y.data<data_t>());
+    }));
+    return {y};
+}
+Tensors roi_pooling_grad(const Tensor& x, const Tensor& point_y, const Tensor& point_x, const Tensor& image,
+                         const Tensor& dy, bool maps_of_bins, bool points_learn) {
+    const RoIPooling op = pooling_of(x, point_y, maps_of_bins);
+    Tensors gradients;
+    for (const Tensor* of : {&x, &point_y, &point_x})
+        gradients.push_back(paddle::full(of->shape(), 0, of->dtype(), of->place()));
+    PD_DISPATCH_FLOATING_TYPES(x.type(), "roi_pooling_backward", ([&] {
+        const data_t *y_points = point_y.data<data_t>(), *x_points = point_x.data<data_t>(), *cotangent = dy.data<data_t>();
+        const Reads<data_t> reads(op, y_points, x_points);
+        pool_boxes_to_image(op, reads, image.data<int64_t>(), cotangent, gradients[0].data<data_t>());
+        if (points_learn)
+            pool_boxes_to_points(op, reads, x.data<data_t>(), y_points, x_points, image.data<int64_t>(), cotangent,
+                                  gradients[1].data<data_t>(), gradients[2].data<data_t>());
+    }));
+    return gradients;
+}
+
 }  // namespace
 
 PD_BUILD_OP(native_group_norm)
@@ -316,3 +348,14 @@ PD_BUILD_GRAD_OP(native_deform_conv2d_v2)
     .Outputs({paddle::Grad("X"), paddle::Grad("Offset"), paddle::Grad("Weight"), paddle::Grad("Mask")})
     .Attrs({"geometry: std::vector<int64_t>"})
     .SetKernelFn(PD_KERNEL(Guarded<deform_conv2d_v2_grad>::run));
+
+PD_BUILD_OP(native_roi_pooling)
+    .Inputs({"X", "PointY", "PointX", "Image"})
+    .Outputs({"Y"})
+    .Attrs({"maps_of_bins: bool", "points_learn: bool"})
+    .SetKernelFn(PD_KERNEL(Guarded<roi_pooling>::run));
+PD_BUILD_GRAD_OP(native_roi_pooling)
+    .Inputs({"X", "PointY", "PointX", "Image", paddle::Grad("Y")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("PointY"), paddle::Grad("PointX")})
+    .Attrs({"maps_of_bins: bool", "points_learn: bool"})
+    .SetKernelFn(PD_KERNEL(Guarded<roi_pooling_grad>::run));

@@ -3,6 +3,7 @@
 //   gn,N,C,S,groups   bn,N,C,S,images_per_worker   and both with a b before them: in blocks of 16 channels, in float
 //   frn,N,C,S   evonorm,N,C,S,groups
 //   dcn,N,C,H,W,C_out,kernel y,x,stride y,x,padding y,x,dilation y,x,groups,deformable groups
+//   roi,N,C,H,W,boxes,groups,bins,samples,has maps of its own for each bin
 // It also checks what needs no reference: nothing is left unwritten, a second run gives the same bits, and another
 // number of threads the same values.
 #include <cstdio>
@@ -16,6 +17,7 @@
 #include "../../ops/csrc/deform_conv.h"
 #include "../../ops/csrc/evonorm.h"
 #include "../../ops/csrc/normalize.h"
+#include "../../ops/csrc/roi_pooling.h"
 
 template <class T>
 void plain_gemm(int op_a, int op_b, int m, int n, int k, const T* a, int lda, const T* b, int ldb, T beta, T* c,
@@ -168,6 +170,29 @@ void deform_conv(const std::string& name, const DeformConv& op) {
     }
 }
 
+template <class T>
+void roi_pooling(const std::string& name, const RoIPooling& op, int64_t images) {
+    const int64_t pictures = images * op.channels * op.pixels(), results = op.boxes * op.results() * op.bins;
+    const int64_t points = op.boxes * op.groups * op.bins * op.samples;
+    const Array<T> x(pictures, -1, 1, 1), dy(results, -1, 1, 2), whose(op.boxes, 0, images - 1e-3, 3);
+    std::vector<int64_t> image(whose.data, whose.data + op.boxes);
+    for (const char* kind : {"near", "far", "broken"}) {
+        const double reach = *kind == 'n' ? op.height + 2 : 1e30;
+        const Array<T> point_y(points, -2, reach, 4), point_x(points, -reach, reach, 5);
+        if (*kind == 'b')
+            for (int64_t i = 0; i < points; i += 3)
+                point_y.data[i] = i % 2 ? std::numeric_limits<T>::infinity() : std::numeric_limits<T>::quiet_NaN();
+        check<T>(name + " " + kind, {results, pictures, points, points}, *kind != 'b', [&](Arrays<T>& out) {
+            for (int gradient : {1, 2, 3}) std::fill_n(out[gradient].data, out[gradient].size, T(0));
+            pool_boxes(op, x.data, point_y.data, point_x.data, image.data(), out[0].data);
+            const Reads<T> reads(op, point_y.data, point_x.data);
+            pool_boxes_to_image(op, reads, image.data(), dy.data, out[1].data);
+            pool_boxes_to_points(op, reads, x.data, point_y.data, point_x.data, image.data(), dy.data, out[2].data,
+                                 out[3].data);
+        });
+    }
+}
+
 // Between plain tensors, with and without a ReLU, and added to x.
 template <bool relu>
 void blocked_norm(const std::string& name, const BlockedNorm& norm) {
@@ -230,6 +255,10 @@ int main(int count, char** arguments) {
             const BlockedNorm norm{n[0], n[1], n[2], kind == "bgn" ? n[3] : 0, kind == "bbn" ? n[3] : 0, 1e-5};
             blocked_norm<false>(name, norm);
             blocked_norm<true>(name + " relu", norm);
+        } else if (kind == "roi" && n.size() == 9) {
+            const RoIPooling op{n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8] == 1};
+            roi_pooling<float>(name, op, n[0]);
+            roi_pooling<double>(name, op, n[0]);
         } else {
             wrong("not a case", name);
         }
