@@ -40,6 +40,14 @@ def test_norms_that_no_one_else_has_are_measured_beside_their_definitions(tmp_pa
         assert {"ours", "composed"} == set(row["times"]) and row["disagree"] == []
 
 
+def test_what_is_done_with_boxes_is_measured(tmp_path):
+    report, text = bench(tmp_path / "boxes.json", "ops", "--only", "roi_align,deform_roi_pool,nms")
+    align, deformable, nms = (section["rows"][0] for section in report["sections"])
+    assert align["values"]["ours"] > 0 and nms["values"]["ours"] > 0
+    assert set(deformable["values"]) == {"ours", "composed", "RoIAlign"} and deformable["disagree"] == []
+    assert "RoIAlign to 7 x 7 bins" in text and "NMS at 0.7" in text
+
+
 def test_a_step_is_the_same_network_whoever_computes_its_norms(tmp_path):
     report, text = bench(tmp_path / "step.json", "step", "--only", "ours,default,convolutions")
     (row,) = report["sections"][0]["rows"]

@@ -34,6 +34,30 @@ def convolution_arrays(shape: Sequence[int]) -> dict[str, np.ndarray]:
     return {"x": x, "weight": weight, "offset": offset, "mask": mask, "dy": dy}
 
 
+def pooling_arrays(shape: Sequence[int]) -> dict[str, np.ndarray]:
+    """x [N, C, H, W] and, in its pixels, as many boxes [R, 4] in each image, for 7 x 7 bins that move by a tenth of the
+    box's sides; shape [N, C, H, W, R]."""
+    draw = np.random.default_rng(0)
+    *of_x, boxes = shape
+    x = draw.standard_normal(of_x, dtype=np.float32)
+    offset = draw.standard_normal((boxes, 2, 7, 7), dtype=np.float32)
+    dy = draw.standard_normal((boxes, shape[1], 7, 7), dtype=np.float32)
+    return {"x": x, "offset": offset, "dy": dy, "boxes": _boxes(draw, boxes, shape[3], shape[2])}
+
+
+def nms_arrays(shape: Sequence[int]) -> dict[str, np.ndarray]:
+    """R boxes [R, 4] in a picture of 800 x 800 with scores [R]; shape [R]."""
+    draw = np.random.default_rng(0)
+    return {"boxes": _boxes(draw, *shape, 800, 800), "scores": draw.random(shape, dtype=np.float32)}
+
+
+def _boxes(draw, count, width, height):
+    """Sides of a tenth to a half of the picture's, inside it, as x1, y1, x2, y2."""
+    side, place = draw.uniform(0.1, 0.5, (count, 2)), draw.random((count, 2))
+    corner = place * (1 - side)
+    return (np.concatenate([corner, corner + side], axis=1) * [width, height, width, height]).astype(np.float32)
+
+
 def scene_arrays(images: int, size: int, classes: int, objects: int) -> dict[str, np.ndarray]:
     """Images with boxes float32 [N, M, 4], as x1, y1, x2, y2 on whole pixels, classes [N, M] and masks bool
     [N, M, H, W], which fill their boxes."""

@@ -16,8 +16,10 @@ from engine.bench.arrays import (
     clip_arrays,
     convolution_arrays,
     image_arrays,
+    nms_arrays,
     norm_arrays,
     plain_convolution_arrays,
+    pooling_arrays,
     scene_arrays,
 )
 from engine.bench.child import Job
@@ -104,6 +106,23 @@ def plain_convolution(by: Literal["ours", "Paddle"], shape: Sequence[int]) -> Jo
     return _job(forward, [weight] if x.stop_gradient else [x, weight], dy)
 
 
+def pooling(by: Literal["ours", "composed", "RoIAlign"], shape: Sequence[int]) -> Job:
+    """Boxes to 7 x 7 bins: deformable, `by` our kernel or made of plain operations, or RoIAlign, which moves no bin."""
+    arrays = pooling_arrays(shape)
+    boxes = paddle.to_tensor(arrays.pop("boxes"))
+    count = paddle.full([shape[0]], shape[-1] // shape[0], "int32")
+    x, offset, dy = _tensors(arrays)
+    if by == "RoIAlign":
+        return _job(lambda: ops.roi_align(x, boxes, count, 7, sampling_ratio=2), [x], dy)
+    implementation = "auto" if by == "ours" else by
+    return _job(lambda: ops.deform_roi_pool(x, boxes, count, 7, offset, implementation=implementation), [x, offset], dy)
+
+
+def nms(shape: Sequence[int]) -> Job:
+    boxes, scores = map(paddle.to_tensor, nms_arrays(shape).values())
+    return Job(lambda: ops.nms(boxes, scores, 0.7), lambda kept: [])
+
+
 def step(
     norm: Literal["ours", "Paddle", "none"], images: int, size: int, width: int, classes: int,
     deformable_stages: Sequence[str] = (), convolutions: Literal["ours", "Paddle"] = "ours",
@@ -161,7 +180,8 @@ def detection(images: int, size: int, width: int, classes: int, objects: int) ->
 
 JOBS = {
     "group_norm": group_norm, "batch_norm": batch_norm, "other_norm": other_norm, "convolution": convolution,
-    "plain_convolution": plain_convolution, "step": step, "clip_step": clip_step, "detection": detection,
+    "plain_convolution": plain_convolution, "pooling": pooling, "nms": nms, "step": step, "clip_step": clip_step,
+    "detection": detection,
 }
 
 

@@ -13,8 +13,10 @@ from engine.bench.arrays import (
     clip_arrays,
     convolution_arrays,
     image_arrays,
+    nms_arrays,
     norm_arrays,
     plain_convolution_arrays,
+    pooling_arrays,
     scene_arrays,
 )
 from engine.bench.child import Job
@@ -69,6 +71,24 @@ def plain_convolution(shape: Sequence[int]) -> Job:
     return _job(lambda: F.conv2d(x, weight, stride=stride, padding=kernel // 2), inputs, dy)
 
 
+def pooling(shape: Sequence[int]) -> Job:
+    """RoIAlign to 7 x 7 bins."""
+    from torchvision.ops import roi_align
+
+    arrays = pooling_arrays(shape)
+    image = np.repeat(np.arange(shape[0], dtype=np.float32), shape[-1] // shape[0])
+    boxes = torch.from_numpy(np.concatenate([image[:, None], arrays["boxes"]], axis=1))
+    x, dy = _tensors({"x": arrays["x"], "dy": arrays["dy"]})
+    return _job(lambda: roi_align(x, boxes, 7, sampling_ratio=2, aligned=True), [x], dy)
+
+
+def nms(shape: Sequence[int]) -> Job:
+    from torchvision.ops import nms as torchvision_nms
+
+    boxes, scores = map(torch.from_numpy, nms_arrays(shape).values())
+    return Job(lambda: torchvision_nms(boxes, scores, 0.7), lambda kept: [])
+
+
 def step(images: int, size: int, width: int, classes: int) -> Job:
     torch.manual_seed(0)
     return _training_step(ResNet50(width, min(32, width), classes), image_arrays(images, size, classes))
@@ -112,7 +132,8 @@ def detection(images: int, size: int, width: int, classes: int, objects: int) ->
 
 JOBS = {
     "group_norm": group_norm, "batch_norm": batch_norm, "convolution": convolution,
-    "plain_convolution": plain_convolution, "step": step, "clip_step": clip_step, "detection": detection,
+    "plain_convolution": plain_convolution, "pooling": pooling, "nms": nms, "step": step, "clip_step": clip_step,
+    "detection": detection,
 }
 
 

@@ -28,25 +28,26 @@ def section_text(section: Mapping) -> str:
 
 def _times(section):
     """ms forward + backward, in brackets forward alone; the floor; ratios with their verdicts."""
-    rows = [*section["rows"], section["tiny"]]
+    rows = [*section["rows"], *([section["tiny"]] if "tiny" in section else [])]
     names = list(rows[0]["times"])
     ratios = section["targets"]
     has_floor = "floor_ms" in rows[0]
     head = ["ms both ways (forward)", *names]
     peer = "convolution" if "convolution" in names else "Paddle"
-    head += ["floor", "ours / floor"] if has_floor else ["GFLOP/s", peer]
+    has_products = "gflops" in rows[0]
+    head += ["floor", "ours / floor"] if has_floor else ["GFLOP/s", peer] if has_products else []
     table = [head + [target["text"] for target in ratios]]
     for index, row in enumerate(rows):
-        cells = [f"{row['shape']}{', what a call costs' if row is section['tiny'] else ''}"]
+        cells = [f"{row['shape']}{', what a call costs' if row is section.get('tiny') else ''}"]
         times = [row["times"][name] for name in names]
         cells += [f"{_ms(time['forward_backward_ms'])} ({_ms(time['forward_ms'])})" for time in times]
         if has_floor:
             floor = row["floor_ms"]
             cells += [f"{_ms(floor['forward_backward'])} ({_ms(floor['forward'])})"]
             cells += [f"{row['values']['ours'] / floor['forward_backward']:.2f}"]
-        else:
+        elif has_products:
             cells += [f"{row['gflops'][name]:.0f}" for name in ("ours", peer)]
-        if row is not section["tiny"]:
+        if row is not section.get("tiny"):
             cells += [_verdict(target["ratios"][index], target["rows_missed_by"][index]) for target in ratios]
         table.append(cells)
     lines = _table(table)
