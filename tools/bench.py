@@ -1,4 +1,4 @@
-"""Time the ops, or a training step, beside their peers:  python tools/bench.py ops|step|detection|video [--json FILE]
+"""Time ops or a training step beside their peers:  python tools/bench.py ops|boxes|step|detection|video [--json FILE]
 
 All that is compared is measured in this run, in turns. PyTorch and torchvision take part where they can be imported.
 OMP_NUM_THREADS=n chooses the threads.
@@ -13,13 +13,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
 from engine import environment
-from engine.bench import detection, ops, step, video
+from engine.bench import boxes, detection, ops, step, video
 from engine.bench.view import section_text
 from engine.command import Parser, command, typed_path
 from engine.errors import InputError
 from engine.files import check_file_target, write_text
 
-BENCHES = {"ops": ops, "step": step, "detection": detection, "video": video}
+BENCHES = {"ops": ops, "boxes": boxes, "step": step, "detection": detection, "video": video}
 
 
 def main() -> None:

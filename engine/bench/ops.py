@@ -1,4 +1,4 @@
-"""tools/bench.py ops: norms, convolutions and what is done with boxes beside their peers and their floors."""
+"""tools/bench.py ops: group norm, batch norm, plain and deformable convolution beside their peers and their floors."""
 
 import contextlib
 import math
@@ -24,9 +24,6 @@ CONVOLUTION_SHAPES = (
     [16, 16, 28, 28, 16, 3, 1], [32, 128, 16, 16, 128, 3, 2], [32, 256, 16, 16, 512, 1, 2], [32, 3, 64, 64, 64, 7, 2],
     [8, 3, 224, 224, 64, 7, 2],
 )
-# A level of a pyramid at full width, one of the thin detector of scenes: N, C, H, W, boxes; and boxes to suppress.
-POOLING_SHAPES = ([2, 256, 100, 100, 512], [4, 32, 32, 32, 256])
-NMS_SHAPES = ([200], [2000])
 TINY_CONVOLUTION = [1, 4, 3, 3, 4, 3, 1]
 TINY_NORM, TINY_DCN = [8, 32, 2, 2], [1, 4, 3, 3]  # what a call costs
 # Times that the whole tensor is read or written at least; a set of values stays in the cache between its two readings.
@@ -65,15 +62,6 @@ CONVOLUTION = [
     Contender("Paddle", "paddle", "plain_convolution", {"by": "Paddle"}),
     Contender("PyTorch", "torch", "plain_convolution", {}),
 ]
-ROI_ALIGN = [
-    Contender("ours", "paddle", "pooling", {"by": "RoIAlign"}),
-    Contender("torchvision", "torch", "pooling", {}),
-]
-DEFORM_ROI_POOL = [
-    *(Contender(by, "paddle", "pooling", {"by": by}) for by in ("ours", "composed")),
-    Contender("RoIAlign", "paddle", "pooling", {"by": "RoIAlign"}, same=False),
-]
-NMS = [Contender("ours", "paddle", "nms", {}), Contender("torchvision", "torch", "nms", {})]
 FLOOR = Contender("copy", "copy", "copy", {}, same=False)
 
 
@@ -127,7 +115,7 @@ def _norm(title, contenders, targets, session):
 
 
 def _norm_row(session, contenders, shape):
-    row = _row(session, [*contenders, FLOOR], shape)
+    row = row_of(session, [*contenders, FLOOR], shape)
     copy = row["times"].pop("copy")  # a call of it makes four passes
     del row["values"]["copy"]
     row["copy_gigabytes_per_second"] = 4 * row["tensor_bytes"] / copy["forward_backward_ms"] / 1e6
@@ -145,7 +133,7 @@ def _convolution(session):
 
 
 def _convolution_row(session, shape):
-    row = _row(session, CONVOLUTION, shape)
+    row = row_of(session, CONVOLUTION, shape)
     images, channels, height, width, out_channels, kernel, stride = shape
     row["tensor_bytes"] = 4 * images * channels * height * width
     products = images * channels * out_channels * kernel**2 * -(-height // stride) * -(-width // stride)
@@ -163,22 +151,14 @@ def _dcn(session):
 
 
 def _dcn_row(session, shape):
-    row = _row(session, DCN, shape)
+    row = row_of(session, DCN, shape)
     images, channels, height, width = shape
     operations = 3 * 2 * 9 * channels**2 * images * height * width  # of the products with the weights, both ways
     row["gflops"] = {name: operations / ms / 1e6 for name, ms in row["values"].items()}
     return row
 
 
-def _of_boxes(title, contenders, shapes, quick, targets, session):
-    """No floor, and no tiny tensor: what a call costs is not what these are for."""
-    section = session.section("times", title, contenders)
-    section["rows"] = [_row(session, contenders, shape) for shape in ([quick] if session.quick else shapes)]
-    section["targets"] = [] if session.quick else [judge(target, section["rows"]) for target in targets]
-    return section
-
-
-def _row(session, contenders, shape):
+def row_of(session: Session, contenders: Sequence[Contender], shape: Sequence[int]) -> dict:
     """Every contender's times on one shape, taken in turn."""
     contenders = [contender for contender in contenders if contender.name not in session.left_out]
     racers, numbers = [], {}
@@ -259,7 +239,7 @@ def _growth(session):
 
 
 def _over_shapes(session, contenders, points):
-    rows = [_row(session, contenders, shape) for shape in points.values()]
+    rows = [row_of(session, contenders, shape) for shape in points.values()]
     milliseconds = {contender.name: [row["values"][contender.name] for row in rows] for contender in contenders}
     return milliseconds, max((row["others_cores"] for row in rows if row["others_cores"] is not None), default=None)
 
@@ -312,15 +292,6 @@ SECTIONS = {
     },
     "conv": _convolution,
     "dcn": _dcn,
-    "roi_align": partial(
-        _of_boxes, "RoIAlign to 7 x 7 bins, Paddle's kernel (N, C, H, W, boxes)", ROI_ALIGN, POOLING_SHAPES,
-        [1, 4, 6, 6, 3], [],
-    ),
-    "deform_roi_pool": partial(
-        _of_boxes, "deformable RoI pooling to 7 x 7 bins (N, C, H, W, boxes)", DEFORM_ROI_POOL, POOLING_SHAPES,
-        [1, 4, 6, 6, 3], [Target("composed", "ours", 3, at_least=True)],
-    ),
-    "nms": partial(_of_boxes, "NMS at 0.7, Paddle's kernel (boxes)", NMS, NMS_SHAPES, [9], []),
     "memory": _memory,
     "growth": _growth,
 }
