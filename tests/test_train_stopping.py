@@ -180,3 +180,18 @@ def test_a_signal_to_all_its_processes_saves(tiny, tmp_path):
     assert process.returncode == 128 + signal.SIGHUP and "Traceback" not in stderr, stderr
     assert "stopped by SIGHUP at step" in stderr and "saved" in stderr
     assert final_state(tmp_path / "output" / "tiny")[".pdstates"]["step"] > 0
+
+
+def test_over_several_devices_the_end_of_a_launcher_is_told_thread_by_thread(monkeypatch):
+    monkeypatch.setattr("paddle.distributed.get_world_size", lambda: 2)
+    moments = iter([10.0, 10.0, 10.5, 10.5, 13.0, 13.0])  # of each signal, twice looked at
+    monkeypatch.setattr("engine.train.stopping.time.monotonic", lambda: next(moments))
+    ended = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: ended.append(number))
+    try:
+        with signals_caught() as stop:
+            for told in ([], [], [signal.SIGTERM]):
+                signal.raise_signal(signal.SIGTERM)
+                assert stop.asked and ended == told
+    finally:
+        signal.signal(signal.SIGTERM, before)

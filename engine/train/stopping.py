@@ -1,10 +1,14 @@
 """A run that is asked to stop: the first signal is remembered, and looked at between two pieces of work."""
 
 import contextlib
+import os
 import signal
+import time
 from collections.abc import Iterator
 
 import paddle
+
+ECHO_SECONDS = 2  # in which a launcher that is killed goes, thread by thread
 
 
 class Stop:
@@ -28,7 +32,8 @@ def signals_caught() -> Iterator[Stop]:
     """Within: the first SIGTERM, Ctrl-C or hangup is only noted in the Stop that is yielded.
 
     A second one has its usual effect, but for a hangup: a shell sends another to what a closed terminal hung up. One
-    that is ignored stays ignored, as under nohup.
+    that is ignored stays ignored, as under nohup. Over several devices nor has a SIGTERM that comes at once after the
+    first: Linux tells of the end of a process's parent once for each of the parent's threads.
     """
     stop = Stop()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -36,9 +41,18 @@ def signals_caught() -> Iterator[Stop]:
     if hangup and signal.getsignal(hangup) is not signal.SIG_IGN:
         before[hangup] = signal.getsignal(hangup)
 
+    first = {}
+
     def note(number, frame):
         stop.signal = number
-        signal.signal(number, signal.SIG_IGN if number == hangup else before[number])
+        since = time.monotonic() - first.setdefault(number, time.monotonic())
+        if number == hangup:
+            signal.signal(number, signal.SIG_IGN)
+        elif number != signal.SIGTERM or paddle.distributed.get_world_size() == 1:
+            signal.signal(number, before[number])
+        elif since > ECHO_SECONDS:
+            signal.signal(number, before[number])
+            os.kill(os.getpid(), number)
 
     for number in before:
         signal.signal(number, note)
