@@ -184,13 +184,12 @@ def test_a_signal_to_all_its_processes_saves(tiny, tmp_path):
 
 def test_over_several_devices_the_end_of_a_launcher_is_told_thread_by_thread(monkeypatch):
     monkeypatch.setattr("paddle.distributed.get_world_size", lambda: 2)
-    moments = iter([10.0, 10.0, 10.5, 10.5, 13.0, 13.0])  # of each signal, twice looked at
-    monkeypatch.setattr("engine.train.stopping.time.monotonic", lambda: next(moments))
     ended = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: ended.append(number))
     try:
         with signals_caught() as stop:
-            for told in ([], [], [signal.SIGTERM]):
+            for at_once, told in ((True, []), (True, []), (False, [signal.SIGTERM])):
+                monkeypatch.setattr("engine.train.stopping.ECHO_SECONDS", 3600 if at_once else -1)
                 signal.raise_signal(signal.SIGTERM)
                 assert stop.asked and ended == told
     finally:

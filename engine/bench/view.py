@@ -28,7 +28,8 @@ def section_text(section: Mapping) -> str:
 
 def _times(section):
     """ms forward + backward, in brackets forward alone; the floor; ratios with their verdicts."""
-    rows = [*section["rows"], *([section["tiny"]] if "tiny" in section else [])]
+    tiny = section.get("tiny")
+    rows = [*section["rows"], *([tiny] if tiny else [])]
     names = list(rows[0]["times"])
     ratios = section["targets"]
     has_floor = "floor_ms" in rows[0]
@@ -38,7 +39,7 @@ def _times(section):
     head += ["floor", "ours / floor"] if has_floor else ["GFLOP/s", peer] if has_products else []
     table = [head + [target["text"] for target in ratios]]
     for index, row in enumerate(rows):
-        cells = [f"{row['shape']}{', what a call costs' if row is section.get('tiny') else ''}"]
+        cells = [f"{row['shape']}{', what a call costs' if row is tiny else ''}"]
         times = [row["times"][name] for name in names]
         cells += [f"{_ms(time['forward_backward_ms'])} ({_ms(time['forward_ms'])})" for time in times]
         if has_floor:
@@ -47,7 +48,7 @@ def _times(section):
             cells += [f"{row['values']['ours'] / floor['forward_backward']:.2f}"]
         elif has_products:
             cells += [f"{row['gflops'][name]:.0f}" for name in ("ours", peer)]
-        if row is not section.get("tiny"):
+        if row is not tiny:
             cells += [_verdict(target["ratios"][index], target["rows_missed_by"][index]) for target in ratios]
         table.append(cells)
     lines = _table(table)

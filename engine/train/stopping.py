@@ -32,8 +32,8 @@ def signals_caught() -> Iterator[Stop]:
     """Within: the first SIGTERM, Ctrl-C or hangup is only noted in the Stop that is yielded.
 
     A second one has its usual effect, but for a hangup: a shell sends another to what a closed terminal hung up. One
-    that is ignored stays ignored, as under nohup. Over several devices nor has a SIGTERM that comes at once after the
-    first: Linux tells of the end of a process's parent once for each of the parent's threads.
+    that is ignored stays ignored, as under nohup. Over several devices a SIGTERM that comes at once after the first has
+    no effect either: of the end of a parent with several threads Linux can tell more than once.
     """
     stop = Stop()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
