@@ -5,7 +5,18 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from video_files import HEIGHT, WIDTH, make_sound, make_video, number_of, numbered
+from video_files import (
+    HEIGHT,
+    WIDTH,
+    hidden,
+    make_sound,
+    make_video,
+    not_coded,
+    number_of,
+    numbered,
+    packed,
+    with_packets,
+)
 
 from data import DATASETS, ClipPreparation, DataError, Dataset, Loader, film_strip
 from data.check import duplicates, survey
@@ -140,6 +151,44 @@ def test_frames_of_a_changing_rate_are_taken_by_the_clock(tmp_path):
             assert [number_of(picture) for picture in video.pictures(clip)] == expected
         by_frames = timeline(video, preparation(frames=8, stride=3, fps=None))
         assert by_frames.clip(1).tolist() == [1, 4, 7, 10, 13, 16, 19, 22] and by_frames.length == 30
+
+
+def with_one(change):
+    """Ten: the next one is a key frame."""
+    return lambda packets: [change(packet) if number == 10 else packet for number, packet in enumerate(packets)]
+
+
+SEEN = [number for number in range(30) if number != 10]
+FRAMELESS = {
+    "VP8, hidden": ("a.webm", "libvpx", {}, with_one(hidden), SEEN),
+    "MPEG-4, not coded": ("a.avi", "mpeg4", {"g": "11"}, with_one(not_coded), SEEN),
+    "MPEG-4, not coded, mkv": ("a.mkv", "mpeg4", {"g": "11"}, with_one(not_coded), SEEN),
+    "MPEG-4, not coded at the end": (
+        "a.avi", "mpeg4", {}, lambda packets: packets[:20] + list(map(not_coded, packets[20:])), list(range(20))
+    ),
+    "DivX, a byte": ("a.avi", "mpeg4", {"g": "11"}, lambda packets: with_one(lambda _: b"\x7f")(packed(packets)), SEEN),
+    "DivX, packed": ("a.avi", "mpeg4", {"bf": "1", "g": "9"}, packed, list(range(30))),
+}
+
+
+@pytest.mark.parametrize("name, codec, options, change, seen", FRAMELESS.values(), ids=FRAMELESS)
+def test_packets_without_a_frame_are_none(tmp_path, name, codec, options, change, seen):
+    plain = make_video(tmp_path / f"plain-{name}", codec=codec, options=options)
+    with open_video(with_packets(tmp_path / name, plain, change)) as video:
+        assert len(video.times) == len(seen) and video.promised in (0, len(seen)) and not video.damaged
+        np.testing.assert_allclose(video.times, np.array(seen) / 30, atol=1e-3)
+        assert video.seconds == pytest.approx(1.0, abs=1e-3)  # the last one stays to the end
+        for wanted in ([9, 10], [0, 11], range(len(seen))):
+            assert [number_of(picture) for picture in video.pictures(wanted)] == [seen[number] for number in wanted]
+
+
+@pytest.mark.parametrize("name, codec", [("a.webm", "libvpx"), ("a.avi", "mpeg4")])
+@pytest.mark.parametrize("damage", [lambda packet: bytes(len(packet)), lambda packet: b"\xff" * len(packet)])
+def test_a_damaged_frame_is_still_an_error(tmp_path, name, codec, damage):
+    plain = make_video(tmp_path / f"plain-{name}", codec=codec)
+    with pytest.raises(DataError, match=f"^{tmp_path / name}: cannot be read as a video: "):
+        with open_video(with_packets(tmp_path / name, plain, with_one(damage))) as video:
+            video.pictures(range(8, 12))
 
 
 @pytest.mark.parametrize("rotation, size", [(90, (HEIGHT, WIDTH)), (180, (WIDTH, HEIGHT)), (-90, (HEIGHT, WIDTH))])

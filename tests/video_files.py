@@ -46,6 +46,52 @@ def make_video(
     return path
 
 
+def with_packets(path, source, change):
+    """A copy of a video whose packets are what change([bytes, ...]) makes of them, as many as there were."""
+    av = pytest.importorskip("av", reason="PyAV (requirements-video.txt) is not installed")
+    with av.open(str(source)) as read, av.open(str(path), "w") as written:
+        stream = read.streams.video[0]
+        copy = written.add_stream_from_template(stream)
+        packets = [packet for packet in read.demux(stream) if packet.size]
+        for packet, content in zip(packets, change(list(map(bytes, packets))), strict=True):
+            new = av.Packet(content)
+            new.pts, new.dts, new.time_base, new.duration = packet.pts, packet.dts, packet.time_base, packet.duration
+            new.is_keyframe, new.stream = packet.is_keyframe, copy
+            written.mux(new)
+    return path
+
+
+PICTURE = b"\0\0\1\xb6"  # what a picture of MPEG-4 part 2 begins with, ISO/IEC 14496-2
+
+
+def hidden(packet):
+    """A frame of VP8 that is not shown: others refer to it."""
+    return bytes([packet[0] & ~0x10]) + packet[1:]
+
+
+def not_coded(packet):
+    """Instead of a picture of MPEG-4 that it stays as it was."""
+    head = packet[packet.index(PICTURE) + 4 :][:8]
+    bits = "".join(f"{byte:08b}" for byte in head)
+    time = bits.index("0", 2) + 2 + 5  # behind kind, whole seconds and a marker: a thirtieth in five bits
+    bits = f"01{bits[2:time]}100"
+    return PICTURE + int(bits + "1" * (-len(bits) % 8), 2).to_bytes(-(-len(bits) // 8), "big")
+
+
+def packed(packets):
+    """As DivX writes MPEG-4: each picture that is shown before one that it refers to lies behind that one's packet."""
+    out = []
+    for packet in packets:
+        start = packet.index(PICTURE)
+        kind = packet[start + 4] >> 6
+        if kind == 0:  # a key frame, with the name of who wrote it
+            packet = packet[: packet.find(b"\0\0\1\xb2")] + b"\0\0\1\xb2DivX503b1393p" + packet[start:]
+        if kind == 2:
+            out[-1] += packet
+        out.append(not_coded(packet) if kind == 2 else packet)
+    return out
+
+
 def make_sound(path):
     av = pytest.importorskip("av", reason="PyAV (requirements-video.txt) is not installed")
     with av.open(str(path), "w") as output:

@@ -12,6 +12,7 @@ from data.errors import DataError
 from data.files import open_file
 from data.preparation import MAX_PIXELS
 from data.video.sampling import check_together
+from data.video.shown import shows_frame
 
 VIDEO_ENDINGS = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".mts", ".ogv",
@@ -23,20 +24,22 @@ ATTACHED_PICTURE = 0x400  # FFmpeg's disposition of the picture on a sound file'
 
 
 class VideoFile:
-    """An open video. times float64 [F]: when each frame that can be decoded begins, in seconds, rising from 0.
+    """An open video. times float64 [F]: when each frame that is shown begins, in seconds, rising from 0.
 
     `seconds`: how long it is, its last frame included. Both follow from its packets, of which every one is read, not
-    from the header's count, duration or rate, which lie. promised: how many frames the header tells of, 0 where it does
-    not; damaged: how many the decoder has marked so, of those that it was asked for. size: (width, height) as stored.
+    from the header's count, duration or rate, which lie. promised: how many frames the header tells of, less those that
+    are not shown, 0 where it does not; damaged: how many the decoder has marked so, of those that it was asked for.
+    size: (width, height) as stored.
     """
 
     def __init__(self, file: BinaryIO, max_pixels: int = MAX_PIXELS):
         self._file, self._max_pixels = file, max_pixels
         self._open()
         stream = self._stream
-        self.promised, self.damaged, self.kind = stream.frames, 0, stream.codec_context.name
+        self.damaged, self.kind = 0, stream.codec_context.name
         self.size = stream.codec_context.width, stream.codec_context.height
-        self._stamps, lasting, is_rising = _stamps(self._container, stream)
+        self._stamps, lasting, is_rising, empty = _stamps(self._container, stream)
+        self.promised = max(0, stream.frames - empty)
         # Stamps of the order of decoding, of which AVI has no others, say nothing of frames that are shown in another.
         self._counted = is_rising and stream.codec_context.has_b_frames
         if not len(self._stamps):
@@ -110,11 +113,11 @@ class VideoFile:
 
 
 def _stamps(container, stream):
-    """(stamps int64 [F] of the frames, rising, how long the last one lasts, whether they came so).
-
-    In the stream's units of time.
+    """(stamps int64 [F] of the frames, rising; how long the last one stays; whether they came so; how many packets have
+    no frame). In the stream's units of time.
     """
     stamps, lasting, key = [], {}, None
+    shows = shows_frame(stream.codec_context.name, stream.codec_context.extradata or b"")
     for packet in container.demux(stream):
         stamp = packet.dts if packet.pts is None else packet.pts
         if stamp is None or not packet.size:  # the end
@@ -125,11 +128,14 @@ def _stamps(container, stream):
         # file that was cut off the last one is not whole.
         if key is None or stamp < key or packet.is_discard or packet.is_corrupt:
             continue
-        stamps.append(stamp)
         lasting[stamp] = packet.duration or 0
-    came, stamps = stamps, np.unique(np.array(stamps, np.int64))
-    usual = int(np.median(np.diff(stamps))) if len(stamps) > 1 else 1
-    return stamps, len(stamps) and lasting[int(stamps[-1])] or usual, came == stamps.tolist()
+        stamps.append(stamp if shows(memoryview(packet)) else None)
+    came = [stamp for stamp in stamps if stamp is not None]
+    rising = np.unique(np.array(came, np.int64))
+    usual = int(np.median(np.diff(rising))) if len(rising) > 1 else 1
+    end = max(lasting, default=0)
+    last = end - int(rising[-1]) + (lasting[end] or usual) if len(rising) else 0
+    return rising, last, came == rising.tolist(), len(stamps) - len(came)
 
 
 def _upright(frame):
