@@ -191,6 +191,24 @@ def test_a_damaged_frame_is_still_an_error(tmp_path, name, codec, damage):
             video.pictures(range(8, 12))
 
 
+def test_frames_that_change_their_size_within_a_clip_are_refused(tmp_path):
+    small, large = (make_video(tmp_path / f"{scale}.webm", codec="libvpx", scale=scale) for scale in (1, 2))
+    packets = []
+    with_packets(tmp_path / "copy.webm", large, lambda large: packets.extend(large) or large)
+    path = with_packets(tmp_path / "a.webm", small, lambda small: small[:15] + packets[:15])
+    with open_video(path) as video:
+        assert video.pictures([3, 14])[0].size == (WIDTH, HEIGHT)
+        assert video.pictures([15, 29])[0].size == (2 * WIDTH, 2 * HEIGHT)
+    for wanted in ([14, 15], [29, 0]):
+        with pytest.raises(DataError, match="a.webm: .*has frames of 96 x 80 and of 192 x 160 pixels"):
+            with open_video(path) as video:
+                video.pictures(wanted)
+    bound = 2 * 4 * WIDTH * HEIGHT - 1
+    with pytest.raises(DataError, match=f"2 frames of 192 x 160 pixels at once; data.max_pixels allows {bound:,}"):
+        with open_video(path, bound) as video:
+            video.pictures([20, 21])
+
+
 @pytest.mark.parametrize("rotation, size", [(90, (HEIGHT, WIDTH)), (180, (WIDTH, HEIGHT)), (-90, (HEIGHT, WIDTH))])
 def test_a_phones_video_is_turned_upright(tmp_path, rotation, size):
     with open_video(make_video(tmp_path / "a.mp4", frames=20, rotation=rotation)) as video:

@@ -23,14 +23,14 @@ def number_of(picture):
 
 def make_video(
     path, frames=30, fps=30, codec="libx264", stamps=None, rotation=None, options=None, container=None, shift=0,
-    grain=0,
+    grain=0, scale=1,
 ):
-    """stamps: of the frames, in milliseconds; grain: of noise, for packets of some size."""
+    """stamps: of the frames, in milliseconds; grain: of noise, for packets of some size; scale: of the pixels."""
     noise = np.random.default_rng(0).integers(0, 1 + grain, (frames, HEIGHT - 16, WIDTH, 3), np.uint8)
     av = pytest.importorskip("av", reason="PyAV (requirements-video.txt) is not installed")
     with av.open(str(path), "w", options=container or {}) as output:
         stream = output.add_stream(codec, rate=fps, options=options or {})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = scale * WIDTH, scale * HEIGHT, "yuv420p"
         if rotation is not None:
             stream.set_display_rotation(rotation)
         if stamps is not None:
@@ -38,7 +38,7 @@ def make_video(
         for number in range(frames):
             pixels = numbered(number, shift)
             pixels[16:] += noise[number]
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame = av.VideoFrame.from_ndarray(pixels.repeat(scale, 0).repeat(scale, 1), format="rgb24")
             if stamps is not None:
                 frame.pts, frame.time_base = stamps[number], Fraction(1, 1000)
             output.mux(stream.encode(frame))

@@ -11,7 +11,7 @@ from PIL import Image
 from data.errors import DataError
 from data.files import open_file
 from data.preparation import MAX_PIXELS
-from data.video.sampling import check_together
+from data.video.sampling import check_alike, check_together
 from data.video.shown import shows_frame
 
 VIDEO_ENDINGS = (
@@ -29,7 +29,6 @@ class VideoFile:
     `seconds`: how long it is, its last frame included. Both follow from its packets, of which every one is read, not
     from the header's count, duration or rate, which lie. promised: how many frames the header tells of, less those that
     are not shown, 0 where it does not; damaged: how many the decoder has marked so, of those that it was asked for.
-    size: (width, height) as stored.
     """
 
     def __init__(self, file: BinaryIO, max_pixels: int = MAX_PIXELS):
@@ -37,7 +36,6 @@ class VideoFile:
         self._open()
         stream = self._stream
         self.damaged, self.kind = 0, stream.codec_context.name
-        self.size = stream.codec_context.width, stream.codec_context.height
         self._stamps, lasting, is_rising, empty = _stamps(self._container, stream)
         self.promised = max(0, stream.frames - empty)
         # Stamps of the order of decoding, of which AVI has no others, say nothing of frames that are shown in another.
@@ -72,16 +70,17 @@ class VideoFile:
     def pictures(self, numbers: Sequence[int]) -> list[Image.Image]:
         """The frames of these numbers, RGB and upright.
 
-        Raises ValueError where one cannot be decoded, or where they have more than max_pixels together.
+        Raises ValueError where one cannot be decoded or has another size, and where they have more than max_pixels
+        together.
         """
         wanted = set(self._stamps[list(numbers)].tolist())
-        check_together(len(wanted), self.size, self._max_pixels)
         found = {} if self._counted else self._decoded(wanted, self._sought(min(wanted)))
         if found.keys() != wanted:  # a file can be entered behind the first one
             found = self._decoded(wanted, self._from_start())
         for number in numbers:
             if int(self._stamps[number]) not in found:
                 raise ValueError(f"its frame at {self.times[number]:.3f} seconds cannot be decoded")
+        check_alike(picture.size for picture in found.values())
         return [found[int(self._stamps[number])] for number in numbers]
 
     def _sought(self, stamp):
@@ -106,6 +105,7 @@ class VideoFile:
         for stamp, frame in frames:
             self.damaged += bool(frame.is_corrupt)
             if stamp in wanted:
+                check_together(len(wanted), (frame.width, frame.height), self._max_pixels)
                 found[stamp] = _upright(frame)
             if len(found) == len(wanted):
                 break

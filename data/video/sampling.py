@@ -1,5 +1,6 @@
 """Which frames of a video make a clip: by time stamps, for a header's count and an average rate can be wrong."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,13 @@ def check_together(frames: int, size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if frames * width * height > max_pixels:
         raise ValueError(f"{frames} frames of {width} x {height} pixels at once; data.max_pixels allows {max_pixels:,}")
+
+
+def check_alike(sizes: Iterable[tuple[int, int]]) -> None:
+    """Raise ValueError where frames of one clip differ in (width, height): one crop is to hold for all of them."""
+    one, *others = sorted(set(sizes))
+    if others:
+        raise ValueError(f"has frames of {one[0]} x {one[1]} and of {others[0][0]} x {others[0][1]} pixels")
 
 
 class Timeline(NamedTuple):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from data.errors import DataError
 from data.preparation import MAX_PIXELS, read_picture
-from data.video.sampling import check_together
+from data.video.sampling import check_alike, check_together
 from data.walk import is_picture
 
 USUAL = ("img_", "image_", "frame_", "frame", "")  # how names begin; beside these there can be others, of flow for one
@@ -36,12 +36,9 @@ class Stills:
             read[number] = read_picture(os.path.join(self.path, self._names[number]), self._max_pixels)
             try:
                 check_together(len(wanted), read[number].size, self._max_pixels)
+                check_alike(picture.size for picture in read.values())
             except ValueError as error:
                 raise DataError(f"{self.path}: {error}") from None
-        sizes = {picture.size for picture in read.values()}
-        if len(sizes) > 1:
-            (one, other) = sorted(sizes)[:2]
-            raise DataError(f"{self.path}: has frames of {one[0]} x {one[1]} and of {other[0]} x {other[1]} pixels")
         return [read[int(number)] for number in numbers]
 
 
