@@ -1,7 +1,7 @@
-"""Table 8: accuracy by the frames of a clip and the clips per worker."""
+"""Table 8 and figure 7: what the frames of a clip and the clips per worker do."""
 
 import pytest
-from sweep_folders import CONFIG, IMAGES, NORM
+from sweep_folders import CONFIG, IMAGES, NORM, drawn
 
 from engine.errors import InputError
 from engine.report.drawings import DRAWINGS, check_figures
@@ -70,3 +70,25 @@ def test_table_8_wants_clips_of_several_lengths():
     with pytest.raises(InputError, match="^figures: table_8 needs the axis data.frames with 2 values or more$"):
         check_figures(["table_8"], {IMAGES: [8, 4], FRAMES: [8]}, measures=[TOP1_ERROR])
     check_figures(["table_8"], {IMAGES: [8, 4], FRAMES: [8, 16]}, measures=[TOP1_ERROR])
+
+
+def test_figure_7_has_bn_left_gn_right_and_a_curve_for_each_number_of_the_shortest_clips(make_sweep):
+    control = {NORM: ["bn", "gn"], FRAMES: [8], IMAGES: [8], SHUFFLED: [True], "seed": [0, 1]}
+    folder = make_sweep([*(grid | {SHUFFLED: [False]} for grid in GRIDS), control], error=error_of, config=CLIPS)
+    panels, (left, right), caption = drawn(folder, "figure_7")
+    assert [panel.get_title(loc="left") for panel in panels] == [
+        f"{norm}, 8 frames, frames in order" for norm in ("BN", "GN")
+    ]
+    assert left.keys() == right.keys() == {"8", "4"}
+    assert left["4"][1][-1] == pytest.approx(31) and left["8"][1][-1] == right["4"][1][-1] == pytest.approx(21)
+    assert "a curve for each number of clips per worker" in caption
+    with pytest.raises(InputError, match="figure_7 needs the axis batch.images_per_worker with 2 values or more"):
+        check_figures(["figure_7"], {IMAGES: [8], FRAMES: [8]})
+
+
+def test_a_report_on_clips_speaks_of_clips(make_sweep):
+    folder = make_sweep(GRIDS, ["figure_1", "table_2"], error=error_of, config=CLIPS)
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    assert "| clips per worker | 8 | 4 |" in text and "against clips per worker" in text
+    assert "| clips per worker | workers | clips per step |" in text and "images per worker" not in text

@@ -193,9 +193,9 @@ def test_check_figures():
         (["table_3"], {GROUPS: [8], CHANNELS: [None, 2]}, f"figures: table_3 needs the axis {GROUPS} with 2 values or "
                                                           f"more, or the axis {CHANNELS} with 2 values or more"),
         (["figure1"], axes, "figures: figure1 is unknown; did you mean figure_1?"),
-        (["x"], axes, "figures: x is unknown; expected one of figure_1, figure_4, figure_5, figure_6, table_1, "
-                       "table_2, table_3, table_8, figure_convolutions, table_convolutions, figure_small_batch, "
-                       "table_transfer, table_ap, figure_scenes"),
+        (["x"], axes, "figures: x is unknown; expected one of figure_1, figure_4, figure_5, figure_6, figure_7, "
+                       "table_1, table_2, table_3, table_8, figure_convolutions, table_convolutions, "
+                       "figure_small_batch, table_transfer, table_ap, figure_scenes"),
     ):
         with pytest.raises(InputError) as raised:
             check_figures(names, given)

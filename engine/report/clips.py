@@ -1,6 +1,9 @@
-"""A sweep over clips beside table 8 of the GN paper (Wu & He, arXiv:1803.08494): longer clips, fewer of them."""
+"""A sweep over clips beside table 8 and figure 7 of the GN paper (Wu & He, arXiv:1803.08494)."""
+
+from typing import TYPE_CHECKING
 
 from engine.drawing import Table, theirs
+from engine.report.gn_figures import draw_batch_sizes
 from engine.report.gn_tables import gaps
 from engine.report.labels import NORMS
 from engine.report.records import FRAMES, IMAGES, NORM
@@ -8,12 +11,24 @@ from engine.report.results import Line, Setting, SweepResults
 from engine.report.words import average_text, conditions, in_points, missing_text, signed, statistic
 from engine.run.measure import TOP1_ERROR
 
+if TYPE_CHECKING:  # matplotlib is imported where it draws
+    from matplotlib.figure import Figure
+
 TOP1_ACCURACY = TOP1_ERROR._replace(name="top1_accuracy", words="top-1 accuracy", lower_is_better=False)
 # By frames of a clip and clips per worker: top-1 accuracy in percent, I3D ResNet-50 on Kinetics-400.
 PAPER = {
     "bn": {(32, 8): 73.3, (32, 4): 72.1, (64, 4): 73.3},
     "gn": {(32, 8): 73.0, (32, 4): 72.8, (64, 4): 74.5},
 }
+
+
+def figure_7(sweep: SweepResults) -> "tuple[Figure, str]":
+    """Of the shortest clips the validation error against epoch, a panel for each norm and in it a curve for each number
+    of clips per worker -> (Figure, caption). What has one number of them only, such as a control, is left out."""
+    shortest = min(frames for frames in sweep.values(FRAMES) if frames)
+    among = [setting for setting in sweep.settings if setting.values.get(FRAMES, shortest) == shortest]
+    lines = [line for line in sweep.lines(IMAGES, among) if len(line.settings) > 1]
+    return draw_batch_sizes(sweep, lines)
 
 
 def table_8(sweep: SweepResults) -> tuple[list[Table], str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from engine.errors import InputError
-from engine.report.clips import table_8
+from engine.report.clips import figure_7, table_8
 from engine.report.dcn import figure_convolutions, table_convolutions
 from engine.report.detection import table_ap
 from engine.report.gn_figures import figure_1, figure_4, figure_5
@@ -34,6 +34,7 @@ DRAWINGS = {
     "figure_4": Drawing([{}], figure_4),
     "figure_5": Drawing([{}], figure_5),
     "figure_6": Drawing([{}], figure_6, shared=LAYER),
+    "figure_7": Drawing([{IMAGES: 2, FRAMES: 1}], figure_7),
     "table_1": Drawing([{NORM: 2}], table_1),
     "table_2": Drawing([{}], table_2),
     "table_3": Drawing([{GROUPS: 2}, {CHANNELS: 2}], table_3),

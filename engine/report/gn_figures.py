@@ -8,7 +8,7 @@ from engine.report.gn_tables import PAPER_BATCH_SIZES, at_one_batch_size, paper_
 from engine.report.labels import NORMS
 from engine.report.lines import NORM_LOOKS, THEIRS, draw_line, finish_curves, label_ends, looks_of
 from engine.report.records import IMAGES, NORM
-from engine.report.results import SweepResults
+from engine.report.results import Line, SweepResults
 from engine.report.words import (
     gap,
     heading,
@@ -38,7 +38,8 @@ def figure_1(sweep: SweepResults) -> "tuple[Figure, str]":
     paper = {f"{NORMS[norm]} in the paper (ImageNet)": norm for norm in norms}
     gaps = _gn_less_bn(sweep, lines)
     figure, (axes,) = sheet(
-        f"Validation {noun(sweep.measure)} against images per worker", subtitle(sweep, sweep.settings, of_runs=True),
+        f"Validation {noun(sweep.measure)} against {sweep.samples} per worker",
+        subtitle(sweep, sweep.settings, of_runs=True),
         labels=[*paper, *(line.label for line in lines)], more=BENEATH if gaps else 0.0,
     )
     under = _panel_beneath(axes) if gaps else axes
@@ -62,7 +63,7 @@ def figure_1(sweep: SweepResults) -> "tuple[Figure, str]":
     axes.set_xticks(sizes, labels=map(str, sizes))
     axes.minorticks_off()
     axes.set_ylabel(f"validation {heading(sweep.measure)}")
-    under.set_xlabel("images per worker")
+    under.set_xlabel(f"{sweep.samples} per worker")
     if apart:
         label_ends(strip, references)
         label_ends(axes, ends + precise)
@@ -74,7 +75,7 @@ def figure_1(sweep: SweepResults) -> "tuple[Figure, str]":
     own_scale = ", on a scale of their own" if apart else ""
     thin = f" Thin broken lines: the paper, {paper_network(sweep)} on ImageNet{own_scale}."
     return figure, (
-        f"Validation {noun(sweep.measure)} against images per worker, {statistic(sweep)}. "
+        f"Validation {noun(sweep.measure)} against {sweep.samples} per worker, {statistic(sweep)}. "
         f"{_from_end_to_end(sweep, lines, sizes)}{seeds_sentence(sweep, sweep.settings)}{thin * bool(of_paper)}"
         f"{' Beneath: GN less BN.' * bool(gaps)}{dotted}"
     )
@@ -131,31 +132,39 @@ def figure_4(sweep: SweepResults) -> "tuple[Figure, str]":
     if not sweep.is_trained:
         del kinds["epoch"]
         how = f"Validation {name}, which training does not tell,"
-    title = f"{_capital(name)} against epoch, {images} images per worker"
+    title = f"{_capital(name)} against epoch, {images} {sweep.samples} per worker"
     figure, panels = sheet(title, subtitle(sweep, settings), list(kinds.values()), legend=labels)
     curves = []
     for axes, kind in zip(panels, kinds, strict=True):
         curves += _draw_curves(axes, sweep, kind, settings, labels, looks)
     cut = finish_curves(sweep.measure, heading(sweep.measure), panels, curves, dict(zip(labels, labels, strict=True)))
-    return figure, f"{how} against epoch at {images} images per worker.{cut} {seeds_sentence(sweep, settings)}"
+    return figure, (
+        f"{how} against epoch at {images} {sweep.samples} per worker.{cut} {seeds_sentence(sweep, settings)}"
+    )
 
 
 def figure_5(sweep: SweepResults) -> "tuple[Figure, str]":
     """Validation error against epoch, a panel for each norm and a curve per batch size -> (Figure, caption)."""
-    lines, sizes = sweep.lines(IMAGES), sweep.axes[IMAGES]
-    legend = {str(size): f"{size}{' images per worker' * (size == sizes[0])}" for size in sizes}
+    return draw_batch_sizes(sweep, sweep.lines(IMAGES))
+
+
+def draw_batch_sizes(sweep: SweepResults, lines: list[Line]) -> "tuple[Figure, str]":
+    """A panel for each of these lines, and in it a curve for each of its batch sizes -> (Figure, caption)."""
+    settings = [setting for line in lines for setting in line.settings.values()]
+    sizes = [size for size in sweep.axes[IMAGES] if any(size in line.settings for line in lines)]
+    legend = {str(size): f"{size}{f' {sweep.samples} per worker' * (size == sizes[0])}" for size in sizes}
     looks = dict(zip(sizes, looks_of([None] * len(sizes)), strict=True))
     title = f"Validation {noun(sweep.measure)} against epoch"
     titles = [line.label for line in lines]
-    figure, panels = sheet(title, subtitle(sweep, sweep.settings), titles, legend=legend.values())
+    figure, panels = sheet(title, subtitle(sweep, settings), titles, legend=legend.values())
     curves = []
     for axes, line in zip(panels, lines, strict=True):
         own = [looks[size] for size in line.settings]
         curves += _draw_curves(axes, sweep, "eval", line.settings.values(), map(str, line.settings), own)
     cut = finish_curves(sweep.measure, heading(sweep.measure), panels, curves, legend)
     return figure, (
-        f"{title}, a curve for each number of images per worker: {'; '.join(titles)}.{cut} "
-        f"{seeds_sentence(sweep, sweep.settings)}"
+        f"{title}, a curve for each number of {sweep.samples} per worker: {'; '.join(titles)}.{cut} "
+        f"{seeds_sentence(sweep, settings)}"
     )
 
 
@@ -205,4 +214,4 @@ def _from_end_to_end(sweep, lines, sizes):
         if len(ends) == 2 and all(ends):
             first, last = (number_of(sweep.measure, end.mean) for end in ends)
             changes.append(f"{line.label} {first} → {last}{' %' * sweep.measure.percent}")
-    return f"From {sizes[0]} to {sizes[-1]} images per worker: {'; '.join(changes)}. " if changes else ""
+    return f"From {sizes[0]} to {sizes[-1]} {sweep.samples} per worker: {'; '.join(changes)}. " if changes else ""

@@ -163,8 +163,8 @@ def _incomplete(sweep):
 def _settings(sweep):
     """How good each is beside the values that follow from a setting: more than one of them moves in a sweep."""
     header = [
-        "setting", "images per worker", "workers", "images per step", "rate", "epochs", "steps", "BN statistics",
-        heading(sweep.measure), "seeds", "training",
+        "setting", f"{sweep.samples} per worker", "workers", f"{sweep.samples} per step", "rate", "epochs", "steps",
+        "BN statistics", heading(sweep.measure), "seeds", "training",
     ]
     rows = []
     for setting in sweep.settings:
