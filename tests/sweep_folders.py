@@ -60,10 +60,10 @@ def make_sweep(tmp_path):
         for grid in grids:
             for chosen in itertools.product(*grid.values()):
                 values = dict(zip(grid, chosen, strict=True))
-                rows.append(row(values, error(values), states or {}, measured))
-                write_run(folder / rows[-1]["run"], rows[-1], error(values), measured, trained)
                 sets = [choices[values[axis]] for axis, choices in grid.items() if isinstance(choices, dict)]
                 settings = {key: value for one in sets for key, value in one.items()}
+                rows.append(row(values, settings, error(values), states or {}, measured))
+                write_run(folder / rows[-1]["run"], rows[-1], error(values), measured, trained)
                 rows[-1] |= in_effect({**axes, **settings}, values | settings, described["config"])
         columns = list(dict.fromkeys(key for row in rows for key in row))
         with open(folder / "results.csv", "w", newline="") as file:
@@ -81,8 +81,9 @@ def in_effect(axes, values, config):
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in (base | values).items()}
 
 
-def row(values, error, states, measured):
+def row(values, settings, error, states, measured):
     run = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in values.items())
+    values = values | settings
     norm, images = values.get(NORM, "gn"), values.get(IMAGES, 32)
     state = states.get(run, "finished")
     statistics = {f"{measured}_{name}": error + more

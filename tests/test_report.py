@@ -245,6 +245,23 @@ def test_table_1(make_sweep):
     assert "One seed." in caption
 
 
+def test_in_table_2_a_set_of_values_stands_beside_bn_in_otherwise_its_setting(make_sweep):
+    standardized = "model.weight_standardization"
+    methods = {"BN": {NORM: "bn"}, "GN": {NORM: "gn"}, "FRN": {NORM: "frn", "model.norm_eps": 1e-6},
+               "GN+WS": {NORM: "gn", standardized: True}, "BN+WS": {NORM: "bn", standardized: True}}
+    errors = {"BN": 0.2, "GN": 0.1, "FRN": 0.15, "GN+WS": 0.05, "BN+WS": 0.25}
+    config = CONFIG | {"model": CONFIG["model"] | {"weight_standardization": False, "norm_eps": 1e-5}}
+    folder = make_sweep({"method": methods, IMAGES: [2]}, config=config, error=lambda values: errors[values["method"]])
+    ([rows], _) = DRAWINGS["table_2"].draw(read_sweep(folder))
+    assert rows == [
+        ["images per worker", "2"],
+        ["BN", "20.00"], ["*BN, the paper*", "*34.7*"], ["GN", "10.00"], ["*GN, the paper*", "*24.1*"],
+        ["FRN", "15.00"], ["GN+WS", "5.00"], ["BN+WS", "25.00"],
+        ["GN − BN", "−10.00"], ["FRN − BN", "−5.00"], ["GN+WS − BN+WS", "−20.00"],
+        ["*GN − BN, the paper*", "*−10.6*"],
+    ]
+
+
 def test_table_3_keeps_groups_and_channels_apart(make_sweep):
     grids = [{GROUPS: [1, 4, 8], "seed": [0, 1]}, {CHANNELS: [4, 1]}]
     folder = make_sweep(grids, error=lambda values: values.get(GROUPS, 10 * values.get(CHANNELS, 0)) / 100)

@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.drawing import Table, theirs
 from engine.report.labels import NORMS
-from engine.report.records import CHANNELS, DEPTH, GROUPS, IMAGES, MODEL, NORM
+from engine.report.records import CHANNELS, DEPTH, GROUPS, IMAGES, MODEL, NORM, STANDARDIZED
 from engine.report.results import Line, Setting, SweepResults
 from engine.report.words import (
     average_text,
@@ -75,14 +75,15 @@ def table_1(sweep: SweepResults) -> tuple[list[Table], str]:
 def table_2(sweep: SweepResults) -> tuple[list[Table], str]:
     """Norms by images per worker, and how far each is from BN -> ([table], caption)."""
     sizes, lines, of_paper = sweep.axes[IMAGES], sweep.lines(IMAGES), papers(sweep, PAPER_BATCH_SIZES)
-    rows = [["images per worker", *map(str, sizes)]]
+    rows = [[f"{sweep.samples} per worker", *map(str, sizes)]]
     for number, line in enumerate(lines):
         rows.append([line.label, *(error_text(sweep, line.settings.get(size)) for size in sizes)])
         precise = {size: sweep.precise(setting) for size, setting in line.settings.items()}
         if any(precise.values()):
             cells = (average_text(sweep.measure, precise.get(size)) for size in sizes)
             rows.append([f"{line.label}, precise statistics", *cells])
-        if line.norm in of_paper and line.norm not in [later.norm for later in lines[number + 1:]]:
+        as_there = [later.norm if _as_in_paper(later) else None for later in lines[number:]]
+        if as_there[0] in of_paper and as_there[0] not in as_there[1:]:
             rows.append(_paper_row(f"{NORMS[line.norm]}, the paper", of_paper[line.norm], sizes))
     for line in lines:
         if line.norm != "bn":
@@ -92,9 +93,14 @@ def table_2(sweep: SweepResults) -> tuple[list[Table], str]:
         rows.append(_paper_row("GN − BN, the paper", paper, sizes, lambda points: signed(points, 1)))
     the_paper = f" The paper: {paper_network(sweep)} on ImageNet, 8 GPUs."
     return [rows], (
-        f"Validation {in_percent(sweep)} by images per worker, {statistic(sweep)}{in_points(sweep)}. "
+        f"Validation {in_percent(sweep)} by {sweep.samples} per worker, {statistic(sweep)}{in_points(sweep)}. "
         f"{conditions(sweep, sweep.settings)}{the_paper * bool(of_paper)}"
     )
+
+
+def _as_in_paper(line):
+    """Not with standardised weights."""
+    return not any(setting.values.get(STANDARDIZED) for setting in line.settings.values())
 
 
 def table_3(sweep: SweepResults) -> tuple[list[Table], str]:

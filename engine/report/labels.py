@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from engine.report.records import CHANNELS, FRAMES, FROZEN, GROUPS, IMAGES, MODEL, NORM, PRETRAINED
+from engine.report.records import CHANNELS, FRAMES, FROZEN, GROUPS, IMAGES, MODEL, NORM, PRETRAINED, STANDARDIZED
 from models.norm import Norm
 
 RUNNING = "model.bn_running_statistics"
@@ -33,7 +33,7 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     "model.neck": {"fpn": "pyramid", "c4": "C4"}.get,
     "model.roi_pooling": lambda kind: "RoIAlign" if kind == "align" else f"{kind} pooling",
     "model.width": "width {}".format,
-    "model.weight_standardization": lambda standardized: "WS" if standardized else "no WS",
+    STANDARDIZED: lambda standardized: "WS" if standardized else "no WS",
     "data.warp": "warp {}".format,
     FRAMES: "{} frames".format,
     "data.shuffled": lambda shuffled: "frames shuffled" if shuffled else "frames in order",

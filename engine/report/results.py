@@ -14,6 +14,7 @@ from engine.report.records import (
     DEFORMABLE,
     DEPTH,
     DILATED,
+    FRAMES,
     GROUPS,
     IMAGES,
     MODEL,
@@ -31,6 +32,7 @@ from engine.run.measure import Measure
 from engine.run.result import read_metrics, read_precise
 from models.norm import GROUPED
 
+EPS = "model.norm_eps"
 CONVOLUTION = (DEFORMABLE, VERSION, DILATED)  # together they say what kind the 3x3 convolutions are
 
 ONLY_OF = {  # values that of these norms matter to one kind; to another norm all may
@@ -105,6 +107,11 @@ class SweepResults:
     def statistic(self) -> str:
         """The column of results.csv that tells how good a run is."""
         return f"{self.measure.name}_{self.file.statistic}"
+
+    @property
+    def samples(self) -> str:
+        """What a batch is made of."""
+        return "clips" if any(self.values(FRAMES)) else "images"
 
     @cached_property
     def axes(self) -> dict[str, list]:
@@ -196,8 +203,11 @@ class SweepResults:
         return list(lines.values())
 
     def rivals(self, setting: Setting) -> dict[str, Setting]:
-        """BN in otherwise the same setting, by how it is called. Several where BN itself was varied."""
-        own = [NORM, *ONLY_OF]
+        """BN in otherwise the same setting, by how it is called. Several where BN itself was varied.
+
+        Sets of values with a norm in them count by what they say, not by their names.
+        """
+        own = [NORM, EPS, *ONLY_OF, *self.file.names_with(NORM)]
         common = {key: value for key, value in setting.values.items() if key not in own}
         return {
             self.label(other, common): other
