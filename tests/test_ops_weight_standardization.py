@@ -90,5 +90,6 @@ def test_one_word_standardises_a_network(build):
     assert len(made) > 20 and all(name.endswith(".offset") for name in plain) and bool(plain) == (build is resnet)
     assert not any(layer.standardized for layer in build(depth=26, width=4, norm_groups=2).sublayers()
                    if hasattr(layer, "standardized"))
-    with pytest.raises(ValueError, match="weight_standardization: gives all filters one size"):
-        build(norm="none", weight_standardization=True)
+    for norm in ("none", "evonorm_s0"):  # of which a block's last has no activation, and then is affine alone
+        with pytest.raises(ValueError, match=f"weight_standardization: gives all filters one size, and norm {norm}"):
+            build(norm=norm, weight_standardization=True)
