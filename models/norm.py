@@ -106,7 +106,7 @@ def make_norm(
 
 
 def check_standardization(norm: Norm, weight_standardization: bool) -> None:
-    """ValueError for standardised filters without a norm behind each: evonorm_s0 is none where no activation follows."""
+    """ValueError for standardised filters without a norm behind each; evonorm_s0 is none before no activation."""
     if weight_standardization and norm in ("none", "evonorm_s0"):
         raise ValueError(
             f"weight_standardization: gives all filters one size, and norm {norm} leaves it at that; use gn or bn"
