@@ -141,6 +141,12 @@ def test_it_names_what_videos_show_and_their_clips(run, videos, run_here, tmp_pa
         assert done.returncode == 2 and complaint in done.stderr and is_one_line(done.stderr)
 
 
+def test_a_clip_s_answer_is_not_drawn_which_is_said_before_any_work(run, videos, run_here, tmp_path):
+    done = run_here("infer.py", "-c", run / "config.yaml", videos, "--draw", tmp_path / "drawn", "-w", "nowhere")
+    assert done.returncode == 2 and is_one_line(done.stderr) and not (tmp_path / "drawn").exists()
+    assert "--draw: a class is of the whole video, there is nothing to draw" in done.stderr
+
+
 def test_check_data_looks_at_composed_clips_and_at_videos(config, videos, run_here, tmp_path):
     done = run_here("check_data.py", "-c", config, "--output", tmp_path / "composed")
     assert done.returncode == 0 and "2 right" in done.stdout and (tmp_path / "composed" / "samples.png").exists()

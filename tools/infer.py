@@ -33,6 +33,7 @@ def main() -> int:
     config = load_run_config(arguments.config, arguments.override)
     environment.start(config.device)
     task = task_of(config.model.name)
+    draw = arguments.draw and task.drawing()
     pictures = task.find(arguments.pictures)
     folder = arguments.draw and check_folder(arguments.draw, pictures)
     model, preparation = load_trained(config, arguments.weights)
@@ -43,7 +44,7 @@ def main() -> int:
     settings |= {**arguments.views, "top": arguments.top, "least": arguments.least}
     answers = task.answers(model, preparation, pictures, **settings)
     bound = settings.get("max_pixels", MAX_PIXELS)
-    for prediction in draw_answers(answers, task, folder, bound) if folder else answers:
+    for prediction in draw_answers(answers, draw, folder, bound) if folder else answers:
         predictions.append(prediction)
         if not arguments.json and "error" not in prediction:
             print(task.in_words(prediction))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import paddle
@@ -95,7 +96,7 @@ class Classification:
         guesses = (f"{guess['class']} {100 * guess['probability']:.1f} %" for guess in answer["top"])
         return printable(f"{answer['file']}: {', '.join(guesses) or 'nothing so sure'}")
 
-    def drawn(self, picture: Image.Image, answer: dict) -> Image.Image:
+    def drawing(self) -> NoReturn:
         raise InputError("--draw: a class is of the whole picture, there is nothing to draw; --json tells it")
 
     def exported(self, model: nn.Layer) -> nn.Layer:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from paddle import nn
@@ -70,7 +71,7 @@ class Clips(Classification):
             mean = np.mean([row for *_, row in seen], axis=0)
             yield {"file": str(file), "top": top_guesses(mean, preparation.classes, top, least), "clips": clips}
 
-    def drawn(self, picture: Image.Image, answer: dict) -> Image.Image:
+    def drawing(self) -> NoReturn:
         raise InputError("--draw: a class is of the whole video, there is nothing to draw; --json tells it")
 
     def sheet(self, dataset: Dataset) -> Sheet:

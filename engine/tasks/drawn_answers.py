@@ -1,13 +1,14 @@
 """Copies of pictures with what was found in them, and a JSON of it all beside."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+from PIL import Image
 
 from data import read_picture
 from engine.errors import InputError
 from engine.files import write_text, writing_into, written_whole
-from engine.tasks.task import Task
 
 ANSWERS = "answers.json"
 
@@ -20,15 +21,18 @@ def check_folder(folder: str | Path, pictures: Iterable[Path]) -> Path:
     return folder
 
 
-def draw_answers(answers: Iterable[dict], task: Task, folder: Path, max_pixels: int) -> Iterator[dict]:
+def draw_answers(
+    answers: Iterable[dict], draw: Callable[[Image.Image, dict], Image.Image], folder: Path, max_pixels: int
+) -> Iterator[dict]:
     """Draw each of `answers` into folder/NAME.png as it comes, and yield it with that name as "drawn".
 
-    At the end folder/answers.json holds all of them. Pictures of one name get numbers behind it. Raises InputError.
+    draw: as of `Task.drawing`. At the end folder/answers.json holds all of them. Pictures of one name get numbers
+    behind it. Raises InputError.
     """
     told, taken = [], set()
     for answer in answers:
         if "error" not in answer:
-            drawn = task.drawn(read_picture(answer["file"], max_pixels, 0), answer)
+            drawn = draw(read_picture(answer["file"], max_pixels, 0), answer)
             answer = {**answer, "drawn": _free(Path(answer["file"]).stem, taken)}
             with writing_into(folder), written_whole(folder / answer["drawn"]) as part:
                 drawn.save(part, format="PNG")

@@ -76,8 +76,8 @@ class Task(Protocol):
     def in_words(self, answer: dict) -> str:
         """An answer as a line."""
 
-    def drawn(self, picture: Image.Image, answer: dict) -> Image.Image:
-        """A picture with its answer in it. Raises InputError where there is nothing to draw."""
+    def drawing(self) -> Callable[[Image.Image, dict], Image.Image]:
+        """What draws its answer into a picture. Raises InputError where there is nothing to draw."""
 
     def exported(self, model: nn.Layer) -> nn.Layer:
         """image float32 [N, C, H, W] -> a tensor or several: what deployment calls, of Paddle's operators only.

@@ -105,6 +105,9 @@ class Detection:
         found = (f"{each['class']} {100 * each['score']:.1f} %" for each in answer["objects"])
         return printable(f"{answer['file']}: {', '.join(found) or 'nothing found'}")
 
+    def drawing(self) -> Callable[[Image.Image, dict], Image.Image]:
+        return self.drawn
+
     def drawn(self, picture: Image.Image, answer: dict) -> Image.Image:
         """The picture, a small one enlarged, with boxes, masks, names and scores of an answer's objects."""
         scale = min(LEGIBLE // min(picture.size), 4 * LEGIBLE // max(picture.size))
