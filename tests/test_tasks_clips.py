@@ -126,6 +126,7 @@ def test_it_names_what_videos_show_and_their_clips(run, videos, run_here, tmp_pa
     (broken / "img_00002.png").unlink()
     done = run_here("infer.py", "-c", run / "config.yaml", long, broken, "--views", "3x1", "--json", "--top", "10")
     assert done.returncode == 1 and "broken: frames 1 to 3, but 1 of them missing: 2" in done.stderr
+    assert done.stderr.startswith("error: 1 of 2 videos cannot be read:")
     good, bad = json.loads(done.stdout)
     assert [clip["start"] for clip in good["clips"]] == [0, 4, 8] and "error" in bad
     for guess in good["top"]:
@@ -165,6 +166,7 @@ def test_check_data_looks_at_composed_clips_and_at_videos(config, videos, run_he
     assert any("broken file" in text and "data.on_corrupt_video=skip" in text for text in found), found
     (short,) = (items for text, items in found.items() if "shorter than a clip" in text)
     assert len(short) == 2 and "3 frames, 75 % of a clip" in short[0]
+    assert any(re.fullmatch(r"\d validation videos?: each one is .* of the error", text) for text in found), found
     assert any(re.search("more than once|in training and in validation", text) for text in found)
     assert report["sizes"]["smallest"] == [20, 16]
 

@@ -52,7 +52,7 @@ def main() -> int:
         print(json_text(predictions, indent=2))
     broken = [one_line(prediction["error"]) for prediction in predictions if "error" in prediction]
     if broken:
-        said = f"error: {len(broken)} of {len(predictions)} pictures cannot be read:"
+        said = f"error: {len(broken)} of {len(predictions)} {task.noun}s cannot be read:"
         print(said, *broken, sep="\n  ", file=sys.stderr)
     return 1 if broken else 0
 

@@ -31,6 +31,7 @@ class Classification:
     """See `engine.tasks.task.Task`. Predictions are logits float32 [N, classes]."""
 
     measures = (Measure("top1_error", "top-1 error"),)
+    noun = "picture"
     sees = "image"  # what the networks take of a batch
     axes = ("C", "H", "W")  # of it
 
@@ -116,7 +117,7 @@ class Classification:
     def findings(
         self, datasets: Sequence[Dataset], surveys: Sequence[Survey], network: Callable[[], nn.Layer]
     ) -> Iterator[Finding]:
-        return class_findings(datasets, surveys)
+        return class_findings(datasets, surveys, self.noun)
 
     def sheet(self, dataset: Dataset) -> Sheet:
         return of_images(dataset)

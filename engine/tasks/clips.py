@@ -20,6 +20,7 @@ from engine.tasks.video_findings import video_findings
 class Clips(Classification):
     """See `engine.tasks.task.Task`. Predictions are logits float32 [N, classes] of the mean over a video's views."""
 
+    noun = "video"
     sees = "clip"
     axes = ("C", "T", "H", "W")
 

@@ -49,6 +49,7 @@ class Task(Protocol):
     """One for all networks of its kind; it keeps nothing."""
 
     measures: tuple[Measure, ...]  # the first is the headline, by which the best checkpoint is chosen
+    noun: str  # what people call a sample
 
     def scores(self, dataset: Dataset) -> Scores:
         """To be filled over a data set."""

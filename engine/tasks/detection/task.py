@@ -43,6 +43,8 @@ class Shown(NamedTuple):
 class Detection:
     """See `engine.tasks.task.Task`. Predictions are those of models.MaskRCNN."""
 
+    noun = "picture"
+
     def __init__(self, masks: bool):
         self.masks = masks
         kinds = [*["mask"] * masks, "box"]
