@@ -10,6 +10,8 @@ from models.detection.roi_heads import RoIHeads
 from models.detection.rpn import RPN
 from models.resnet import ResNet
 
+MULTIPLE = 32  # of which a padded side is one; data.detection.batch pads to the same
+
 
 class MaskRCNN(nn.Layer):
     """Called with a batch dict of N images; H and W are those of the padded image.
@@ -36,6 +38,11 @@ class MaskRCNN(nn.Layer):
     real; `boxes` [N, D, 4] in pixels of the original picture; `scores` [N, D]; `classes` int64 [N, D], and
     `masks` float32 [N, D, S, S], probabilities over the box, for `paste_mask`.
 
+    Padding is seen: group norm averages over it, convolutions find its edge. So no more is left than is needed. In
+    evaluation each image has its own sides, rounded up to MULTIPLE, and so the same answer whatever shares its batch.
+    In training all have those of the largest image, as each of Detectron's GPUs pads its own, and it does not matter
+    what larger batch a pass was cut out of.
+
     `neck` makes maps of the backbone's stages up to `last_stage`.
     """
 
@@ -47,16 +54,37 @@ class MaskRCNN(nn.Layer):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         image = batch["image"]
         sizes = batch["size"].tolist() if "size" in batch else [image.shape[2:]] * image.shape[0]
+        return self._losses(batch, sizes) if self.training else self._answers(batch, sizes)
+
+    def _first_stage(self, image, sizes):
+        """(maps, what the RPN says of their anchors and these, proposals of each image)."""
         maps = self.neck(self.backbone(image, last=self.last_stage))
         logits, deltas = self.rpn(maps)
         anchors = self.rpn.anchors([level.shape[2:] for level in maps])
-        proposals = self.rpn.propose(logits, deltas, anchors, sizes)
-        if not self.training:
-            return self._padded(self.heads.answers(maps, proposals, sizes), sizes, batch.get("original_size"))
+        return maps, (logits, deltas, anchors), self.rpn.propose(logits, deltas, anchors, sizes)
+
+    def _losses(self, batch, sizes):
+        height, width = _rounded_up(map(max, zip(*sizes, strict=True)))
+        batch = {**batch, "image": _cut(batch["image"], height, width)}
+        if "masks" in batch:
+            batch["masks"] = _cut(batch["masks"], height, width // 8)
+        maps, said, proposals = self._first_stage(batch["image"], sizes)
         objects = real_objects(batch)
-        losses = self.rpn.losses(logits, deltas, anchors, objects, batch["sampling_seed"].tolist())
+        losses = self.rpn.losses(*said, objects, batch["sampling_seed"].tolist())
         losses.update(self.heads.losses(maps, proposals, objects, batch))
         return {"loss": sum(losses.values()), **losses}
+
+    def _answers(self, batch, sizes):
+        rows_of, answers = {}, {}
+        for row, size in enumerate(sizes):
+            rows_of.setdefault(_rounded_up(size), []).append(row)
+        for size, rows in rows_of.items():
+            image, own = _cut(batch["image"], *size), [sizes[row] for row in rows]
+            if len(rows_of) > 1:
+                image = paddle.gather(image, paddle.to_tensor(rows))
+            maps, _, proposals = self._first_stage(image, own)
+            answers.update(zip(rows, self.heads.answers(maps, proposals, own), strict=True))
+        return self._padded([answers[row] for row in range(len(sizes))], sizes, batch.get("original_size"))
 
     def parts(self, image: Tensor) -> Iterator[tuple[int, Callable[[], object]]]:
         """(how often an image passes it at most, a function that runs it once) of each part, for image [1, 3, H, W].
@@ -83,6 +111,17 @@ class MaskRCNN(nn.Layer):
         names = ("boxes", "scores", "classes", "masks")
         padded = {name: paddle.stack(values) for name, values in zip(names, zip(*images, strict=True), strict=False)}
         return {"objects": paddle.to_tensor([len(answer[0]) for answer in answers], dtype="int64"), **padded}
+
+
+def _rounded_up(size):
+    height, width = (-(-int(side) // MULTIPLE) * MULTIPLE for side in size)
+    return height, width
+
+
+def _cut(padded, height, width):
+    """[N, M, H, W] without what lies beyond."""
+    is_larger = padded.shape[2] > height or padded.shape[3] > width
+    return padded[:, :, :height, :width] if is_larger else padded
 
 
 def _pad(values, length):
