@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
+from engine.train.running_statistics import RunningStatistics
 from models import mask_rcnn, pack_masks, resnet
 from models.norm import share_statistics
 from ops import BatchNorm, FrozenBatchNorm, GroupNorm
@@ -38,6 +39,7 @@ every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 
 def detector(row, *, images_per_worker=None, depth=18, **changes):
     norm, given = row
+    kept = {"bn_running_statistics": changes.get("bn_running_statistics", "first")}
     given = {
         "fpn_channels": 8, "head_channels": 8, "box_head_features": 16, "norm_groups": 2, "rois_per_image": 24,
         "anchor_sizes": (8.0, 16.0, 32.0, 64.0, 128.0), "detections_per_image": 12, "canonical_box_size": 36.0,
@@ -46,7 +48,7 @@ def detector(row, *, images_per_worker=None, depth=18, **changes):
     paddle.seed(0)
     backbone = resnet(
         depth=depth, width=4, norm=norm, norm_groups=2, bn_images_per_worker=images_per_worker,
-        deformable_stages=given.pop("deformable_stages", ()), frozen=given.pop("frozen", ()),
+        deformable_stages=given.pop("deformable_stages", ()), frozen=given.pop("frozen", ()), **kept,
     )
     return mask_rcnn(backbone, 3, images_per_worker=images_per_worker, **given)
 
@@ -228,15 +230,19 @@ def test_starting_values():
         assert not name.endswith("bias") or not value.numpy().any(), name
 
 
+@pytest.mark.parametrize("kept", ["first", "mean"])
+@pytest.mark.parametrize("objects", [[3, 1, 0, 2], [0, 0, 1, 2]], ids=str)
 @pytest.mark.parametrize("name", ["GN everywhere, from scratch", "BN live", "C4, BN live"])
-def test_passes_of_whole_workers_change_nothing(name):
-    batch = scenes(images=4, objects=[3, 1, 0, 2])
-    whole = detector(ROWS[name], images_per_worker=2)
+def test_passes_of_whole_workers_change_nothing(name, objects, kept):
+    """Running statistics of heads too, though they are called for one worker after another, or for none."""
+    batch = scenes(images=4, objects=objects)
+    whole, parts = (detector(ROWS[name], images_per_worker=2, bn_running_statistics=kept) for _ in range(2))
     losses = whole(batch)
     losses["loss"].backward()
-    parts, seen = detector(ROWS[name], images_per_worker=2), {}
+    seen, statistics = {}, RunningStatistics(parts, passes=2)
     for start in (0, 2):
-        of_pass = parts({key: value[start : start + 2] for key, value in batch.items()})
+        with statistics.of_one_pass():
+            of_pass = parts({key: value[start : start + 2] for key, value in batch.items()})
         (of_pass["loss"] / 2).backward()
         seen = {key: seen.get(key, 0) + float(value) / 2 for key, value in of_pass.items()}
     for key, value in losses.items():
@@ -245,6 +251,23 @@ def test_passes_of_whole_workers_change_nothing(name):
         if one.grad is not None:
             scale = max(np.abs(one.grad.numpy()).max(), 1e-3)
             np.testing.assert_allclose(one.grad.numpy() / scale, two.grad.numpy() / scale, atol=2e-3, err_msg=key)
+    statistics.settle()
+    for (key, one), two in zip(whole.named_buffers(), parts.buffers(), strict=True):
+        np.testing.assert_allclose(one.numpy(), two.numpy(), rtol=1e-4, atol=1e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["BN live", "C4, BN live"])
+def test_workers_share_a_head_on_paddles_kernel_too(name):
+    """As on GPUs. Its backward pass looks whether the running statistics have been changed since."""
+    gradients = []
+    for implementation in ("composed", "paddle"):
+        model = detector(ROWS[name], images_per_worker=1)
+        for layer in model.sublayers():
+            if isinstance(layer, BatchNorm):
+                layer.implementation = implementation
+        model(scenes())["loss"].backward()
+        gradients.append(model.heads.predictor.deltas.weight.grad.numpy())
+    np.testing.assert_allclose(*gradients, rtol=1e-3, atol=1e-5)
 
 
 def test_the_seed_of_an_image_decides_its_draw():

@@ -1,8 +1,8 @@
 """Mask R-CNN and Faster R-CNN out of parts that can be read alone.
 
 Anchors, matching, the first stage (rpn), the pyramid (fpn), pooling (roi_pooling), the second stage (box_head,
-mask_head, roi_heads), the network (mask_rcnn), what leads from its masks to a picture's (paste), and the network for
-export (graph).
+mask_head, roi_heads; worker_statistics for batch norm there), the network (mask_rcnn), what leads from its masks to a
+picture's (paste), and the network for export (graph).
 """
 
 from models.detection.build import faster_rcnn, mask_rcnn

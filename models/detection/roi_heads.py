@@ -11,6 +11,7 @@ from models.detection.layers import idle
 from models.detection.mask_head import MaskHead, mask_loss, mask_probabilities, mask_targets
 from models.detection.matching import Objects, joined, shares_of_workers
 from models.detection.roi_pooling import RoIPooling, RoIs, concatenate, image_of, some_box
+from models.detection.worker_statistics import StatisticsOfWorkers
 
 
 class LastStage:
@@ -27,6 +28,9 @@ class LastStage:
 
     def parameters(self) -> list[Tensor]:
         return self.stage.parameters()
+
+    def sublayers(self) -> list[nn.Layer]:
+        return self.stage.sublayers()
 
 
 class RoIHeads(nn.Layer):
@@ -102,9 +106,16 @@ class RoIHeads(nn.Layer):
         """head(features [R, ...]), in training worker by worker: live batch norm sees the RoIs of one at a time."""
         if not self.training or self.images_per_worker in (None, len(counts)):
             return head(features)
-        shares = np.reshape(counts, [-1, self.images_per_worker]).sum(axis=1)
+        shares = np.reshape(counts, [-1, self.images_per_worker]).sum(axis=1).tolist()
         # the gradient of split is one concatenation; that of each slice would be a tensor as large as the whole
-        return paddle.concat([head(part) for part in paddle.split(features, shares[shares > 0].tolist())])
+        parts = iter(paddle.split(features, [share for share in shares if share]))
+        statistics, outputs = StatisticsOfWorkers(head), []
+        for share in shares:
+            with statistics.of_one():
+                if share:  # else its batch norms have seen nothing
+                    outputs.append(head(next(parts)))
+        statistics.settle()
+        return paddle.concat(outputs)
 
     def one_box(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """What the box branch says of some box, whose level does not matter."""
