@@ -41,8 +41,6 @@ class Anchors(nn.Layer):
         super().__init__()
         if len(sizes_of_levels) != len(strides):
             raise ValueError(f"anchor_sizes: {len(sizes_of_levels)} for {len(strides)} levels, expected one a level")
-        if min(*ratios, *(size for sizes in sizes_of_levels for size in sizes)) <= 0:
-            raise ValueError("anchor_sizes and anchor_ratios: expected numbers above 0")
         self.cells = [cell_anchors(sizes, ratios) for sizes in sizes_of_levels]
         self.strides = strides
 

@@ -89,6 +89,10 @@ def mask_rcnn(
         box_head_features=box_head_features, anchors_per_image=anchors_per_image, rois_per_image=rois_per_image,
         detections_per_image=detections_per_image,
     )
+    _check_numbers(
+        {"proposals_before_nms": proposals_before_nms, "proposals_after_nms": proposals_after_nms},
+        anchor_sizes, anchor_ratios, canonical_box_size, score_threshold,
+    )
     norm = partial(
         make_norm, groups=norm_groups, channels_per_group=norm_channels_per_group,
         running_statistics=bn_running_statistics, bn_momentum=bn_momentum, eps=norm_eps,
@@ -179,3 +183,17 @@ def _check(*, neck, masks, box_head, fpn_norm, box_head_norm, mask_head_norm, **
             raise ValueError(f"fpn_norm {value}: it normalises by its nonlinearity, and a pyramid has none; use gn")
         if value == "brn" and name != "fpn_norm":
             raise ValueError(f"{name} brn: {OF_ROIS}")
+
+
+def _check_numbers(counts, sizes, ratios, canonical_size, threshold):
+    """ValueError for numbers with which nothing can be found."""
+    for name, pair in counts.items():
+        if pair is not None and min(pair) < 1:
+            raise ValueError(f"{name}: {list(pair)}, expected 1 or more in training and in evaluation")
+    for name, values in (("anchor_sizes", sizes), ("anchor_ratios", ratios)):
+        if min(values, default=0) <= 0:
+            raise ValueError(f"{name}: {list(values)}, expected one or more numbers above 0")
+    if canonical_size <= 0:
+        raise ValueError(f"canonical_box_size: {canonical_size}, expected a number above 0")
+    if not 0 <= threshold < 1:
+        raise ValueError(f"score_threshold: {threshold}, expected from 0 to below 1")
