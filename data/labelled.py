@@ -47,7 +47,7 @@ def labelled_pictures(
             count_beside(root, BESIDE, unused)
         else:
             entries = read_list(_list_file(root), root.parent, first_label)
-            paths, labels = _of_list(root, entries, preparation.classes, first_label)
+            paths, labels = _of_list(root, entries, preparation.classes, first_label, root.parent)
     except OSError as error:
         raise DataError(f"{error.filename}: {error.strerror}") from error
     if not paths:
@@ -59,10 +59,12 @@ def labelled_pictures(
 
 
 def labelled_videos(
-    root: str | Path, preparation: ClipPreparation, first_label: int = 0, test_clips: int = 1,
-    test_crops: Literal[1, 3] = 1, max_pixels: int = MAX_PIXELS,
+    root: str | Path, preparation: ClipPreparation, first_label: int = 0, validation_videos: str = "",
+    test_clips: int = 1, test_crops: Literal[1, 3] = 1, max_pixels: int = MAX_PIXELS,
 ) -> VideoDataset:
-    """`labelled_pictures` of videos: of class folders of them, or a list as of video_folder. Raises DataError."""
+    """`labelled_pictures` of videos: of class folders of them, or a list as of video_folder, whose paths begin at
+    validation_videos below its own folder. Raises DataError, also where the first video of a list is not there.
+    """
     root = Path(root)
     try:
         if root.is_dir():
@@ -70,8 +72,11 @@ def labelled_videos(
             frames = [0] * len(paths)
         else:
             entries = read_video_list(_list_file(root), first_label)
-            paths, labels = _of_list(root, entries, preparation.classes, first_label)
+            paths, labels = _of_list(root, entries, preparation.classes, first_label, root.parent / validation_videos)
             frames = [entry.frames for entry in entries]
+            if not Path(paths[0]).exists():
+                setting = "data.validation_videos names the folder below the list's own that its paths begin at"
+                raise DataError(f"{root}, line {entries[0].line}: no such video: {paths[0]}; {setting}")
     except OSError as error:
         raise DataError(f"{error.filename}: {error.strerror}") from error
     if not paths:
@@ -107,7 +112,7 @@ def _of_class_folders(root, classes, files_below):
     return paths, labels
 
 
-def _of_list(path, entries, classes, first_label):
+def _of_list(path, entries, classes, first_label, below):
     names = tuple(class_names(path.parent, {path.name}, len(classes), first_label) or classes)
     for entry in entries:
         if entry.label >= len(names):
@@ -116,7 +121,7 @@ def _of_list(path, entries, classes, first_label):
     used = sorted({entry.label for entry in entries})
     own = used if names == classes else _labels([names[label] for label in used], classes, path)
     label_of = dict(zip(used, own, strict=True))
-    return [str(path.parent / entry.path) for entry in entries], [label_of[entry.label] for entry in entries]
+    return [str(below / entry.path) for entry in entries], [label_of[entry.label] for entry in entries]
 
 
 def _labels(names, classes, where):

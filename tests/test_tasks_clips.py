@@ -11,7 +11,7 @@ from conftest import is_one_line, train_here
 from PIL import Image
 
 from data import DATASETS, ClipPreparation, DataError
-from engine.build import build_data, build_loaders, build_model, check_model, load_pretrained
+from engine.build import build_data, build_labelled, build_loaders, build_model, check_model, load_pretrained
 from engine.check_data.samples import of_clips, write_data_sheet
 from engine.config import load_config
 from engine.errors import InputError
@@ -111,6 +111,22 @@ def test_it_is_evaluated_on_its_own_and_on_other_videos(run, videos, run_here, t
     for views in ("10", "0x1", "3x2", "x", "1x1x1"):
         done = run_here("eval.py", "-c", run / "config.yaml", "--views", views)
         assert done.returncode == 2 and is_one_line(done.stderr) and "expected clips x crops" in done.stderr
+
+
+def test_paths_of_a_list_begin_where_the_run_s_do(run, videos, tmp_path):
+    data = f"{{name: video_folder, root: {tmp_path}, frames: 4, stride: 1, validation_videos: videos_val}}"
+    config, preparation = load_config(run / "config.yaml", [f"data={data}"]), read_preparation(run)
+    (tmp_path / "videos_val").symlink_to(videos)
+    place = videos.parent
+    label, video = labelled(videos)[0]
+    (tmp_path / "val.list").write_text(f"{video.relative_to(videos)} {label}\n")
+    dataset = build_labelled(config, preparation, str(tmp_path / "val.list"))
+    assert dataset.path(0) == str(tmp_path / "videos_val" / video.relative_to(videos))
+    assert dataset.batch([0], seed=0, epoch=0)["label"].tolist() == [label]
+    (place / "other.list").write_text(f"{video.relative_to(videos)} {label}\n")
+    advice = "data.validation_videos names the folder below the list's own that its paths begin at"
+    with pytest.raises(DataError, match=rf"other.list, line 1: no such video: .*/videos_val/.*; {advice}"):
+        build_labelled(config, preparation, str(place / "other.list"))
 
 
 def labelled(videos):
