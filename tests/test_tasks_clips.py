@@ -108,6 +108,9 @@ def test_it_is_evaluated_on_its_own_and_on_other_videos(run, videos, run_here, t
     assert json.loads(done.stdout)["loss"] == pytest.approx(own["loss"], rel=1e-5)  # four frames are one clip
     done = run_here("eval.py", "-c", run / "config.yaml", "--views", "3x1")
     assert done.returncode == 2 and "data.name garment_clips has no such setting" in done.stderr
+    done = run_here("eval.py", "-c", run / "config.yaml", "-o", "data.frames=8")
+    assert done.returncode == 2 and "data: other classes, image size, frames, stride, fps or normal" in done.stderr
+    assert "--data FOLDER takes videos" in done.stderr
     for views in ("10", "0x1", "3x2", "x", "1x1x1"):
         done = run_here("eval.py", "-c", run / "config.yaml", "--views", views)
         assert done.returncode == 2 and is_one_line(done.stderr) and "expected clips x crops" in done.stderr

@@ -60,8 +60,8 @@ def build_dataset(config: Config, preparation: Preparation, folder: str | None, 
     if dataset.preparation == preparation:
         return dataset
     raise InputError(
-        "data: its classes, image size or normalisation are not those that the model was trained with; "
-        "--data FOLDER takes other pictures as the model wants them"
+        f"data: other classes, image size{', frames, stride, fps' * (preparation.axes == 4)} or normalisation than the "
+        f"model was trained with; --data FOLDER takes {task_of(config.model.name).noun}s as the model wants them"
     )
 
 
