@@ -3,6 +3,7 @@
 import numpy as np
 import paddle
 import pytest
+from PIL import Image
 
 from data.detection.preparation import DetectionPreparation
 from engine.tasks import task_of
@@ -51,6 +52,25 @@ def test_the_graph_answers_as_the_network(tmp_path, settings):
     for name, tensor in zip(names, graph, strict=True):
         assert list(tensor.shape) == [found, *answer[name].shape[2:]]
         np.testing.assert_allclose(tensor.numpy(), answer[name][0, :found].numpy(), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"neck": "c4"}], ids=["fpn", "c4"])
+def test_a_picture_of_odd_sides_has_the_answer_of_infer(tmp_path, settings):
+    pytest.importorskip("pycocotools")
+    model, task = detector(**settings), task_of("mask_rcnn")
+    export(model, task, PREPARATION, tmp_path / "export")
+    loaded = paddle.jit.load(str(tmp_path / "export" / "inference"))
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (71, 93, 3), np.uint8))
+    picture.save(tmp_path / "odd.png")
+    (answer,) = task.answers(model, PREPARATION, [tmp_path / "odd.png"], least=0.0)
+    image = PREPARATION(picture)
+    assert image.shape == (3, 64, 84)  # 64 is a multiple of 32, 84 is none
+    boxes, scores, classes, _ = (tensor.numpy() for tensor in loaded(paddle.to_tensor(image[None])))
+    assert len(boxes) == len(answer["objects"]) > 0 and boxes[:, 2].max() <= 84
+    np.testing.assert_allclose(scores, [each["score"] for each in answer["objects"]], rtol=1e-5)
+    assert [PREPARATION.category_ids[label] for label in classes] == [each["category_id"] for each in answer["objects"]]
+    scale = np.float32([93 / 84, 71 / 64] * 2)
+    np.testing.assert_allclose(scale * boxes, [each["box"] for each in answer["objects"]], rtol=1e-4, atol=1e-3)
 
 
 def test_a_network_of_which_no_anchor_stays_in_the_picture_has_no_answer():

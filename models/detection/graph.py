@@ -11,7 +11,7 @@ from paddle.vision.ops import nms
 
 from models.detection.box_head import WEIGHTS
 from models.detection.mask_head import mask_probabilities
-from models.detection.mask_rcnn import MaskRCNN
+from models.detection.mask_rcnn import MULTIPLE, MaskRCNN
 from models.detection.roi_pooling import RoIPooling
 from ops import box_area, clip_boxes, decode_boxes, has_area, roi_align
 from ops.implementation import sizes
@@ -19,8 +19,8 @@ from ops.nms import apart
 
 
 class DetectionGraph(nn.Layer):
-    """image float32 [1, C, H, W] -> boxes [D, 4] in pixels of it, scores [D], classes int64 [D] and, of a network with
-    masks, masks [D, S, S]: what `model` answers in evaluation, the best first; D may be 0."""
+    """image float32 [1, C, H, W] without padding -> boxes [D, 4] in pixels of it, scores [D], classes int64 [D] and, of a
+    network with masks, masks [D, S, S]: what `model` answers in evaluation, the best first; D may be 0."""
 
     input_shape = (1, 3, None, None)
 
@@ -37,7 +37,7 @@ class DetectionGraph(nn.Layer):
 
 def _answer(model, image):
     heads, size = model.heads, sizes(image)[2:]
-    maps = model.neck(model.backbone(image, last=model.last_stage))
+    maps = model.neck(model.backbone(_padded(image, *size), last=model.last_stage))
     rois = _proposals(model.rpn, maps, size)
     logits, deltas = heads.predictor(heads.box_head(_pooled(heads.box_pool, maps, rois)))
     boxes, scores, classes = _chosen(logits, deltas, rois, size, **heads.answering)
@@ -49,6 +49,13 @@ def _answer(model, image):
         features = _pooled(heads.mask_pool, maps, boxes)
     masks = mask_probabilities(heads.mask_head(features), classes)
     return boxes[:-1], scores[:-1], classes[:-1], masks[:-1]
+
+
+def _padded(image, height, width):
+    """With sides that are multiples of MULTIPLE: padded by the most that can be missing, a plain number, then cut."""
+    most = MULTIPLE - 1
+    image = F.pad(image, [0, most, 0, most])
+    return image[:, :, : (height + most) // MULTIPLE * MULTIPLE, : (width + most) // MULTIPLE * MULTIPLE]
 
 
 def _proposals(rpn, maps, size):
