@@ -1,5 +1,7 @@
 """I3D: the non-local paper's layer table, inflation of image networks, and every norm over clips."""
 
+from typing import get_args
+
 import numpy as np
 import paddle
 import pytest
@@ -7,7 +9,7 @@ from test_models_resnet import arrays, randomise_statistics
 
 from models import Classifier, ClipClassifier, find_network, i3d, inflated, load_weights, resnet
 from models.cost import multiply_adds
-from models.norm import batch_norms, norms_of_one_value
+from models.norm import Norm, batch_norms, norms_of_one_value
 from models.passing import see_layers
 from ops import Conv3D
 
@@ -116,10 +118,7 @@ def test_paddles_own_resnet50_can_be_inflated():
     assert report.missing == ["fc.bias", "fc.weight"] and not report.reshaped and not report.unexpected
 
 
-NORMS = ["bn", "gn", "ln", "in", "frozen_bn", "sync_bn", "none"]
-
-
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", get_args(Norm))
 @pytest.mark.parametrize("depth", [18, 26])
 def test_every_norm_trains(norm, depth):
     model = ClipClassifier(i3d(depth=depth, norm=norm, stem="small", stem_time_stride=1, **THIN), 3)
