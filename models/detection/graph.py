@@ -19,8 +19,8 @@ from ops.nms import apart
 
 
 class DetectionGraph(nn.Layer):
-    """image float32 [1, C, H, W] without padding -> boxes [D, 4] in pixels of it, scores [D], classes int64 [D] and, of a
-    network with masks, masks [D, S, S]: what `model` answers in evaluation, the best first; D may be 0."""
+    """image float32 [1, C, H, W] without padding -> boxes [D, 4] in pixels of it, scores [D], classes int64 [D] and, of
+    a network with masks, masks [D, S, S]: what `model` answers in evaluation, the best first; D may be 0."""
 
     input_shape = (1, 3, None, None)
 
