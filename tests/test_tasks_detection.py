@@ -110,12 +110,9 @@ def coco_says(answers, kind, tmp_path, dataset):
     scores = scored(answers, dataset)
     scores.write(tmp_path / "results.json")
     (tmp_path / "truth.json").write_text(json.dumps(document))
-    results = json.loads((tmp_path / "results.json").read_text())
-    if kind == "segm":
-        results = [{key: value for key, value in result.items() if key != "bbox"} for result in results]
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(tmp_path / "truth.json"))
-        evaluation = COCOeval(truth, truth.loadRes(results), kind)
+        evaluation = COCOeval(truth, truth.loadRes(str(tmp_path / f"results.{kind}.json")), kind)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -178,10 +175,15 @@ def test_by_class_and_in_words():
 
 def test_results_have_the_files_ids_and_original_pixels(tmp_path):
     scored(moved(0)).write(tmp_path / "results.json")
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert [(result["image_id"], result["category_id"]) for result in results] == [(11, 7), (11, 90), (11, 90), (4, 7)]
-    assert results[1]["bbox"] == [40, 10, 30, 45] and results[3]["segmentation"]["size"] == [120, 50]
-    np.testing.assert_array_equal(pixels_of(results[1]["segmentation"]), rectangles([(40, 10, 70, 55)], SIZES[0])[0])
+    boxes, masks = (json.loads((tmp_path / f"results.{kind}.json").read_text()) for kind in ("bbox", "segm"))
+    for results, key in ((boxes, "bbox"), (masks, "segmentation")):
+        ids = [(result["image_id"], result["category_id"]) for result in results]
+        assert ids == [(11, 7), (11, 90), (11, 90), (4, 7)]
+        assert all(set(result) == {"image_id", "category_id", "score", key} for result in results)
+    assert boxes[1]["bbox"] == [40, 10, 30, 45] and masks[3]["segmentation"]["size"] == [120, 50]
+    np.testing.assert_array_equal(pixels_of(masks[1]["segmentation"]), rectangles([(40, 10, 70, 55)], SIZES[0])[0])
+    scored(moved(0), model="faster_rcnn").write(tmp_path / "boxes.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes.json", "results.bbox.json", "results.segm.json"]
 
 
 def test_measures_rise_and_masks_come_first():

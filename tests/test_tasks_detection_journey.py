@@ -133,7 +133,7 @@ def test_it_is_evaluated(run_here, run, tmp_path):
     numbers, result = json.loads(done.stdout), json.loads((run / "result.json").read_text())
     assert (numbers["images"], numbers["skipped"], numbers["mask_ap_large"]) == (5, 0, None)
     assert numbers["mask_ap"] == result["mask_ap_best"] and len(numbers["classes"]) == 10
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = json.loads((tmp_path / "results.segm.json").read_text())
     assert {entry["image_id"] for entry in results} <= set(range(1, 6))
     assert {entry["category_id"] for entry in results} <= set(range(1, 11))
     text = run_here("eval.py", "-c", run / "config.yaml").stdout

@@ -69,7 +69,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = config_parser(__doc__, weights=True)
     parser.add_argument("--data", type=typed_path, metavar="FOLDER", help="all pictures of class folders")
     parser.add_argument("--confusion", type=typed_path, metavar="FILE", help="draw which is taken for which: a .png")
-    parser.add_argument("--results", type=typed_path, metavar="FILE", help="all answers as COCO's result file, a JSON")
+    parser.add_argument("--results", type=typed_path, metavar="FILE", help="all answers in COCO's form: a .json a kind")
     parser.add_argument("--views", type=typed_views, default={}, metavar="10x3", help="of videos: clips x crops")
     parser.add_argument("--precise", action="store_true", help="BN: statistics of training images, not running ones")
     parser.add_argument("--json", action="store_true", help="print one JSON object; confusion is [true][predicted]")

@@ -91,8 +91,16 @@ class DetectionScores:
         return "\n".join(lines)
 
     def write(self, path: Path) -> None:
-        """COCO's result file, with the ids of the annotation file: box, score and mask of every answer."""
-        write_text(path, json.dumps(self.results) + "\n")
+        """Every answer as COCO writes results, with the ids of the annotation file, into x.json; where there are masks,
+        boxes into x.bbox.json and masks into x.segm.json.
+
+        COCO's server takes these one by one, and to pycocotools a mask beside its box would be as large as that.
+        """
+        for kind, other in (("bbox", "segmentation"), ("segm", "bbox")):
+            if kind in self.kinds.values():
+                entries = [{key: value for key, value in result.items() if key != other} for result in self.results]
+                target = path.with_suffix(f".{kind}{path.suffix}") if len(self.kinds) > 1 else path
+                write_text(target, json.dumps(entries) + "\n")
 
     def draw(self, path: Path) -> None:
         raise InputError("--confusion: a detector's answers are of no one class; --results writes them all")
