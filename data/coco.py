@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from data.dataset import Batch, Dataset, Indices
-from data.detection.annotations import Annotations, checked
+from data.detection.annotations import LOST_MASK, NO_MASK, Annotations, checked, with_lost_masks
 from data.detection.augmentation import augmented
 from data.detection.batch import Sample, detection_batch, padded, sample_bytes
 from data.detection.dataset import sampling_seed
@@ -79,11 +79,13 @@ def coco(
     if without_objects == "drop":
         useful = part.pictures[_with_objects(part.noted)[part.pictures]]
         if not len(useful):
-            crowds = "; all annotations have iscrowd 1" if len(part.noted.crowd) and part.noted.crowd.all() else ""
-            raise DataError(f"{folder / train}: none of its pictures has an object to learn from{crowds}")
+            raise DataError(f"{folder / train}: none of its pictures has an object to learn from{_why(part.noted)}")
         if dropped := len(part.pictures) - len(useful):
             unused[UNANNOTATED, str(folder / train)] = dropped
         part = part._replace(pictures=useful)
+    if masks:
+        part = part._replace(noted=with_lost_masks(part.noted, part.pictures, max(short_sides), resize_long))
+        _tell_left_out(part.noted, part.noted.left_out.keys() & {LOST_MASK})
     if unused:
         log.warning("%s", printable(f"data.root {folder}: {unused_text(unused)}; tools/check_data.py says where"))
     preparation = DetectionPreparation(
@@ -221,9 +223,7 @@ def _part(folder, name, pictures, masks, known=None):
     """All that a file or folder of annotations has; known: the Annotations of the training set."""
     by_name = known and dict(zip(known.class_names, known.category_ids, strict=True))
     noted = checked(read_document(folder / name, by_name), masks=masks, known=known)
-    for reason, numbers in noted.left_out.items():
-        first = noted.place("annotations", numbers[0])
-        log.warning("%s", printable(f"{len(numbers):,} annotations {reason}; the first is {first}"))
+    _tell_left_out(noted, noted.left_out)
     if noted.crowd.sum() > len(noted.crowd) / 2:
         said = f"{noted.crowd.sum():,} of {len(noted.crowd):,} annotations have iscrowd 1: nothing is learned of crowds"
         log.warning("%s", printable(f"{folder / name}: {said}"))
@@ -231,6 +231,21 @@ def _part(folder, name, pictures, masks, known=None):
         pycocotools_mask()
     paths = find_pictures(noted, folder, folder / name, pictures)
     return Part(noted, paths, np.arange(len(paths)), str(folder / name))
+
+
+def _tell_left_out(noted, reasons):
+    for reason in reasons:
+        numbers = noted.left_out[reason]
+        first = noted.place("annotations", numbers[0])
+        log.warning("%s", printable(f"{len(numbers):,} annotations {reason}; the first is {first}"))
+
+
+def _why(noted):
+    """Why a set has nothing to learn from, where it can be told."""
+    if len(noted.crowd):
+        return "; all annotations have iscrowd 1" if noted.crowd.all() else ""
+    advice = "model.name=faster_rcnn model.mask_head_norm=none data.masks=false learns boxes alone"
+    return f"; no annotation has a mask: {advice}" if NO_MASK in noted.left_out else ""
 
 
 def _split(part, folder, share, seed):

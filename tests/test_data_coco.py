@@ -12,7 +12,7 @@ from PIL import Image
 from data import DATASETS, DataError, Loader, length
 from data.dataset import Dataset
 from data.detection.dataset import DetectionDataset
-from data.detection.masks import checked_lengths, mask_of, run_lengths
+from data.detection.masks import checked_lengths, is_lost, mask_of, run_lengths
 from engine.build import build_data
 from engine.config import load_config
 from engine.tasks.detection.coco_files import write_coco
@@ -193,11 +193,27 @@ def test_annotations_of_no_use_are_left_out_and_told(tmp_path, caplog):
     assert train.batch([1], seed=0, epoch=0)["boxes"][0].tolist() == [[0, 2, 3, 9], [0, 3, 5, 7]]  # cut at the edge
 
 
-def test_what_becomes_too_small_is_no_object_of_the_step(tmp_path):
+def test_what_becomes_too_small_is_no_object_of_the_step_and_counted(tmp_path, caplog):
     content = document()
     content["annotations"] += [entry(5, 50, 7, [5, 5, 1, 1], lengths_of(slice(5, 6), slice(5, 6)))]
     train, _ = read_set(write_set(tmp_path, content), resize_short=2, resize_long=3)
     assert train.batch([1], seed=0, epoch=0)["objects"].tolist() == [1]  # its mask has no pixel there
+    assert "1 annotations with a mask that has no pixel once the picture is resized" in caplog.text
+    assert [[place[-14:] for place in places] for places in train.left_out.values()] == [["annotations[4]"]]
+    assert not read_set(tmp_path)[0].left_out and not read_set(tmp_path, resize_short=2, masks=False)[0].left_out
+
+
+@pytest.mark.parametrize("after", [(4, 7), (9, 12), (20, 13), (1, 1)], ids=str)
+def test_a_mask_is_lost_where_none_of_its_pixels_is_seen(after):
+    pytest.importorskip("pycocotools")
+    chance, before, seen = np.random.default_rng(0), (9, 12), set()
+    for share in (0.0, 0.01, 0.03, 1.0) * 9:
+        mask = run_lengths(chance.random(before) < share)
+        polygon = [chance.uniform([1, 1] * 3, [2 + 10 * share] * 6).tolist()]
+        for segmentation in (mask, polygon):
+            seen.add(lost := is_lost(segmentation, before, after))
+            assert lost == (not mask_of(segmentation, before, after).any())
+    assert seen == {True, False}
 
 
 def test_a_part_can_be_held_out(tmp_path):

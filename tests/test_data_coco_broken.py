@@ -11,6 +11,8 @@ from test_data_coco import SQUARE, document, read_set, write_set
 from data import DataError
 from data.detection.annotations import checked
 from data.detection.documents import read_document
+from engine.build import build_data, build_model
+from engine.config import load_config
 
 
 def put(*path, value=None, gone=False):
@@ -142,6 +144,19 @@ def test_validation_has_the_categories_of_training(tmp_path):
     (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(document()))
     with pytest.raises(DataError, match="none of its pictures has an object .*; all annotations have iscrowd 1"):
         read_set(tmp_path)
+
+
+def test_a_set_without_masks_is_told_how_it_can_be_learned(tmp_path):
+    content = document()
+    for each in content["annotations"]:
+        each["segmentation"] = []
+    write_set(tmp_path, content, content)
+    with pytest.raises(DataError) as error:
+        read_set(tmp_path)
+    advice = re.search(r"no annotation has a mask: (model\S+) (model\S+) (data\S+)", str(error.value)).groups()
+    config = load_config(ROOT / "configs" / "detection" / "my_objects.yaml", [*advice, f"data.root={tmp_path}"])
+    train_set, _ = build_data(config)
+    assert train_set.batch([0], seed=0, epoch=0)["objects"].tolist() == [2] and build_model(config, train_set)
 
 
 def test_a_command_ends_in_one_line_and_status_2(tmp_path, run_here):

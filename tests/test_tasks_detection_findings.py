@@ -102,6 +102,12 @@ def test_what_is_left_out_is_listed_once_with_its_places(tmp_path):
     found = said_of(datasets)
     assert the(found, "1 annotation with a box of no area: left out").items[0].endswith("train.json: annotations[4]")
     assert the(found, "these polygons are left out").items[0].endswith("annotations[0]")
+    thin = lengths_of(slice(4, 5), slice(0, 9))
+    content["annotations"] += [entry(number, number, 7, [0, 4, 9, 1], thin) for number in (70, 30, 50)]
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    found = said_of(read_set(tmp_path, validation=None, resize_short=4, resize_long=6))
+    assert len(the(found, "2 annotations with a mask that has no pixel once").items) == 2  # one is held out
+    the(found, "1 annotation with a box of no area: left out")
 
 
 def test_broken_and_doubled_pictures_are_found_as_of_any_set(tmp_path):

@@ -3,13 +3,14 @@
 import hashlib
 import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.detection.masks import checked_lengths, polygon_area
+from data.detection.masks import checked_lengths, is_lost, polygon_area
 from data.detection.objects import SMALLEST_SIDE
+from data.detection.preparation import resized_sides
 from data.detection.reading import are_finite, text, whole, wrong
 from data.errors import DataError, quoted
 from data.lists import check_names
@@ -17,6 +18,7 @@ from data.lists import check_names
 # Why an annotation is left out, or a part of it.
 NO_AREA, OUTSIDE = "with a box of no area: left out", "with a box outside its picture: left out"
 NO_MASK = "without a mask: left out"
+LOST_MASK = "with a mask that has no pixel once the picture is resized: nothing is learned of them"
 BROKEN_POLYGON = "with polygons of fewer than three corners or of half a point: these polygons are left out"
 
 
@@ -99,6 +101,22 @@ def checked(document: Document, *, masks: bool, known: Annotations | None = None
         np.array(objects.numbers, np.int64)[order], objects.left_out, objects.has_polygons, document.place,
         b"".join(segmentations), np.cumsum([0, *map(len, segmentations)]),
     )
+
+
+def with_lost_masks(annotations: Annotations, pictures: np.ndarray, short: int, long: int) -> Annotations:
+    """The same, but left_out tells, too, of objects in these pictures, no crowds, whose mask is lost when a picture is
+    resized as `resized` does it: thin ones, and small ones in large pictures. At another size they may be seen."""
+    each = np.repeat(np.arange(len(annotations.sizes)), np.diff(annotations.starts))
+    sizes = annotations.sizes[each]
+    scale = np.minimum(short / sizes.min(axis=1), long / sizes.max(axis=1))
+    sides, areas = scale * annotations.boxes[:, 2:].min(axis=1), scale**2 * annotations.areas
+    small = ((sides < 2) | (areas < 4)) & ~annotations.crowd & np.isin(each, pictures)  # all else keeps some pixel
+    lost = [
+        int(annotations.numbers[at]) for at in np.flatnonzero(small).tolist()
+        if is_lost(annotations.segmentation(at), (size := tuple(sizes[at].tolist())), resized_sides(size, short, long))
+    ]
+    left_out = {**annotations.left_out, **({LOST_MASK: lost} if lost else {})}
+    return replace(annotations, left_out=left_out)
 
 
 def _categories(document):

@@ -49,10 +49,25 @@ def mask_of(segmentation: list | dict, before: tuple[int, int], after: tuple[int
     mask = _drawn(segmentation["counts"], before)
     if after == before:
         return mask
-    rows, columns = (
+    rows, columns = _centres(before, after)
+    return mask[rows][:, columns]
+
+
+def is_lost(segmentation: list | dict, before: tuple[int, int], after: tuple[int, int]) -> bool:
+    """Whether `mask_of` would be empty, without drawing the run lengths of a large picture."""
+    if isinstance(segmentation, list):
+        return not mask_of(segmentation, before, after).any()
+    rows, columns = _centres(before, after)
+    shown = (columns[:, None] * before[0] + rows).ravel()  # pixels, down the columns as the runs go
+    passed = np.searchsorted(shown, checked_lengths(segmentation["counts"], *before).cumsum())
+    return bool((passed[1::2] == passed[: len(passed) // 2 * 2 : 2]).all())  # as many at a run's end as at its start
+
+
+def _centres(before, after):
+    """The rows and the columns that the pixels of a resized picture have their centres in."""
+    return (
         ((np.arange(there) + 0.5) * here / there).astype(np.intp) for here, there in zip(before, after, strict=True)
     )
-    return mask[rows][:, columns]
 
 
 def _drawn(counts, shape):

@@ -1,5 +1,6 @@
 """From a picture of any size to what a detector sees."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,11 @@ class DetectionPreparation(Preparation):
 
 def resized(picture: Image.Image, short: int, long: int, interpolation: str = "bilinear") -> Image.Image:
     """The picture with a short side of `short`, or a long side of `long` pixels where that is smaller."""
-    scale = min(short / min(picture.size), long / max(picture.size))
-    size = tuple(max(1, round(scale * side)) for side in picture.size)
+    size = resized_sides(picture.size, short, long)
     return picture if size == picture.size else picture.resize(size, Image.Resampling[interpolation.upper()])
+
+
+def resized_sides(sides: Sequence[int], short: int, long: int) -> tuple[int, ...]:
+    """What the sides of a picture are then, in their order."""
+    scale = min(short / min(sides), long / max(sides))
+    return tuple(max(1, round(scale * side)) for side in sides)

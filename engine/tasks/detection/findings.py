@@ -49,8 +49,9 @@ def object_findings(
 ) -> Iterator[Finding]:
     """All that there is to say of the objects of (training, validation). `network` has the anchors."""
     for number, dataset in enumerate(datasets):
-        if not number or dataset.left_out != datasets[0].left_out:  # one file can hold both
-            for reason, places in dataset.left_out.items():
+        told = datasets[0].left_out if number else {}
+        for reason, places in dataset.left_out.items():
+            if places != told.get(reason):  # one file can hold both
                 yield Finding("note", f"{many(len(places), 'annotation')} {reason}", tuple(places))
     parts = [_objects(*pair) for pair in zip(datasets, surveys, strict=True)]
     for number, (part, objects) in enumerate(zip(PARTS, parts, strict=True)):
