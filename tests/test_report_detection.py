@@ -155,3 +155,16 @@ def test_a_damaged_number_is_one_line(make):
     path.write_text(path.read_text().replace("0.6,", "1.6,"))
     with pytest.raises(InputError, match=r"results.csv: line 2: damaged: box_ap50_median_last_5 is 1.6"):
         write_report(folder)
+
+
+def test_the_rate_of_offsets_is_said_where_there_are_offsets(make):
+    rate = "optimizer.offset_lr_multiplier"
+    grids = [{DEFORMABLE: [[]], POOLING: ["align", "deformable"], rate: [0.1]},
+             {DEFORMABLE: [["c5"]], VERSION: [1], POOLING: ["align"], rate: [0.1, None]}]
+    sweep = read_sweep(make(grids))
+    assert [sweep.label(setting) for setting in sweep.settings] == [
+        "GN, plain, RoIAlign",
+        "GN, plain, deformable pooling, offsets at 0.1 of the rate",
+        "GN, DCNv1 in c5, RoIAlign",  # at the papers' own rates
+        "GN, DCNv1 in c5, RoIAlign, offsets at 0.1 of the rate",
+    ]

@@ -4,11 +4,11 @@ import json
 from typing import NamedTuple
 
 from engine.drawing import Table, theirs
-from engine.report.records import DEFORMABLE, NORM, PRETRAINED, VERSION
+from engine.report.records import DEFORMABLE, NORM, POOLING, PRETRAINED, VERSION
 from engine.report.results import Setting, SweepResults
 from engine.report.words import average_text, conditions, error_text, heading, statistic
 
-NECK, FPN_NORM, POOLING = "model.neck", "model.fpn_norm", "model.roi_pooling"
+NECK, FPN_NORM = "model.neck", "model.fpn_norm"
 BOX_HEAD, BOX_NORM, MASK_NORM = "model.box_head", "model.box_head_norm", "model.mask_head_norm"
 EVERYWHERE = {NORM: "gn", FPN_NORM: "gn", BOX_NORM: "gn", MASK_NORM: "gn", NECK: "fpn"}
 FINE_TUNED, SCRATCH = {PRETRAINED: True}, {PRETRAINED: False}

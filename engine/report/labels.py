@@ -5,7 +5,19 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from engine.report.records import CHANNELS, FRAMES, FROZEN, GROUPS, IMAGES, MODEL, NORM, PRETRAINED, STANDARDIZED
+from engine.report.records import (
+    CHANNELS,
+    FRAMES,
+    FROZEN,
+    GROUPS,
+    IMAGES,
+    MODEL,
+    NORM,
+    OFFSET_RATE,
+    POOLING,
+    PRETRAINED,
+    STANDARDIZED,
+)
 from models.norm import Norm
 
 RUNNING = "model.bn_running_statistics"
@@ -31,7 +43,8 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     MODEL: str,
     **{f"model.{part}_norm": partial(_norm_of, part) for part in ("fpn", "box_head", "mask_head")},
     "model.neck": {"fpn": "pyramid", "c4": "C4"}.get,
-    "model.roi_pooling": lambda kind: "RoIAlign" if kind == "align" else f"{kind} pooling",
+    POOLING: lambda kind: "RoIAlign" if kind == "align" else f"{kind} pooling",
+    OFFSET_RATE: "offsets at {} of the rate".format,
     "model.width": "width {}".format,
     STANDARDIZED: lambda standardized: "WS" if standardized else "no WS",
     "data.warp": "warp {}".format,

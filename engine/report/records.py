@@ -37,6 +37,7 @@ MODEL, DEPTH, STANDARDIZED = "model.name", "model.depth", "model.weight_standard
 PRETRAINED, FROZEN = "pretrained", "model.frozen"
 FRAMES = "data.frames"
 DEFORMABLE, VERSION, DILATED = "model.deformable_stages", "model.deformable_version", "model.dilated_stages"
+POOLING, OFFSET_RATE = "model.roi_pooling", "optimizer.offset_lr_multiplier"
 STATES = ("finished", "failed", "stopped", "waiting")
 MOST_RUNS = 10_000  # of a sweep
 MOST_MEASURES = 50

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,8 @@ from engine.report.records import (
     IMAGES,
     MODEL,
     NORM,
+    OFFSET_RATE,
+    POOLING,
     SEED,
     VERSION,
     Description,
@@ -46,13 +48,11 @@ def matters_to(key: str, norm: str | None) -> bool:
     return norm not in NORMS or norm in ONLY_OF.get(key, NORMS)
 
 
-def means_nothing(key: str, norm: str | None, channels_per_group: int | None, deformable: Any) -> bool:
-    """Whether the value of a config key has no influence on a run of this norm with these other values."""
-    return bool(
-        not matters_to(key, norm)
-        or key == GROUPS and channels_per_group
-        or key == VERSION and deformable in ([], "[]")
-    )
+def means_nothing(key: str, norm: str | None, channels_per_group: int | None, value: Callable[[str], Any]) -> bool:
+    """Whether a config key has no influence on a run of this norm, whose other keys have these values."""
+    if key in (VERSION, OFFSET_RATE) and value(DEFORMABLE) in ([], "[]"):
+        return key == VERSION or value(POOLING) in (None, "align")
+    return bool(not matters_to(key, norm) or key == GROUPS and channels_per_group)
 
 
 class Average(NamedTuple):
@@ -140,8 +140,10 @@ class SweepResults:
         return [Setting(dict(zip(self.axes, key, strict=True)), runs[key]) for key in sorted(runs, key=place)]
 
     def _value_of(self, run, key):
-        deformable = run[DEFORMABLE] if DEFORMABLE in run else self.file.value(DEFORMABLE)
-        nothing = means_nothing(key, run["norm"], run["norm_channels_per_group"], deformable)
+        def value(key):
+            return run[key] if key in run else self.file.value(key)
+
+        nothing = means_nothing(key, run["norm"], run["norm_channels_per_group"], value)
         return None if nothing else run[key]
 
     def values(self, key: str) -> list[Any]:
@@ -176,7 +178,7 @@ class SweepResults:
                 if key not in without and kind not in parts:
                     parts.append(kind)
                 continue
-            meaningless = value is None and key in (NORM, *ONLY_OF)
+            meaningless = value is None and key in (NORM, OFFSET_RATE, *ONLY_OF)
             if not meaningless and key not in without and (key == NORM or self.varied(key)):
                 text = AXIS_TEXT[key](value) if key in AXIS_TEXT else None
                 if key == DEPTH:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from engine.report.labels import AXIS_TEXT
-from engine.report.records import DEFORMABLE, FROZEN, PRETRAINED
+from engine.report.records import DEFORMABLE, FROZEN, OFFSET_RATE, PRETRAINED
 from engine.report.results import Average, Setting, SweepResults
 from engine.run.measure import TOP1_ERROR, Measure
 
@@ -215,8 +215,8 @@ def recipe(sweep: SweepResults) -> str:
     falls = [kinds[name] for name in _names(sweep, "schedule.name") if name in kinds]
     rate += f" and {listed(falls, 'or')}" if falls else ""
     deformable = any(stages not in (None, [], "[]") for stages in sweep.values(DEFORMABLE))
-    branches = deformable and _values(sweep, "optimizer.offset_lr_multiplier")
-    offsets = f"Offset branches learn at {said('optimizer.offset_lr_multiplier')} of the rate" if branches else ""
+    branches = deformable and _values(sweep, OFFSET_RATE)
+    offsets = f"Offset branches learn at {said(OFFSET_RATE)} of the rate" if branches else ""
     backbone = "optimizer.backbone_lr_multiplier"
     multiplied = any(times != 1 for times in _values(sweep, backbone))
     slower = f"The backbone learns at {said(backbone)} of the rate" if multiplied else ""

@@ -213,8 +213,7 @@ def _told_apart(sweep):
     values, settings = {column: [] for column in columns}, set()
     for run in sweep.runs:
         norm = described(run.config.model)
-        deformable = list(getattr(run.config.model, "deformable_stages", ()))
-        others = norm["norm"], norm["norm_channels_per_group"], deformable
+        others = norm["norm"], norm["norm_channels_per_group"], run.value
         own = {axis: None if means_nothing(axis, *others) else run.value(axis) for axis in columns}
         for axis, value in own.items():
             values[axis].append(value)
