@@ -8,7 +8,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
-from models.norm import Norm, Normalization, make_norm
+from models.norm import Norm, Normalization, check_standardization, make_norm
 from ops import Conv2D
 
 MOST_HIDDEN = 2  # hidden layers of the head, as in the paper
@@ -27,6 +27,7 @@ def vgg(
     norm_groups: int = 32,
     norm_channels_per_group: int | None = None,
     norm_eps: float = 1e-5,
+    weight_standardization: bool = False,
     bn_momentum: float = 0.9,
     bn_running_statistics: Literal["first", "mean", "precise"] = "first",
     bn_images_per_worker: int | None = None,
@@ -42,8 +43,9 @@ def vgg(
     7 for images of 224 pixels, and go through hidden layers of so many units with `dropout` behind each; with none they
     are averaged alone, and pooled_size and dropout mean nothing. Convolutions have a bias whatever the norm, as
     torchvision's. All layers before the last start by He's rule, fan-in: where no norm does it, that keeps what flows
-    forward from fading as the channels double, and is the GN authors' choice for VGG. For the norm_*, bn_* and brn_*
-    values see `models.norm.make_norm`. Raises ValueError for values that do not fit together.
+    forward from fading as the channels double, and is the GN authors' choice for VGG. `weight_standardization`
+    (arXiv:1903.10520) is of all convolutions. For the norm_*, bn_* and brn_* values see `models.norm.make_norm`. Raises
+    ValueError for values that do not fit together.
     """
     for name, value in (("width", width), ("pooled_size", pooled_size), ("head_widths", min(head_widths, default=1))):
         if value < 1:
@@ -52,6 +54,7 @@ def vgg(
         raise ValueError(f"head_widths: {len(head_widths)} hidden layers, expected {MOST_HIDDEN} at most")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout: {dropout}, expected a value from 0 to below 1")
+    check_standardization(norm, weight_standardization)
     make = make_norm(
         norm, groups=norm_groups, channels_per_group=norm_channels_per_group, images_per_worker=bn_images_per_worker,
         running_statistics=bn_running_statistics, bn_momentum=bn_momentum, eps=norm_eps, brn_r_max=brn_r_max,
@@ -59,7 +62,7 @@ def vgg(
     )
     return VGG(
         depth, width=width, in_channels=in_channels, poolings=poolings, pooled_size=pooled_size,
-        head_widths=head_widths, dropout=dropout, norm=make,
+        head_widths=head_widths, dropout=dropout, norm=make, standardized=weight_standardization,
     )
 
 
@@ -77,14 +80,16 @@ class VGG(nn.Layer):
 
     def __init__(
         self, depth: Literal[11, 13, 16, 19], *, width: int, in_channels: int, poolings: int, pooled_size: int,
-        head_widths: Sequence[int], dropout: float, norm: Normalization,
+        head_widths: Sequence[int], dropout: float, norm: Normalization, standardized: bool = False,
     ):
         super().__init__()
         self.depth, self.poolings = depth, poolings
         channels = in_channels
         for block, (count, times) in enumerate(zip(self.BLOCKS[depth], self.TIMES, strict=True), 1):
             for number in range(1, count + 1):
-                conv = Conv2D(channels, times * width, 3, padding=1, weight_attr=_he(9 * channels))
+                conv = Conv2D(
+                    channels, times * width, 3, padding=1, weight_attr=_he(9 * channels), standardized=standardized
+                )
                 self.add_sublayer(f"conv{block}_{number}", conv)
                 self.add_sublayer(f"norm{block}_{number}", norm(times * width, activated=True))
                 channels = times * width

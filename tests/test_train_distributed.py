@@ -74,7 +74,9 @@ def children(process):
             for number in path.read_text().split()]
 
 
-@pytest.mark.parametrize(("norm", "statistics"), [("bn", "mean"), ("bn", "precise"), ("gn", "mean"), ("brn", "first")])
+@pytest.mark.parametrize(("norm", "statistics"), [
+    ("bn", "mean"), ("bn", "precise"), ("gn", "mean"), ("brn", "first"), ("frn", "mean"), ("evonorm_s0", "mean"),
+])
 def test_two_devices_of_four_workers_are_one_device_of_eight(tiny, tmp_path, norm, statistics):
     options = [*OPTIONS, f"model.norm={norm}", f"model.bn_running_statistics={statistics}", "bn_precise_images=20"]
     if statistics == "precise":  # here, for it has most to do with frozen parts
