@@ -1,4 +1,4 @@
-"""The parts of the detectors by hand: anchors, matching, drawing, levels, mask targets, pasting."""
+"""The parts of the detectors by hand: matching, drawing, levels, mask targets, pasting."""
 
 import math
 
@@ -7,7 +7,7 @@ import paddle
 import pytest
 
 from models import pack_masks, paste_mask
-from models.detection.anchors import Anchors, cell_anchors, grid_anchors
+from models.detection.anchors import Anchors
 from models.detection.box_head import BoxPredictor, Drawn, box_losses, detect, draw_rois
 from models.detection.mask_head import mask_loss, mask_targets, unpack_masks
 from models.detection.matching import Objects, match, real_objects, sample, shares_of_workers
@@ -30,34 +30,6 @@ def objects_of(boxes, classes=None, places=None):
         boxes_of(boxes), tensor(range(count) if classes is None else classes, "int64"),
         tensor(range(count) if places is None else places, "int64"),
     )
-
-
-# Anchors
-
-
-def test_anchors_of_one_place():
-    anchors = cell_anchors([32], [0.5, 1, 2])
-    wide = 32 * math.sqrt(2)
-    expected = [[-wide / 2, -wide / 4, wide / 2, wide / 4], [-16, -16, 16, 16]]
-    expected.append([-wide / 4, -wide / 2, wide / 4, wide / 2])
-    np.testing.assert_allclose(anchors, expected, rtol=1e-6)
-
-
-def test_anchors_lie_at_multiples_of_the_stride_rows_outermost():
-    grid = grid_anchors([[-4, -2, 4, 2], [-1, -1, 1, 1]], 2, 3, 8)
-    assert list(grid.shape) == [12, 4]
-    assert grid[0].tolist() == [-4, -2, 4, 2] and grid[1].tolist() == [-1, -1, 1, 1]
-    assert grid[2].tolist() == [4, -2, 12, 2]  # one column on
-    assert grid[7].tolist() == [-1, 7, 1, 9]  # one row down
-
-
-def test_anchors_of_levels_and_how_well_they_fit():
-    anchors = Anchors([[8], [16]], (1.0,), [4, 8])
-    assert [level.shape[0] for level in anchors([(3, 4), (2, 2)])] == [12, 4]
-    fit = anchors.best_overlap(boxes_of([[0, 0, 8, 8], [0, 0, 16, 16], [0, 0, 2, 2]]), 16, 16)
-    np.testing.assert_allclose(fit.numpy(), [1, 1, 4 / 64], rtol=1e-6)
-    with pytest.raises(ValueError, match="anchor_sizes: 1 for 2 levels, expected one a level"):
-        Anchors([[8]], (1.0,), [4, 8])
 
 
 # Matching

@@ -1,11 +1,17 @@
 """Anchors: the boxes that a region proposal network starts from (arXiv:1506.01497)."""
 
+import logging
 from collections.abc import Sequence
 
 import paddle
 from paddle import Tensor, nn
 
 from ops import box_iou
+
+FITS = 0.5  # of an anchor's IoU; below it hardly anything is learned of an object
+MUCH = 0.25  # of all objects: more is a problem
+FIRST = 300  # objects that a training is judged by: some steps
+log = logging.getLogger("models")
 
 
 def cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> list[list[float]]:
@@ -55,6 +61,27 @@ class Anchors(nn.Layer):
         """
         shapes = [(-(-height // stride), -(-width // stride)) for stride in self.strides]
         return paddle.stack([box_iou(boxes, anchors).max(axis=1) for anchors in self(shapes)]).max(axis=0)
+
+
+class Fit:
+    """Says once, of the first objects that a network learns from, that no anchor fits many of them."""
+
+    def __init__(self):
+        self.objects = self.without = 0
+
+    def look(self, overlaps: Tensor) -> None:
+        """The IoU [G, A] of an image's G objects, above 0, with all anchors."""
+        if self.objects >= FIRST:
+            return
+        best = overlaps.max(axis=1).numpy()
+        self.objects += len(best)
+        self.without += int((best < FITS).sum())
+        if self.objects >= FIRST and self.without > MUCH * self.objects and paddle.distributed.get_rank() == 0:
+            log.warning(
+                "no anchor fits %.0f %% of the first %d objects (IoU below %s), which are hardly learned: see "
+                "model.anchor_sizes; tools/check_data.py says how large objects are",
+                100 * self.without / self.objects, self.objects, FITS,
+            )
 
 
 def _grids(cells, shapes, strides):

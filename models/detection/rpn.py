@@ -7,7 +7,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
-from models.detection.anchors import Anchors
+from models.detection.anchors import Anchors, Fit
 from models.detection.layers import Normal, convolution
 from models.detection.matching import Objects, match, sample
 from ops import box_iou, clip_boxes, decode_boxes, encode_boxes, nms
@@ -29,7 +29,7 @@ class RPN(nn.Layer):
         anchors_per_image: int = 256, positive_fraction: float = 0.5,
     ):
         super().__init__()
-        self.anchors, self.before_nms, self.after_nms = anchors, before_nms, after_nms
+        self.anchors, self.fit, self.before_nms, self.after_nms = anchors, Fit(), before_nms, after_nms
         self.nms_threshold, self.thresholds = nms_threshold, (negative_below, positive_from)
         self.anchors_per_image, self.positive_fraction = anchors_per_image, positive_fraction
         start, places = Normal(0.0, 0.01), len(anchors.cells[0])
@@ -114,7 +114,9 @@ class RPN(nn.Layer):
         if objects.boxes.shape[0] == 0:
             label, owner = paddle.zeros([total], "int32"), None
         else:
-            owner, label = match(box_iou(objects.boxes, anchors), *self.thresholds, best_of_each=True)
+            overlaps = box_iou(objects.boxes, anchors)
+            self.fit.look(overlaps)
+            owner, label = match(overlaps, *self.thresholds, best_of_each=True)
         positive, negative = sample(label.numpy(), self.anchors_per_image, self.positive_fraction, seed, 0)
         if len(positive) == 0:
             return positive, negative, None

@@ -11,12 +11,11 @@ from data.check import Survey
 from data.detection.dataset import DetectionDataset
 from data.detection.objects import SMALLEST_SIDE
 from engine.check_data.findings import PARTS, Finding, many, sample_names
+from models.detection.anchors import FITS, MUCH
 
 BEYOND = 1  # pixels that a box may reach beyond its picture: rounding does that
 SMALL = 8  # pixels of a side as the network sees it: less is hardly learned, and hardly found
-FITS = 0.5  # of an anchor's IoU; below it hardly anything is learned of an object
 LOOKED_AT = 200  # pictures whose objects are laid on the anchors
-MUCH = 0.25  # of all objects: more is a problem
 
 
 class _Objects(NamedTuple):
