@@ -52,8 +52,10 @@ class VideoFile:
 
         self._file.seek(0)
         bounds = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
+        # Tags that are no UTF-8 are nobody's concern; from 19 on PyAV thinks so too, and has no such word.
+        tags = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
         try:
-            self._container = av.open(self._file, options=bounds, metadata_errors="replace")
+            self._container = av.open(self._file, options=bounds, **tags)
         except av.ArgumentError:
             raise ValueError(f"it is none of {FORMATS}") from None
         videos = self._container.streams.video
