@@ -1,9 +1,12 @@
 """The mark of the one runner that has a sweep's folder, which needs no file locks."""
 
+import errno
+import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from conftest import write_sweep
@@ -66,6 +69,36 @@ def test_a_driver_that_stood_still_learns_that_it_was_followed(tmp_path):
     with driving(tmp_path, "node-2"):
         with pytest.raises(InputError, match="meanwhile node-2 has taken over"):
             mark.check()
+
+
+def test_a_driver_drives_on_when_its_disk_is_back(tmp_path, monkeypatch):
+    """What a shared disk refuses for a moment says nothing about other drivers."""
+    opened, refused = os.open, []
+
+    def refuse(path, *more, **options):
+        if refused and str(path).endswith(DRIVER_FILE):
+            raise OSError(refused[0], os.strerror(refused[0]), str(path))
+        return opened(path, *more, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    for number in (errno.ESTALE, errno.EIO):
+        with driving(tmp_path, "node-1") as mark:
+            refused.append(number)
+            mark.look()
+            time.sleep(4 * driver.BEAT_SECONDS)
+            refused.clear()
+            before = (tmp_path / DRIVER_FILE).read_text()
+            time.sleep(4 * driver.BEAT_SECONDS)
+            assert (tmp_path / DRIVER_FILE).read_text() != before
+        assert not (tmp_path / DRIVER_FILE).exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    for path in ("/dev/null/x", tmp_path / "file", tmp_path / "file" / "x"):
+        with pytest.raises(InputError, match="cannot be written"):
+            with driving(Path(path), "node-1"):
+                pass
 
 
 def test_a_mark_of_anything_is_no_traceback(tmp_path):

@@ -15,13 +15,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.errors import InputError
-from engine.files import read_text, writing
+from engine.files import read_text, writing, writing_into
 
 DRIVER_FILE = ".driver"
 BEAT_SECONDS = 3.0
 PATIENCE_SECONDS = 15.0  # a driver that has been silent for so long has ended
 SETTLE_SECONDS = 1.0  # two that begin at once have both written by then, and the last one stays
 MOST_BYTES = 4096
+
+
+class TakenOver(InputError):
+    """Another driver has the sweep that was this one's."""
 
 
 class Mark:
@@ -32,10 +36,22 @@ class Mark:
         self.identity, self.beats, self.ended = uuid.uuid4().hex, itertools.count(), threading.Event()
 
     def check(self) -> None:
-        """Raise InputError where another driver has taken over, as after this process stood still for long."""
+        """Raise TakenOver where another driver is there, as after this process stood still for long.
+
+        Raises InputError or OSError where the mark cannot be read.
+        """
         address, beat = _read(self.folder) or (self.address, self.identity)
         if not beat.startswith(self.identity):
-            raise InputError(f"{self.folder}: meanwhile {address} has taken over this sweep")
+            raise TakenOver(f"{self.folder}: meanwhile {address} has taken over this sweep")
+
+    def look(self) -> None:
+        """The same, all the time: of a mark that cannot be read now nothing is known, and the disk may be back soon."""
+        try:
+            self.check()
+        except TakenOver:
+            raise
+        except (InputError, OSError):
+            pass
 
     def beat(self) -> None:
         """Write the mark anew, through a name of its own: another driver may be writing its. Raises DiskError."""
@@ -49,18 +65,19 @@ class Mark:
         while not self.ended.wait(BEAT_SECONDS):
             with contextlib.suppress(OSError):  # the disk may be back at the next beat
                 try:
-                    self.check()
-                except InputError:  # which the driver's own look tells
+                    self.look()
+                except TakenOver:  # which the driver's own look tells
                     return
                 self.beat()
 
 
 @contextlib.contextmanager
 def driving(folder: Path, address: str) -> Iterator[Mark]:
-    """Within, this process drives the sweep in a folder that is there. Raises InputError where another one does."""
+    """Within, this process drives the sweep in a folder, which it makes. Raises InputError where another one does."""
     refuse_while_driven(folder)
     mark = Mark(folder, address)
-    mark.beat()
+    with writing_into(folder):
+        mark.beat()
     time.sleep(SETTLE_SECONDS)
     mark.check()
     keeper = threading.Thread(target=mark.keep, daemon=True)
@@ -70,7 +87,7 @@ def driving(folder: Path, address: str) -> Iterator[Mark]:
     finally:
         mark.ended.set()
         keeper.join()
-        with contextlib.suppress(InputError):
+        with contextlib.suppress(InputError, OSError):
             mark.check()
             (folder / DRIVER_FILE).unlink(missing_ok=True)
 
