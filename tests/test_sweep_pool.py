@@ -155,7 +155,7 @@ def test_gpus_are_shared_out(small, monkeypatch):
 
     assert seen(None, None) == ["0", "1", "2", "3"]
     assert seen(None, None, each=2) == ["0,1", "2,3"]
-    assert seen(3, ["1"]) == ["1", "1", "1"]
+    assert seen(3, ["1"]) == ["1", "1", "1"] and len(seen(10**30, None)) == 8  # as many as there are runs
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, 7")
     assert seen(None, None) == ["5", "7"] and seen(None, ["7"]) == ["7"]
     slot = processes.make_slots(load_sweep(small, ["sweep.devices_per_run=2"]), None, None)[0]
@@ -166,6 +166,12 @@ def test_gpus_are_shared_out(small, monkeypatch):
     ]:
         with pytest.raises(InputError, match=words):
             seen(*arguments, each=each)
+
+
+def test_no_more_places_are_made_than_there_are_runs(small):
+    """The threads of each are those that were asked for: who waits for whom changes no bits."""
+    slots = processes.make_slots(load_sweep(small), 10**30, None)
+    assert len(slots) == 8 and slots[0].environment == {"OMP_NUM_THREADS": "1"}
 
 
 def test_a_hangup_that_is_ignored_stays_ignored():

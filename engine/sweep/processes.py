@@ -33,18 +33,18 @@ def make_slots(sweep: Sweep, jobs: int | None, devices: list[str] | None) -> lis
     """As many runs at a time as there are GPUs, or else cores; `jobs`, if any, says another number. Raises InputError.
 
     The cores are shared out evenly. As many runs as cores, with one thread each, get through a good deal faster than
-    fewer with more threads.
+    fewer with more threads. More than there are runs only make the threads fewer.
     """
     each = sweep.section.devices_per_run
     if devices is not None or on_gpu():
-        return _gpu_slots(each, jobs, devices)
+        return _gpu_slots(each, jobs, devices, len(sweep.runs))
     jobs = jobs or max(1, cores() // each)
     threads = max(1, cores() // (jobs * each))
     command = _launcher(each, "--nproc_per_node", str(each))
-    return [Slot(command, {"OMP_NUM_THREADS": str(threads)})] * jobs
+    return [Slot(command, {"OMP_NUM_THREADS": str(threads)})] * min(jobs, len(sweep.runs))
 
 
-def _gpu_slots(each, jobs, devices):
+def _gpu_slots(each, jobs, devices, most):
     if not on_gpu():
         raise InputError("--devices: this sweep's runs are on the CPU (device: cpu, or Paddle sees no GPU)")
     there = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(paddle.device.cuda.device_count())))
@@ -57,8 +57,9 @@ def _gpu_slots(each, jobs, devices):
     if len(devices) < each:
         raise InputError(f"a run of this sweep takes {each} GPUs (sweep.devices_per_run), but there are {len(devices)}")
     groups = [devices[start : start + each] for start in range(0, len(devices) - each + 1, each)]
-    visible = [",".join(groups[job % len(groups)]) for job in range(jobs or len(groups))]
-    threads = str(max(1, cores() // (len(visible) * each)))
+    jobs = jobs or len(groups)
+    visible = [",".join(groups[job % len(groups)]) for job in range(min(jobs, most))]
+    threads = str(max(1, cores() // (jobs * each)))
     return [
         Slot(_launcher(each), {"CUDA_VISIBLE_DEVICES": group, "OMP_NUM_THREADS": threads}) for group in visible
     ]
