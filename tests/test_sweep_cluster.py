@@ -1,27 +1,19 @@
 """A sweep on a Ray cluster, of several nodes on this machine; and what such a sweep asks of any executor."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, is_one_line, run_tool, write_sweep
+from conftest import ROOT, run_tool, write_sweep
 
 from engine.environment import cores
 from engine.errors import InputError
-from engine.run import checkpoint
-from engine.run.checkpoint import ENDINGS
-from engine.sweep import cluster, driver, node, processes
+from engine.sweep import cluster, driver, processes
 from engine.sweep.cluster import Cluster, Need, connect, need_of
-from engine.sweep.collecting import bring_home
 from engine.sweep.definition import load_sweep
 from engine.sweep.executors import open_executor
 from engine.sweep.folder import state
-from engine.sweep.node import News, Order, Place
-from engine.sweep.pool import Pool
 from engine.sweep.processes import Processes, make_slots
 
 FAKE = ROOT / "tests" / "fake_trainer.py"
@@ -109,6 +101,8 @@ def test_options_that_do_not_fit_are_one_line(small, monkeypatch):
     for address, words in [
         ("here", "expected auto or HOST:PORT"), ("ray://here:10001", "expected auto or HOST:PORT"),
         ("127.0.0.1:1", "nobody answers there"), ("127.0.0.1:99999999", "nobody answers there"),
+        ("node..local:6379", "nobody answers there"), (".local:6379", "nobody answers there"),
+        ("a" * 64 + ":6379", "nobody answers there"), ("here:" + "9" * 5000, "expected auto or HOST:PORT"),
     ]:
         with pytest.raises(InputError, match=words):
             opened(address=address)
@@ -131,99 +125,6 @@ def test_what_a_run_takes_of_a_node():
     ]:
         with pytest.raises(InputError, match=words):
             need(devices, None, *nodes, device=device)
-
-
-def order(folder, tmp_path, **more):
-    return Order(str(ROOT), (str(FAKE),), str(tmp_path), str(folder), {"FAKE": "steps=4,seconds=0.05"}, "console.log",
-                 **more)
-
-
-def end_of(place, known, home):
-    """Look until the run has ended, bringing home what there is."""
-    brought = 0
-    while True:
-        news = place.look(known)
-        if news.there is not None:
-            bring_home(home, known, news)
-            known, brought = news.there, brought + 1
-        if news.status is not None:
-            return news.status, brought
-
-
-def test_a_run_on_a_node_comes_home_at_checkpoints_and_at_its_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(node, "LOOK_SECONDS", 0.02)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(node.tempfile, "tempdir", None)
-    home = tmp_path / "home"
-    home.mkdir()
-    place = Place()
-    known = place.start(order("sweep/run", tmp_path, config="name: x\n", files={})).there
-    status, brought = end_of(place, known, home)
-    assert status == 0 and brought >= 2
-    lines = (home / "metrics.jsonl").read_text().splitlines()
-    assert len(lines) == 4 and (home / "result.json").exists() and (home / "latest.pdstates").read_text() == "4"
-    assert not (home / "config.yaml").exists()  # the one at home stays as it is
-    (home / "result.json").unlink()
-    (home / "latest.pdstates").write_text("2")  # as if the driver had been killed before it brought the rest
-    place = Place()
-    status, _ = end_of(place, place.start(order("sweep/run", tmp_path, config="", files=node.read_folder(home))).there,
-                       home)
-    assert status == 0 and (home / "metrics.jsonl").read_text().splitlines() == lines
-    assert "from step 2" in (home / "console.log").read_text()
-    left = tmp_path / f"sweep-{node.socket.gethostname()}-999999999-x"  # by a process that is no more
-    other = tmp_path / f"sweep-{node.socket.gethostname()}-report-x"
-    left.mkdir()
-    other.mkdir()
-    place._tidy()
-    assert [path.name for path in tmp_path.glob("sweep-*")] == [other.name]
-
-
-def test_a_checkpoint_that_is_being_written_is_not_brought_home(tmp_path):
-    place = Place()
-    place.folder = place.scratch = tmp_path
-    for ending in ENDINGS:
-        (tmp_path / f"latest{ending}").write_text("1")
-    (tmp_path / "latest.pdparams.new").write_text("2")
-    (tmp_path / "metrics.jsonl").write_text("{}")
-
-    def wait(seconds):
-        raise subprocess.TimeoutExpired("", 0)
-
-    place.child = SimpleNamespace(wait=wait)
-    assert place.look({}) == News(None)
-    place.child.wait = lambda seconds: -9
-    known = {"latest.pdstates": (0, 0, 0)}
-    news = place.look(known)
-    assert news.status == -9 and list(news.contents) == ["metrics.jsonl"]
-    assert news.there["latest.pdstates"] == known["latest.pdstates"]  # what is home of it stays there
-
-
-@pytest.mark.parametrize("refused", range(16))
-def test_a_driver_killed_while_it_brings_a_run_home_leaves_a_whole_checkpoint(tmp_path, monkeypatch, refused):
-    """At any of the moments at which a file takes its place."""
-    home, ending = tmp_path / "home", b"of the second step"
-    home.mkdir()
-    for stem in ("latest", "best"):
-        checkpoint.save(home / stem, {name: b"of the first step" for name in ENDINGS})
-    files = {f"{stem}{name}": ending for stem in ("latest", "best", "epoch_2") for name in ENDINGS}
-    news = News(0, dict.fromkeys(files), {"result.json": b"{}", "vdl/records": b"", **files})
-    replace, moments = os.replace, iter(range(100))
-
-    def replaced(*paths):
-        if next(moments) == refused:
-            raise KeyboardInterrupt
-        replace(*paths)
-
-    monkeypatch.setattr(os, "replace", replaced)
-    with pytest.raises(KeyboardInterrupt):
-        bring_home(home, {}, news)
-    monkeypatch.undo()
-    for stem in ("latest", "best"):
-        checkpoint.recover(home / stem)
-        assert len({(home / f"{stem}{name}").read_bytes() for name in ENDINGS}) == 1
-    assert not (home / "result.json").exists()
-    bring_home(home, {"latest.pdema": None}, News(0, {}, {}))
-    assert not (home / "latest.pdema").exists()
 
 
 # What both executors do
@@ -303,83 +204,3 @@ def test_a_sweep_on_three_nodes_is_the_one_at_home(tmp_path, how, three_nodes, a
     for run in load_sweep(path).runs:
         assert (run.config.folder / "config.yaml").read_text() == run.config.to_yaml()
     assert not (folder / driver.DRIVER_FILE).exists()
-
-
-def swept(sweep, address, *, collect, during=lambda pool: None):
-    """The jobs of a sweep that is run on the cluster in this process; `during` is called all the time."""
-    connect(address)
-    executor = Cluster(sweep, None, collect=collect)
-    with executor.entered(sweep):
-        pool = Pool(sweep.runs, executor)
-        pool.work(lambda job: None, lambda: during(pool))
-    return pool.jobs
-
-
-@slow
-@pytest.mark.parametrize("collect", [False, True])
-def test_a_lost_node_loses_no_finished_run_and_its_run_goes_on_elsewhere(
-    tmp_path, fake, quick_mark, start_nodes, collect
-):
-    nodes = start_nodes(2)
-    sweep = load_sweep(write_sweep(tmp_path, "{seed: [0, 1, 2]}"))
-    fake("steps=100,seconds=0.2")
-    doomed = next(each for each in nodes.worker_nodes)
-    seen = {}
-
-    def during(pool):
-        on_it = [job for job in pool.jobs if job.started and job.started.node_id == doomed.node_id]
-        if on_it and not seen and len(record(on_it[0].run).splitlines()) >= 5:
-            seen["run"], seen["steps"] = on_it[0], len(record(on_it[0].run).splitlines())
-            nodes.remove_node(doomed, allow_graceful=False)
-
-    jobs = swept(sweep, nodes.address, collect=collect, during=during)
-    assert [job.state for job in jobs] == ["finished"] * 3
-    assert seen["run"].losses == 1 and seen["run"].tries == 1
-    assert [len(record(job.run).splitlines()) for job in jobs] == [100] * 3
-    starts = [line for line in (seen["run"].run.config.folder / "console.log").read_text().splitlines()]
-    assert int(starts[-1].split()[-1]) >= seen["steps"] - 1  # from its last checkpoint
-    assert len({record(job.run) for job in jobs}) == 1
-
-
-@slow
-def test_a_driver_that_is_killed_and_started_again_goes_on(tmp_path, three_nodes):
-    path = write_sweep(tmp_path, "{seed: [0, 1, 2, 3]}")
-    command = [
-        sys.executable, "-c",
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv[0] = {str(ROOT / 'tools' / 'sweep.py')!r}\n"
-        "from pathlib import Path; import runpy; from engine.sweep import cluster\n"
-        f"cluster.TRAIN = Path({str(FAKE)!r}); cluster.PASSED_ON = ('FAKE',)\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')",
-        "-c", str(path), "--executor", "ray", "--address", three_nodes.address,
-    ]
-    environment = {**os.environ, "FAKE": "steps=150,seconds=0.2"}
-    runs = load_sweep(path).runs
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    wait_until(lambda: sum(len(record(run).splitlines()) > 3 for run in runs) >= 3, 120)
-    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert second.returncode == 2 and is_one_line(second.stderr) and f"process {first.pid} is at work" in second.stderr
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    begun = {run.name: len(record(run).splitlines()) for run in runs if state(run) == "stopped"}
-    assert begun
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert [state(run) for run in runs] == ["finished"] * 4, again.stdout + again.stderr
-    assert len({record(run) for run in runs}) == 1 and len(record(runs[0]).splitlines()) == 150
-    for run in runs:  # none began anew, and none that was finished was touched
-        starts = (run.config.folder / "console.log").read_text().splitlines()
-        assert int(starts[-1].split()[-1]) >= begun.get(run.name, 0) - 1
-        assert run.name in begun or len(starts) == 1
-
-
-@slow
-def test_a_run_for_which_its_node_has_no_memory_fails_in_a_line(tmp_path, fake, quick_mark, start_nodes):
-    with open("/proc/meminfo", encoding="utf-8") as file:
-        kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in file}
-    used, total = kilobytes["MemTotal"] - kilobytes["MemAvailable"], kilobytes["MemTotal"]
-    full = {"memory_usage_threshold": (used + 1.5 * 2**20) / total, "memory_monitor_refresh_ms": 200}
-    nodes = start_nodes(1, _system_config=full)
-    sweep = load_sweep(write_sweep(tmp_path, "{seed: [0]}"))
-    fake("steps=600,seconds=0.1,megabytes=100")  # each step's
-    (job,) = swept(sweep, nodes.address, collect=False)
-    assert job.state == "failed" and job.tries == 2
-    assert "ran out of memory, and Ray ended it" in job.last_lines.splitlines()[-1]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from data import DataError
 from engine.environment import ROOT
 from engine.errors import InputError
 from engine.sweep import node
@@ -22,6 +23,7 @@ from engine.sweep.driver import driving
 from engine.sweep.folder import CONSOLE_FILE, check_sweep_folder
 from engine.sweep.pool import End
 from engine.sweep.processes import TRAIN
+from engine.terminal import shortened
 
 try:
     import ray
@@ -32,25 +34,28 @@ PASSED_ON = ("NATIVE_OPS",)  # variables of the driver that decide what its runs
 LOOK_SECONDS = 1.0  # between two looks at what the cluster has
 IDLE_SECONDS = 10.0  # after which a place goes back to the cluster
 CONNECT_SECONDS = 5.0
+TIDY_SECONDS = 5.0
+LONGEST_WORDS = 300  # characters of what a node has said, or of an address
 
 
 def connect(address: str) -> None:
     """Join the Ray cluster at `auto` or HOST:PORT. Raises InputError where there is none."""
     if ray is None:
         raise InputError("--executor ray: Ray is not installed; pip install -r requirements-cluster.txt")
+    shown = f"--address {shortened(address, LONGEST_WORDS)}"
     if address != "auto":
         host, colon, port = address.rpartition(":")
-        if not re.fullmatch(r"[\w.\-\[\]:]+", host) or not port.isdecimal():
-            raise InputError(f"--address {address}: expected auto or HOST:PORT, as `ray start --head` says it")
+        if not re.fullmatch(r"[\w.\-\[\]:]+", host) or not re.fullmatch("[0-9]{1,9}", port):
+            raise InputError(f"{shown}: expected auto or HOST:PORT, as `ray start --head` says it")
         try:
             socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-        except (OSError, OverflowError) as error:
-            raise InputError(f"--address {address}: nobody answers there ({error})") from None
+        except (OSError, OverflowError, UnicodeError) as error:  # the last of a host that is no name: a..b
+            raise InputError(f"{shown}: nobody answers there ({error})") from None
     try:
         ray.init(address, log_to_driver=False, logging_level="error", configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         hint = "start one with `ray start --head`" if address == "auto" else "it answers, but not as a cluster"
-        raise InputError(f"--address {address}: no Ray cluster ({str(error).splitlines()[0]}); {hint}") from None
+        raise InputError(f"{shown}: no Ray cluster ({str(error).splitlines()[0]}); {hint}") from None
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,8 @@ class Cluster:
         self.need = need_of(self.devices, jobs, _nodes(), sweep.runs[0].config.device)
         self.environment = {"OMP_NUM_THREADS": str(self.need.cpus // self.devices)}
         self.free, self.busy, self.coming, self.looked, self.mark = [], [], [], 0.0, None
+        self.unfit = {}  # node_id -> what was said, of the nodes that could not do what they were asked: no more runs
+        self.idle = []  # places there: they keep Ray from putting others into their room
         self.places = self._most()
         ray.cloudpickle.register_pickle_by_value(node)
         self.actor = ray.remote(num_cpus=self.need.cpus, num_gpus=self.need.gpus)(node.Place)
@@ -122,7 +129,6 @@ class Cluster:
     def entered(self, sweep: Sweep) -> Iterator[None]:
         """Within, the sweep's folder is this driver's, which drives no more afterwards."""
         check_sweep_folder(sweep)
-        sweep.folder.mkdir(parents=True, exist_ok=True)
         address = f"{socket.gethostname()} ({ray.util.get_node_ip_address()}), process {os.getpid()}"
         try:
             with driving(sweep.folder, address) as self.mark:
@@ -131,18 +137,24 @@ class Cluster:
             ray.shutdown()  # which gives back all places
 
     def look(self, waiting: int) -> None:
-        """Every second: as many places as there is work for, and none that idles while no run waits."""
+        """Every second: as many places as there is work for, and none that idles while no run waits.
+
+        Raises InputError where another driver has taken over, or where no node is left that is fit for a run.
+        """
         now = time.monotonic()
         if now - self.looked < LOOK_SECONDS:
             return
         self.looked = now
-        self.mark.check()
+        self.mark.look()
         for place in [place for place in self.coming if _is_there(place.answer)]:
             self.coming.remove(place)
             with contextlib.suppress(*_lost_errors()):  # another is asked for
-                (place.node, place.node_id), place.idle_since = ray.get(place.answer), now
-                self.free.append(place)
+                place.node, place.node_id = ray.get(place.answer)
+                self._rest(place)
         most = self._most()
+        if self.unfit and not most and not self.busy:
+            why = next(iter(self.unfit.values()))
+            raise InputError(f"--executor ray: no node is left that can run anything; {why}")
         self.places = max(self.places, most)
         for _ in range(min(most, len(self.busy) + waiting) - len(self.busy + self.free + self.coming)):
             actor = self.actor.remote()
@@ -182,9 +194,9 @@ class Cluster:
             else:
                 return self._lost(place, error)
         except ray.exceptions.RayTaskError as error:
-            if not isinstance(error.cause, OSError):
-                raise
-            return self._ended(place, End(None, f"{place.node}: {error.cause}"))
+            if isinstance(error.cause, DataError):  # what is wrong is the run's folder
+                return self._ended(place, End(None, str(error.cause)))
+            return self._withdrawn(place, error.cause)
         if news.there is not None:
             if place.known is not None:
                 bring_home(place.run.config.folder, place.known, news)
@@ -204,9 +216,29 @@ class Cluster:
 
     def _ended(self, place, end):
         self.busy.remove(place)
-        self.free.append(place)
-        place.run, place.idle_since = None, time.monotonic()
+        if self.collect:  # now that all is home
+            ray.wait([place.actor.tidy.remote()], timeout=TIDY_SECONDS)
+        self._rest(place)
         return end
+
+    def _rest(self, place):
+        """It waits for its next run; in vain, where its node is not fit for one."""
+        place.run, place.idle_since = None, time.monotonic()
+        (self.idle if place.node_id in self.unfit else self.free).append(place)
+
+    def _withdrawn(self, place, error):
+        """Its node could not do what it was asked: it lacks the project or a package, or its disk is full.
+
+        That is no fault of the run's, and would be the same for the next one.
+        """
+        self.busy.remove(place)
+        ray.kill(place.actor)
+        said = shortened(str(error) or type(error).__name__, LONGEST_WORDS)
+        self.unfit[place.node_id] = f"{place.node}: {said}"
+        resting, self.free = self.free, []
+        for each in resting:
+            self._rest(each)
+        return End(None, f"its node {place.node} is given no more runs ({said})", refused=True)
 
     def _lost(self, place, error):
         """The actor is gone: with its node, or with its process."""
@@ -219,14 +251,14 @@ class Cluster:
         return End(None, f"its process on {place.node} was killed, as by a system that is out of memory")
 
     def _most(self):
-        """How many runs the cluster, as it is now, has room for."""
-        room = sum(map(self.need.times_in, _nodes()))
+        """How many runs the cluster, as it is now, has room for on nodes that are fit for them."""
+        room = sum(map(self.need.times_in, _nodes(self.unfit)))
         return min(room, self.jobs or room)
 
 
-def _nodes():
-    """The resources of each node that is alive."""
-    return [each["Resources"] for each in ray.nodes() if each["Alive"]]
+def _nodes(unfit=()):
+    """The resources of each node that is alive and none of these."""
+    return [each["Resources"] for each in ray.nodes() if each["Alive"] and each["NodeID"] not in unfit]
 
 
 def _lost_errors():

@@ -5,11 +5,13 @@ these processes seconds and hundreds of megabytes, and they do not compute.
 """
 
 import contextlib
+import errno
 import os
 import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -59,7 +61,7 @@ class Place:
         return socket.gethostname(), ray.get_runtime_context().get_node_id()
 
     def start(self, order: Order) -> News:
-        """Start a run. Raises OSError where this node lacks what it needs."""
+        """Start a run. Raises DataError where its folder is no run's, and anything where this node cannot run it."""
         for path in (order.root, order.working_folder):
             if not os.path.isdir(path):
                 raise FileNotFoundError(f"{path}: no such folder; project and data lie at the same path on all nodes")
@@ -67,7 +69,7 @@ class Place:
             sys.path.insert(0, order.root)
         from data.orphans import end_with_parent
 
-        self._tidy()
+        self.tidy()
         options = []
         if order.files is None:
             self.folder = Path(order.folder)
@@ -82,7 +84,7 @@ class Place:
         environment = {**os.environ, **order.environment}
         if not environment.get("CUDA_VISIBLE_DEVICES"):  # Ray empties it where a run takes no GPU
             environment.pop("CUDA_VISIBLE_DEVICES", None)
-        with open(self.folder / order.console, "ab") as console:
+        with open(self.folder / order.console, "ab", opener=_ordinary) as console:
             self.child = subprocess.Popen(
                 [sys.executable, *command, "-c", self.folder / "config.yaml", "-r", "auto", *options],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, env=environment,
@@ -116,20 +118,20 @@ class Place:
         if self.child:
             self.child.send_signal(signal.SIGTERM)
 
+    def tidy(self) -> None:
+        """Drop what was collected, once it is home, and what was left here by places that were killed."""
+        own_name = re.compile(re.escape(f"sweep-{socket.gethostname()}-") + r"(\d{1,9})-\w+")
+        for path in Path(tempfile.gettempdir()).iterdir():
+            if (match := own_name.fullmatch(path.name)) and (int(match[1]) == os.getpid() or not _lives(int(match[1]))):
+                shutil.rmtree(path, ignore_errors=True)
+        self.scratch = None
+
     def _unpack(self, order):
         self.scratch = tempfile.mkdtemp(prefix=f"sweep-{socket.gethostname()}-{os.getpid()}-")
         self.folder = Path(self.scratch, order.folder)
         for path, content in {**order.files, "config.yaml": order.config.encode()}.items():
             (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / path).write_bytes(content)
-
-    def _tidy(self):
-        """Drop what was collected, and what was left here by places that were killed."""
-        own_name = re.compile(re.escape(f"sweep-{socket.gethostname()}-") + r"(\d{1,9})-\w+")
-        for path in Path(tempfile.gettempdir()).iterdir():
-            if (match := own_name.fullmatch(path.name)) and (int(match[1]) == os.getpid() or not _lives(int(match[1]))):
-                shutil.rmtree(path, ignore_errors=True)
-        self.scratch = None
 
     def _wait_for_others(self):
         """Until no process trains in the folder: one that lost its driver may still be saving.
@@ -140,13 +142,28 @@ class Place:
 
         until = time.monotonic() + CLAIM_SECONDS
         while time.monotonic() < until:
-            with open(self.folder / ".lock", "a") as lock:
+            with open(self.folder / ".lock", "a", opener=_ordinary) as lock:
                 try:
                     return fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except (BlockingIOError, PermissionError):
                     time.sleep(LOOK_SECONDS / 2)
                 except OSError:
                     return None
+
+
+def _ordinary(path, flags):
+    """The `opener` of files in a run's folder, as engine.files has it, which would bring Paddle along."""
+    from data.errors import DataError
+
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # of a link, a pipe that nobody reads, a folder
+            raise
+        handle = None
+    if handle is None or not stat.S_ISREG(os.fstat(handle).st_mode):
+        raise DataError(f"{path}: is a link, a pipe or a folder; expected an ordinary file, to write to")
+    return handle
 
 
 def _lives(process):
@@ -168,8 +185,8 @@ def _stamps(folder: Path) -> dict[str, tuple]:
     stamps: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         with contextlib.suppress(FileNotFoundError):  # renamed meanwhile
-            facts = path.stat()
-            if path.is_file() and path.suffix != ".part" and path.name not in HOMES_OWN:
+            facts = path.lstat()  # a link may lead to anything
+            if stat.S_ISREG(facts.st_mode) and path.suffix != ".part" and path.name not in HOMES_OWN:
                 stamps[str(path.relative_to(folder))] = facts.st_ino, facts.st_mtime_ns, facts.st_size
     return stamps
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -33,6 +33,7 @@ class End(NamedTuple):
     status: int | None  # of the process, None where nobody could say
     said: str = ""  # more of it, such as where it was
     lost: bool = False  # with its machine
+    refused: bool = False  # by its machine, which runs nothing more
 
     def __str__(self) -> str:
         status = "" if self.status is None else f"it ended with status {self.status}"
@@ -75,7 +76,7 @@ class Job:
     state: str  # as engine.sweep.folder.state says, or: running, elsewhere (another process has it)
     tries: int = 0
     losses: int = 0  # of machines that it was on
-    lost: str = ""  # what was said of the last one
+    moves: list[str] = field(default_factory=list)  # why it went on elsewhere, each time
     started: Any = None  # what the executor calls it while it goes on
     began: float = 0.0
     seconds: float = 0.0  # that its processes have taken
@@ -88,7 +89,7 @@ class Pool:
 
     A job is taken up where its folder says: finished ones are left alone, begun ones resume. One that another process
     trains is waited for. One that fails is tried once more, unless it was its disk, then it has failed, with its last
-    lines in its folder. One whose machine is lost goes on elsewhere.
+    lines in its folder. One whose machine is lost, or cannot run it, goes on elsewhere.
     """
 
     def __init__(self, runs: list[Run], executor: Executor):
@@ -167,9 +168,10 @@ class Pool:
 
     def _look_at_end(self, job, end):
         """A run has ended before its end: it has failed at its last try, and where its disk refuses at the first."""
-        if end.lost:
-            job.tries, job.losses, job.lost = job.tries - 1, job.losses + 1, end.said
-            if job.losses < LOSSES:
+        if end.lost or end.refused:
+            job.tries, job.losses = job.tries - 1, job.losses + end.lost
+            job.moves.append(end.said)
+            if end.refused or job.losses < LOSSES:
                 return
         lines = read_end(job.run.config.folder / CONSOLE_FILE, CONSOLE_BYTES).splitlines()
         said = f"({end})"

@@ -71,7 +71,7 @@ class SweepView:
         self.live = Live(console=self.console, auto_refresh=False, transient=True) if sys.stdout.isatty() else None
         self.reached = {job.run.name: how_far(job.run) for job in jobs}
         self.at_begin = self._work_done()
-        self.shown, self.lost = {}, {}
+        self.shown, self.moves = {}, {}
 
     def __enter__(self) -> "SweepView":
         if self.live:
@@ -100,9 +100,7 @@ class SweepView:
         for job in self.jobs:
             if job.state in ("running", "elsewhere"):
                 self._look_at(job)
-            if job.losses > self.lost.get(job.run.name, 0):
-                self.lost[job.run.name] = job.losses
-                self.line(f"lost      {job.run.name}: {job.lost}; goes on elsewhere from its last checkpoint")
+            self._say_moves(job)
             if self.shown.get(job.run.name) != (job.state, job.tries) and job.state in ("running", "elsewhere"):
                 again = ", once more" if job.tries > 1 else ""
                 self.line({"running": f"running   {job.run.name}{again}", "elsewhere": f"elsewhere {job.run.name}: "
@@ -113,11 +111,17 @@ class SweepView:
 
     def done(self, job: Job) -> None:
         """Say that a run has come to its end."""
+        self._say_moves(job)
         self._look_at(job)
         headline = job.run.measures[0]
         value = self.reached[job.run.name][headline.name]
         shown = f", {headline.words} {headline.text(value)}" if job.state == "finished" and value is not None else ""
         self.line(f"{job.state:<9} {job.run.name}{shown} ({self.summary()})")
+
+    def _say_moves(self, job):
+        for why in job.moves[self.moves.get(job.run.name, 0):]:
+            self.line(f"moved     {job.run.name}: {why}; goes on elsewhere from its last checkpoint")
+        self.moves[job.run.name] = len(job.moves)
 
     def _look_at(self, job):
         known = {key: value for key, value in how_far(job.run).items() if value is not None}
