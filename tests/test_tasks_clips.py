@@ -169,7 +169,8 @@ def test_a_clip_s_answer_is_not_drawn_which_is_said_before_any_work(run, videos,
 
 def test_check_data_looks_at_composed_clips_and_at_videos(config, videos, run_here, tmp_path):
     done = run_here("check_data.py", "-c", config, "--output", tmp_path / "composed")
-    assert done.returncode == 0 and "2 right" in done.stdout and (tmp_path / "composed" / "samples.png").exists()
+    assert done.returncode == 0 and "24 training videos" in done.stdout and "2 right" in done.stdout
+    assert (tmp_path / "composed" / "samples.png").exists()
     for name in ("v0", "v1", "v2"):
         as_pictures(tmp_path / "set" / "a" / name, [Image.new("RGB", (20, 16), (9 * int(name[1]), 40, 0))] * 3)
         as_pictures(tmp_path / "set" / "b" / name, [Image.new("RGB", (20, 16), (200, 9 * int(name[1]), 0))] * 9)
@@ -182,6 +183,7 @@ def test_check_data_looks_at_composed_clips_and_at_videos(config, videos, run_he
     found = {finding["text"]: finding["items"] for finding in report["findings"]}
     assert done.returncode == 1
     assert [counts["training"] + counts["validation"] for counts in report["classes"]] == [3, 4]
+    assert not any("picture" in text for text in found) and report["sample"] == "video"
     assert any("broken file" in text and "data.on_corrupt_video=skip" in text for text in found), found
     (short,) = (items for text, items in found.items() if "shorter than a clip" in text)
     assert len(short) == 2 and "3 frames, 75 % of a clip" in short[0]

@@ -63,7 +63,7 @@ def test_a_command_prints_one_line(kind, capsys):
 
 def test_the_data_report_cannot_be_forged():
     report = {
-        "name": "x", "data": "image_folder", "sizes": {}, "findings": [
+        "name": "x", "data": "image_folder", "sample": "picture", "sizes": {}, "findings": [
             {"kind": "problem", "text": f"uneven: 5 of {HOSTILE}", "items": [HOSTILE]}
         ],
         **{part: {"pictures": 1, "opened": 1, "origin": HOSTILE} for part in ("training", "validation")},

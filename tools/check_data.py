@@ -32,15 +32,16 @@ def main() -> int:
     config = load_config(arguments.config, arguments.override)
     folder = Path(arguments.output or run_folder(arguments.config, config, arguments.override) / "data")
     datasets = build_data(config)
-    surveys = survey_sets(datasets, arguments.limit)
     task = task_of(config.model.name)
+    surveys = survey_sets(datasets, arguments.limit, task.noun)
     of_task = task.findings(datasets, surveys, partial(build_model, config, datasets[0]))
     found = findings(
-        datasets, surveys, images_per_step=config.batch.images_per_step, task_findings=of_task,
+        datasets, surveys, images_per_step=config.batch.images_per_step, task_findings=of_task, noun=task.noun,
         on_corrupt_image=getattr(config.data, "on_corrupt_image", "stop"),  # only files break
         on_corrupt_video=getattr(config.data, "on_corrupt_video", None),
     )
-    report = describe_data(config.name, config.data.name, datasets, surveys, found, task.class_counts(datasets))
+    classes = task.class_counts(datasets)
+    report = describe_data(config.name, config.data.name, datasets, surveys, found, classes, task.noun)
     files = write_data_report(report, folder)
     if len(surveys[0].indices):
         sheet = task.sheet(datasets[0])

@@ -30,15 +30,16 @@ def findings(
     on_corrupt_image: str = "stop",
     on_corrupt_video: str | None = None,
     task_findings: Iterable[Finding] = (),
+    noun: str = "picture",
 ) -> list[Finding]:
     """All that there is to say of (training, validation) and the Survey of each, problems first.
 
     task_findings: what the task says of labels, boxes and the like. on_corrupt_image: as of image_folder;
-    on_corrupt_video: as of video_folder, None of other sets.
+    on_corrupt_video: as of video_folder, None of other sets. noun: what people call a sample.
     """
     found = [
-        *_unreadable(surveys, on_corrupt_image, on_corrupt_video), *_doubled(datasets, surveys), *task_findings,
-        *_too_few(datasets[0], images_per_step), *_peculiar(datasets, surveys),
+        *_unreadable(surveys, on_corrupt_image, on_corrupt_video), *_doubled(datasets, surveys, noun),
+        *task_findings, *_too_few(datasets[0], images_per_step, noun), *_peculiar(datasets, surveys, noun),
     ]
     return sorted(found, key=lambda each: each.kind != "problem")
 
@@ -73,7 +74,7 @@ def _unreadable(surveys, on_corrupt_image, on_corrupt_video):
         yield Finding("problem", text, tuple(broken))
 
 
-def _doubled(datasets, surveys):
+def _doubled(datasets, surveys, noun):
     across, within = [], []
     for group in duplicates(surveys):
         if not differently_labelled(datasets, group):
@@ -81,26 +82,26 @@ def _doubled(datasets, surveys):
             (across if len(parts) > 1 else within).append(sample_names(datasets, group))
     if across:
         text = "in training and in validation, which makes the error look too low; keep one of each"
-        yield Finding("problem", f"{many(len(across), 'picture')} {text}", tuple(across))
+        yield Finding("problem", f"{many(len(across), noun)} {text}", tuple(across))
     if within:
-        yield Finding("note", f"{many(len(within), 'picture')} there more than once", tuple(within))
+        yield Finding("note", f"{many(len(within), noun)} there more than once", tuple(within))
 
 
-def _too_few(training, images_per_step):
+def _too_few(training, images_per_step, noun):
     if images_per_step > len(training):
         text = f"for a step of {images_per_step}; lower batch.images_per_worker"
-        yield Finding("problem", f"{many(len(training), 'training picture')} {text}")
+        yield Finding("problem", f"{many(len(training), f'training {noun}')} {text}")
 
 
-def _peculiar(datasets, surveys):
+def _peculiar(datasets, surveys, noun):
     short_sides = np.concatenate([each.sizes.min(axis=1) for each in surveys])
     side, resize_short = datasets[0].image_shape[-1], datasets[0].preparation.resize_short  # None for arrays
     is_cropped = resize_short and not hasattr(datasets[0].preparation, "resize_long")
     if is_cropped and (small := int((short_sides < side).sum())):
-        yield Finding("note", f"{many(small, 'picture')} smaller than data.image_size ({side}), scaled up")
+        yield Finding("note", f"{many(small, noun)} smaller than data.image_size ({side}), scaled up")
     if resize_short and (huge := int((short_sides > HUGE * resize_short).sum())):
         text = f"over {HUGE} times as large as data.resize_short ({resize_short}); smaller copies are read much faster"
-        yield Finding("note", f"{many(huge, 'picture')} {text}")
+        yield Finding("note", f"{many(huge, noun)} {text}")
     if alpha := sum(each.modes[mode] for each in surveys for mode in ALPHA):
         text = "with an alpha channel, which is dropped: what was transparent shows the colour stored under it"
         yield Finding("note", f"{many(alpha, 'picture')} {text}")
@@ -109,11 +110,11 @@ def _peculiar(datasets, surveys):
     dark = [sample_names(datasets, [(part, index)]) for part in (0, 1) for index in surveys[part].dark]
     if dark and datasets[0].preparation.resize_short:
         text = "all but black: are they meant so, or 12 bits stored as 16 in colour?"
-        yield Finding("note", f"{many(len(dark), 'picture')} {text}", tuple(dark))
+        yield Finding("note", f"{many(len(dark), noun)} {text}", tuple(dark))
     yield from _unused(datasets[0].unused)
     opened, images = sum(each.opened for each in surveys), sum(map(len, datasets))
     if opened < images:
-        text = "pictures were opened; among the others some can be broken or doubled"
+        text = f"{noun}s were opened; among the others some can be broken or doubled"
         yield Finding("note", f"{opened:,} of {images:,} {text}")
 
 

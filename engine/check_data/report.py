@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from data import Dataset
 from data.check import Survey, survey
-from engine.check_data.findings import PARTS, Finding
+from engine.check_data.findings import PARTS, Finding, many
 from engine.drawing import plain_table
 from engine.environment import cores, is_watched
 from engine.files import write_text, writing_into
@@ -19,12 +19,12 @@ from engine.terminal import printable
 CHANNELS = {1: ("grey",), 3: ("R", "G", "B")}
 
 
-def survey_sets(datasets: Sequence[Dataset], limit: int | None = None) -> list[Survey]:
+def survey_sets(datasets: Sequence[Dataset], limit: int | None = None, noun: str = "picture") -> list[Survey]:
     """A Survey of each of (training, validation), with a progress bar where there is somebody to see it."""
     surveys = []
     for part, dataset in zip(PARTS, datasets, strict=True):
         total = min(limit or len(dataset), len(dataset))
-        with tqdm(total=total, desc=part, unit="picture", leave=False, disable=not is_watched()) as bar:
+        with tqdm(total=total, desc=part, unit=noun, leave=False, disable=not is_watched()) as bar:
             surveys.append(survey(dataset, limit=limit, threads=cores(), advance=bar.update))
     return surveys
 
@@ -36,11 +36,13 @@ def describe_data(
     surveys: Sequence[Survey],
     found: Iterable[Finding],
     classes: Sequence[dict] = (),
+    noun: str = "picture",
 ) -> dict:
     """All that the report says, JSON-able: sizes of the files in pixels, mean and deviation of training in 0..1.
 
     name, data_name: of the config and of its data. found: as `findings` gives them. classes: as the task counts them,
-    {"label", "class", "training", "validation"} of each; none where samples have no classes.
+    {"label", "class", "training", "validation"} of each; none where samples have no classes. noun: what people call a
+    sample.
     """
     training, seen = datasets[0], surveys[0]
     sizes = np.concatenate([each.sizes for each in surveys])
@@ -48,6 +50,7 @@ def describe_data(
     return {
         "name": name,
         "data": data_name,
+        "sample": noun,
         **{
             part: {"pictures": len(dataset), "opened": survey.opened, "origin": dataset.origin}
             for part, dataset, survey in zip(PARTS, datasets, surveys, strict=True)
@@ -80,12 +83,12 @@ def report_text(report: dict, longest: int | None = None, where: str | Path = ""
         more = [f"… {len(lines) - longest:,} more in {where}"] if longest and len(lines) > longest else []
         return "\n  ".join(map(printable, [heading, *(lines[:longest] if more else lines), *more]))
 
-    parts = []
+    parts, noun = [], report["sample"]
     for part in PARTS:
         said = report[part]
         opened = f", {said['opened']:,} of them opened" if said["opened"] < said["pictures"] else ""
         origin = f": {said['origin']}" if said["origin"] else ""
-        parts.append(f"{said['pictures']:,} {part} pictures{opened}{origin}")
+        parts.append(f"{many(said['pictures'], f'{part} {noun}')}{opened}{origin}")
     classes = [
         f"{said['training']:8,}  {said['validation']:10,}  {said['label']} {said['class']}"
         for said in report["classes"]
@@ -102,7 +105,7 @@ def report_text(report: dict, longest: int | None = None, where: str | Path = ""
         numbers = [["", "mean", constant, "deviation", constant]]
         for channel, *values in map(dict.values, report["channels"]):
             numbers.append([channel, *(f"{value:.4f}" for value in values)])
-        sections.append(section("training pictures as stored, 0 is black, 1 white", plain_table(numbers).splitlines()))
+        sections.append(section(f"training {noun}s as stored, 0 is black, 1 white", plain_table(numbers).splitlines()))
     sections += [section(f"{found['kind']}: {found['text']}", found["items"]) for found in report["findings"]]
     return "\n\n".join(sections if has_problems(report) else [*sections, "no problems found"])
 
