@@ -35,8 +35,9 @@ def pickle_errors(name: str) -> Iterator[None]:
     """Within, what a Machine and `plain` refuse is a DataError of one line."""
     try:
         yield
-    except (ValueError, LookupError) as error:  # LookupError: a value that the pickle never put there
+    except (ValueError, LookupError, RecursionError) as error:  # LookupError: a value that the pickle never put there
         reason = str(error) if isinstance(error, ValueError) else "it asks for a value that is not there"
+        reason = "values lie in each other too deep" if isinstance(error, RecursionError) else reason
         raise DataError(f"{name}: is no pickle of plain arrays: {_shown(reason)}") from error
 
 

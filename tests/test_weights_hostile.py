@@ -97,6 +97,11 @@ HUGE = tensor(elements=2**31 - 1, sizes=(2**31 - 1,), strides=(1,))
 # Ten names for lists of ten of the one before: 10^20 values, were they written out.
 LAUGHS = b"\x80\x02]q\0" + b"".join(b"]q%c(%se" % (at, b"h%c" % (at - 1) * 10) for at in range(1, 21)) + b"."
 MANY = [tensor(2**16, 0, (2**16,), (1,))] * 2000
+# A tensor whose numbers lie in another order than its axes, under many names of a pickle's memo.
+AGAIN = (b"\x80\x02}" + text("w") + tensor(2**16, 0, (256, 256), (1, 256)) + b"q\0s"
+         + b"".join(text(f"w{at}") + b"h\0s" for at in range(2000)) + b".")
+OF_TYPE = b"ctorch._tensor\n_rebuild_from_type_v2\n"
+WITHIN_ITSELF = b"\x80\x02}" + text("a") + OF_TYPE + (b"(" + OF_TYPE + b"N") * 3000 + b"(t" + b"t" * 3000 + b"Rs."
 HOSTILE = {
     # PyTorch's zip
     "no pickle in a zip of torch": (zipped({"x/data/0": b"", "x/version": b"3"}), "neither of torch.save nor"),
@@ -109,6 +114,8 @@ HOSTILE = {
     "strides of 0": (torch_zip(tensor(sizes=(2**20, 2**10), strides=(0, 0))), "more bytes than it has"),
     "many axes": (torch_zip(tensor(sizes=(1,) * 40, strides=(1,) * 40)), "shape is none"),
     "one storage behind many tensors": (torch_zip(*MANY, numbers=bytes(2**18)), "more bytes than it has"),
+    "one tensor under many names": (torch_zip(pickled=AGAIN, numbers=bytes(2**18)), "more bytes than it has"),
+    "a tensor of a type of a type": (torch_zip(pickled=WITHIN_ITSELF), "a tensor that nothing makes"),
     "quantised numbers": (torch_zip(tensor(kind=b"QInt8Storage")), "torch.QInt8Storage"),
     "a packed storage": (torch_zip(tensor(), numbers=bytes(2**16), packed=True), "is packed"),
     "a list in a zip of torch": (torch_zip(pickled=b"\x80\x02]."), "holds a list"),
@@ -219,6 +226,29 @@ def test_a_file_of_any_size_is_not_read(tmp_path):
             file.write(begin)
             file.truncate(2**40)
         refused(tmp_path / "x", "has more than the 2,147,483,648 bytes")
+
+
+def test_a_tensor_of_two_names_is_one_array(tmp_path):
+    twice = tensor(6, 0, (2, 3), (1, 2)) + b"q\0s" + text("again") + b"h\0s."
+    (tmp_path / "x.pth").write_bytes(torch_zip(pickled=b"\x80\x02}" + text("w") + twice, numbers=bytes(24)))
+    tree, _ = read_tree(tmp_path / "x.pth")
+    assert tree["w"] is tree["again"] and tree["w"].shape == (2, 3)
+
+
+def test_what_a_safetensors_file_says_is_checked_before_its_numbers_are_read(tmp_path):
+    size, most = 2**26, {}
+    for said in (size, size - 4):
+        with open(tmp_path / "x", "wb") as file:
+            file.write(safetensors({"w": entry((size // 4,), 0, said)}, b""))
+            file.truncate(file.tell() + size)
+        tracemalloc.start()
+        try:
+            read_tree(tmp_path / "x")
+        except DataError as error:
+            assert "which its shape and F32 contradict" in str(error)
+        most[said] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert most[size] < 1.1 * size and most[size - 4] < MEGABYTE
 
 
 def test_the_command_ends_in_one_line_and_writes_nothing(tmp_path, run_here):

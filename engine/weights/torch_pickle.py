@@ -5,6 +5,7 @@ each, in the older form behind the pickle.
 """
 
 import math
+from functools import cached_property
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -59,6 +60,8 @@ class TorchMachine(Machine):
             super()._recall(index)
         except ValueError:
             self._push(None)
+        if isinstance(self.stack[-1], _Tensor):  # one more name for it: a network of both has its numbers twice
+            self.account(self.stack[-1].bytes)
 
     def _build(self):
         if isinstance(self.stack[-2], dict) or self.stack[-2] is None:  # what hangs on a dictionary, or on a setting
@@ -85,15 +88,17 @@ class TorchMachine(Machine):
         last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
         if math.prod(sizes) and last >= storage.elements:
             raise ValueError(f"a tensor of shape {sizes} reaches out of its storage of {storage.elements} elements")
-        self.account(math.prod(sizes) * storage.dtype.itemsize)
-        return _Tensor(self, storage, offset, sizes, strides)
+        tensor = _Tensor(self, storage, offset, sizes, strides)
+        self.account(tensor.bytes)
+        return tensor
 
     def _parameter(self, tensor=None, *more):
         return tensor
 
     def _of_type(self, function=None, _type=None, arguments=(), *more):
         """For a tensor of a class of its own, or with attributes: the tensor alone."""
-        if not isinstance(function, Function) or not isinstance(arguments, tuple):
+        itself = isinstance(function, Function) and function.call is TorchMachine._of_type  # and again, without an end
+        if itself or not isinstance(function, Function) or not isinstance(arguments, tuple):
             raise ValueError("a tensor that nothing makes")
         return function.call(self, *arguments)
 
@@ -142,8 +147,9 @@ class _Tensor(Pending):
     def __init__(self, machine, storage, offset, sizes, strides):
         self.machine, self.storage = machine, storage
         self.offset, self.sizes, self.strides = offset, sizes, strides
+        self.bytes = math.prod(sizes) * storage.dtype.itemsize
 
-    @property
+    @cached_property  # one array, however many names it has
     def value(self):
         dtype, raw = self.storage.dtype, self.machine.storages[self.storage.key]
         if len(raw) != self.storage.elements * dtype.itemsize:
