@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -39,18 +39,31 @@ def _read(file, size):
     if not isinstance(header, dict):
         raise ValueError("its header is no object")
     metadata = header.pop("__metadata__", {})
-    numbers = memoryview(file.read())
-    arrays, total = {}, 0
-    for name, entry in header.items():
-        arrays[name] = _array(name, entry, numbers)
-        total += arrays[name].nbytes
-    if total > len(numbers):
+    # All entries before any number: what is wrong is told at once, and a good file is in memory once.
+    windows, first = {name: _window(name, entry, size - 8 - length) for name, entry in header.items()}, file.tell()
+    if sum(window.bytes for window in windows.values()) > size - first:
         raise ValueError("its arrays lie in each other")
+    arrays = {}
+    for name, window in windows.items():
+        file.seek(first + window.begin)
+        array = np.empty(window.shape, window.dtype)
+        if file.readinto(array.reshape(-1).view(np.uint8)) != window.bytes:
+            raise ValueError(f"{quoted(name)} is cut short")
+        arrays[name] = array.astype(window.dtype.newbyteorder("="), copy=False)
     words = metadata.items() if isinstance(metadata, dict) else ()
     return arrays, {key: value for key, value in words if isinstance(value, str)}
 
 
-def _array(name, entry, numbers):
+class _Window(NamedTuple):
+    """Where the numbers of an array lie, from the first of all on."""
+
+    begin: int
+    bytes: int
+    shape: list[int]
+    dtype: np.dtype
+
+
+def _window(name, entry, there):
     match entry:
         case {"dtype": str(code), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
             pass
@@ -61,7 +74,7 @@ def _array(name, entry, numbers):
     dtype = np.dtype(DTYPES[code])
     if len(shape) > DIMENSIONS or not all(map(is_size, shape)):
         raise ValueError(f"the shape of {quoted(name)} is none")
-    if not 0 <= begin <= end <= len(numbers) or math.prod(shape) * dtype.itemsize != end - begin:
-        lies = f"from {begin} to {end} of {len(numbers)} bytes"
+    if not 0 <= begin <= end <= there or math.prod(shape) * dtype.itemsize != end - begin:
+        lies = f"from {begin} to {end} of {there} bytes"
         raise ValueError(f"{quoted(name)} lies {lies}, which its shape and {code} contradict")
-    return np.frombuffer(numbers[begin:end], dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+    return _Window(begin, end - begin, shape, dtype)
