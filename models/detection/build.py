@@ -195,5 +195,5 @@ def _check_numbers(counts, sizes, ratios, canonical_size, threshold):
             raise ValueError(f"{name}: {list(values)}, expected one or more numbers above 0")
     if canonical_size <= 0:
         raise ValueError(f"canonical_box_size: {canonical_size}, expected a number above 0")
-    if not 0 <= threshold < 1:
-        raise ValueError(f"score_threshold: {threshold}, expected from 0 to below 1")
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"score_threshold: {threshold}, expected a score from 0 to 1")
