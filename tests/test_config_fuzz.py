@@ -40,6 +40,7 @@ SECTION = st.fixed_dictionaries({"axes": AXES | st.lists(AXES, max_size=2) | VAL
     "without": AXES | VALUES, "figures": st.lists(WORDS, max_size=2) | VALUES, "title": VALUES, "max_runs": NUMBERS,
     "statistic": VALUES, "devices_per_run": NUMBERS, "axis": VALUES,
 })
+KINDS = [None, True, "x", "", 0, -1, 2**31, 10**20, 0.5, 1e300, [], [[]], {}, {"name": []}, {"name": {}}, [{"a": 1}]]
 EXAMPLES = settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", 100)), deadline=None, derandomize=True)
 BASE = {"data": {"name": "synthetic"}, "output": "output"}
 
@@ -66,9 +67,24 @@ def lies_below(folder, output):
     return ".." not in Path(below).parts and below != "."
 
 
+@pytest.mark.parametrize("key", [*config_keys(), "model", "data", "batch", "schedule", "sweep", "expect", "_BASE_"])
+def test_any_kind_of_value_at_any_key_ends_in_a_config_or_in_one_line(file, key):
+    """In a file over another, by an override, as an axis of a sweep."""
+    *above, last = key.split(".")
+    for value in KINDS:
+        values = {above[0]: {**BASE.get(above[0], {}), last: value}} if above else {last: value}
+        file.with_name("base.yaml").write_text(json.dumps(BASE))
+        ended(load_config, file, {"_BASE_": "base.yaml", **values}, [])
+        ended(load_config, file, BASE, [(key, value)])
+        ended(load_sweep, file, {**BASE, "sweep": {"axes": {key: [value]}}}, [])
+
+
 @EXAMPLES
 @given(st.dictionaries(KEYS, VALUES, max_size=4), OVERRIDES)
 @example({"model": {"name": "vgg"}}, [("model.depth", 16)])
+@example({"model": {"name": []}}, [])
+@example({}, [("model.name", {"a": 1})])
+@example({}, [("batch.images_per_worker", 2**30)])
 def test_any_values_end_in_a_config_or_in_one_line(file, values, overrides):
     config = ended(load_config, file, {**BASE, **values}, overrides)
     if config is not None:

@@ -109,8 +109,11 @@ def merge_values(values: dict, new: Mapping, source: str, origins: dict, at: tup
 
 
 def _starts_anew(key, old, new):
-    keys = {_name_of(section): section.model_fields.keys() for section in sections_at(Config, key)}
-    return new != old and (key == "data" or keys.get(new) != keys.get(old))
+    def keys(name):  # which may be anything that a file says
+        sections = [section for section in sections_at(Config, key) if _name_of(section) == name]
+        return [section.model_fields.keys() for section in sections]
+
+    return new != old and (key == "data" or keys(new) != keys(old))
 
 
 def _is_no_choice(override):

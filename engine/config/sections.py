@@ -23,10 +23,24 @@ from models import MODELS
 
 LONGEST_NAME = 900  # bytes of a run's name; a path below it is to stay below 4,096
 Fraction = Annotated[float, Field(ge=0, le=1)]
+LARGEST = 2**31 - 1  # that sizes and numbers have in Paddle, NumPy and VisualDL, each of which ends otherwise beyond
 
 
 class Section(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @pydantic.field_validator("*")
+    @classmethod
+    def _whole_numbers_are_small(cls, value):
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int):
+                _check_size(number)
+        return value
+
+
+def _check_size(number, what="should"):
+    if abs(number) > LARGEST:
+        raise ValueError(f"{what} be less than or equal to {LARGEST}, got {number}")
 
 
 class Batch(Section):
@@ -58,6 +72,7 @@ class Batch(Section):
         else:
             workers = 1 if self.protocol == "single" else self.workers or 8
         images = workers * self.images_per_worker
+        _check_size(images, "images_per_step should")
         for name, given, follows in (
             ("workers", self.workers, workers), ("images_per_step", self.images_per_step, images),
         ):

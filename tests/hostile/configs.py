@@ -43,6 +43,14 @@ def base_is(make):
 
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+HUGE = (
+    "model.width", "model.deformable_groups", "data.image_size", "schedule.epochs", "schedule.milestones.0",
+    "optimizer.reference_images_per_step", "bn_precise_images", "evaluate_every_epochs", "reading.processes",
+)
+HUGE_OF_DETECTORS = (
+    "fpn_channels", "head_channels", "box_head_features", "roi_sampling_ratio", "anchors_per_image", "rois_per_image",
+    "detections_per_image",
+)
 CASES = {
     # the text
     "an empty file": (of_text(""), r"x\.yaml: expected a mapping of keys to values, found NoneType"),
@@ -147,6 +155,13 @@ CASES = {
     "a dangling comment": (override("seed=3 # four"), r"YAML would leave out"),
     "data of no name": (override("data.name=x"), r"data\.name: expected one of"),
     "data that are a text": (override("data=x"), r"data: "),
+    **{f"{key} of 31 bits": (override(f"{key}={2**31}"), rf"{key[:-2]}.*less than or .*2147483648") for key in HUGE},
+    **{f"{key} of 67 bits": (override(f"{key}={10**20 - 1}"), rf"{key[:-2]}.*less than or .*9{{20}}") for key in HUGE},
+    **{
+        f"{key} of 31 bits": (override("model.name=mask_rcnn", f"model.{key}={2**31}"), rf"{key}: .*got 2147483648")
+        for key in HUGE_OF_DETECTORS
+    },
+    "a step of 31 bits": (override(f"batch.images_per_worker={2**30}"), r"images_per_step should be less than .*got"),
     "pictures of no side": (override("data.image_size=0"), r"image_size"),
     "pictures of a huge side": (override("data.image_size=200000"), r"data: Unable to allocate \d+\. GiB"),
     "classes below 2": (override("data.classes=1"), r"classes|class"),
