@@ -4,8 +4,10 @@ import importlib
 import sys
 
 import pytest
+from conftest import picture
 
 import engine
+from engine.build import build_data
 from engine.errors import InputError
 from models import MODELS, Classifier
 
@@ -63,3 +65,18 @@ def test_errors_do_not_depend_on_the_number_of_models(load_config, base, overrid
 def test_axes_reach_every_model(load_config):
     keys = engine.config.config_keys()
     assert {"model.depth", "model.layers", "model.frozen_stages"} <= set(keys) and len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("name", ["image_folder", "video_folder"])
+def test_the_validation_set_may_be_the_training_set(tmp_path, name):
+    """Which an overfitting on purpose wants, and any data set accepts."""
+    for label in ("a", "b"):
+        for number in range(2):
+            folder = tmp_path / "train" / label / f"clip{number}"
+            folder.mkdir(parents=True)
+            for frame in range(1, 5):
+                picture(16, 16).save(folder / f"{frame}.jpg")
+    path = tmp_path / "x.yaml"
+    path.write_text(f"data: {{name: {name}, root: {tmp_path}, train: train, validation: train}}\n")
+    train_set, validation_set = build_data(engine.config.load_config(path))
+    assert train_set.classes == validation_set.classes == ("a", "b") and len(train_set) == len(validation_set) > 0

@@ -123,8 +123,8 @@ def _given(wanted):
     root, validation = wanted.root, wanted.validation
     if validation == "val" and not (root / "val").exists():
         validation = next((name for name in VALIDATION if (root / name).exists()), validation)
-    names = {wanted.train: root / wanted.train_videos, validation: root / wanted.validation_videos}
-    lists = {name: read_list(root / name, wanted.first_label) for name in names if not (root / name).is_dir()}
+    names = [(wanted.train, root / wanted.train_videos), (validation, root / wanted.validation_videos)]  # may be equal
+    lists = {name: read_list(root / name, wanted.first_label) for name, _ in names if not (root / name).is_dir()}
     if wanted.train in lists:
         classes = _listed_classes(wanted, lists)
     else:
@@ -134,7 +134,7 @@ def _given(wanted):
     parts = [
         _of_list(root / name, videos, lists[name], classes, wanted.first_label) if name in lists
         else Part(*_of_folders(root / name, classes), str(root / name))
-        for name, videos in names.items()
+        for name, videos in names
     ]
     return classes, *parts
 
