@@ -80,3 +80,14 @@ def test_the_validation_set_may_be_the_training_set(tmp_path, name):
     path.write_text(f"data: {{name: {name}, root: {tmp_path}, train: train, validation: train}}\n")
     train_set, validation_set = build_data(engine.config.load_config(path))
     assert train_set.classes == validation_set.classes == ("a", "b") and len(train_set) == len(validation_set) > 0
+
+
+def test_memory_that_is_used_up_has_words_for_it(base, monkeypatch):
+    """Python's own MemoryError has none."""
+    def take_all(seed: int = 0):
+        raise MemoryError
+
+    config = engine.config.load_config(base)
+    monkeypatch.setattr("engine.build.data.DATASETS", {"synthetic": take_all})
+    with pytest.raises(InputError, match="data: memory is used up"):
+        build_data(config)

@@ -38,7 +38,7 @@ def build_data(config: Config, **settings: int) -> tuple[Dataset, Dataset]:
     except OSError as error:  # a folder that may not be read, lost+found for one
         raise InputError(f"{error.filename}: {error.strerror}") from None
     except (ValueError, MemoryError) as error:
-        raise InputError(f"data: {error}") from None
+        raise InputError(f"data: {str(error) or 'memory is used up'}") from None
 
 
 def build_labelled(config: Config, preparation: Preparation, root: str, **settings: int) -> Dataset:

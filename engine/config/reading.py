@@ -124,6 +124,10 @@ def _is_no_choice(override):
 def _override(values, text, origins, schemas):
     source, (key, equals, value) = f"-o {shortened(text, LONGEST_VALUE)}", text.partition("=")
     *path, last = parts = key.split(".")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{source}: is no UTF-8 text") from None
     if not equals or not all(parts) or len(parts) > DEEPEST:
         raise InputError(f"{source}: expected key=value, for example -o schedule.epochs=10")
     value = _override_value(value, source, _fields(parts, values, schemas))
@@ -144,10 +148,6 @@ def _override(values, text, origins, schemas):
 
 
 def _override_value(text, source, fields):
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{source}: is no UTF-8 text") from None
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
     if fields and all(is_text(field.annotation) for field in fields) and not quoted:
         return None if text in ("", "null") else text

@@ -1,5 +1,6 @@
 """YAML as configs are written in: version 1.2's scalars, no key twice, bounds before work, and back again."""
 
+import os
 import re
 import stat
 from pathlib import Path
@@ -194,8 +195,13 @@ def _content(path):
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
         raise InputError(f"{path}: is {what}; expected an ordinary file, a YAML config")
-    with path.open("rb") as file:
-        content = file.read(LONGEST + 1)
+    with open(path, "rb", opener=_at_once) as file:
+        content = file.read(LONGEST + 1) or b""
     if len(content) > LONGEST:
         raise InputError(f"{path}: is larger than a YAML config may be, {LONGEST:,} bytes")
     return content
+
+
+def _at_once(path, flags):
+    """An `opener` of files that are not waited for: there are ordinary ones below /proc that may be for ever."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

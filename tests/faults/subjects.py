@@ -153,7 +153,7 @@ def of_last_line(process: Process) -> str:
 def unclear(process: Process, statuses: tuple[int, ...] = (1, 2)) -> str:
     """What is wrong with the end of a process that had to give up in one line, or ""."""
     lines = process.lines()
-    errors = [line for line in lines if line.startswith("error: ")]
+    errors = [line for line in lines if line.startswith("error: ") and not line.rstrip().endswith(":")]
     if process.status not in statuses or len(errors) != 1 or lines[-1:] != errors or "Traceback" in "".join(lines):
         return f"no clear line: {of_last_line(process)}"
     return ""

@@ -152,6 +152,8 @@ CASES = {
     "an override of laughs": (override("model={a: &a [1], b: [*c]}"), r"not a YAML value"),
     "an override of 600,000 letters": (override("seed=" + "9" * 600_000), r"-o seed=9+ … 9+: "),
     "an override with escapes": (override(f"seed={ESCAPES}"), r"seed=\\x1b"),
+    "an override of a key of no text": (override("\udcff=1"), r"-o \\udcff=1: is no UTF-8 text"),
+    "an override of a value of no text": (override("name=\udcff"), r"-o name=\\udcff: is no UTF-8 text"),
     "a dangling comment": (override("seed=3 # four"), r"YAML would leave out"),
     "data of no name": (override("data.name=x"), r"data\.name: expected one of"),
     "data that are a text": (override("data=x"), r"data: "),
