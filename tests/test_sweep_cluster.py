@@ -34,7 +34,7 @@ def start_nodes():
     """start_nodes(3, **of_each) makes a cluster of nodes with one core each, one at a time."""
     reason = "Ray is not installed (pip install -r requirements-cluster.txt): NO SWEEP ON A CLUSTER IS TESTED"
     pytest.importorskip("ray.cluster_utils", reason=reason)
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")  # else all others on this machine go first
     from ray.cluster_utils import Cluster as Nodes
 
     there = []
