@@ -5,7 +5,7 @@ import fcntl
 import os
 import resource
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -21,11 +21,32 @@ TAKE_ROOM = ("open", "os.link", "os.mkdir", "os.rename")  # the operations that 
 NOBODY = 65534
 
 
-def full(subject: Subject, chance: Random, times: int) -> Iterator[str]:
-    """The disk is full from the moment on at which a file is opened, or after a page more; each of a run in turn."""
+Moments = list[tuple[int, int]]  # (number of an operation, bytes that are free from it on)
+
+
+def writes_of_checkpoints(subject: Subject) -> Moments:
+    """Each file of the first, a middle and the last checkpoint: before and within its writing, and as it is synced."""
+    opened = [(number, name) for number, name in enumerate(subject.operations, 1) if name.startswith("open latest.")]
+    files = len(list(subject.whole.glob("latest.*")))
+    saves = [opened[at : at + 2 * files] for at in range(0, len(opened), 2 * files)]  # to be written, and to be synced
+    moments = []
+    for save in (saves[0], saves[len(saves) // 2], saves[-1]):
+        for (written, name), (synced, _) in zip(save[::2], save[1::2], strict=True):
+            size = (subject.whole / name.removeprefix("open ").removesuffix(".new.part")).stat().st_size
+            pages = -(-size // PAGE)
+            moments += [(written, free * PAGE) for free in sorted({0, 1, pages // 2, pages - 1})] + [(synced, 0)]
+    return moments
+
+
+def writes(subject: Subject) -> Moments:
+    """Every file that a run opens to write, with no room and with a page."""
     opened = [number for number, name in enumerate(subject.operations, 1) if name.startswith("open ")]
-    free = [(number, pages * PAGE) for number in opened for pages in (0, 1)]
-    yield from _filled(subject, spread(free, times), unclear)
+    return [(number, pages * PAGE) for number in opened for pages in (0, 1)]
+
+
+def full(subject: Subject, chance: Random, moments: Moments) -> Iterator[str]:
+    """The disk is full from a moment on, but for so many bytes."""
+    yield from _filled(subject, moments, unclear)
 
 
 def full_at_random(subject: Subject, chance: Random, times: int) -> Iterator[str]:
@@ -151,9 +172,3 @@ def _not_told(process):
     if process.status not in (1, 2) or "Traceback" in "".join(process.lines()):
         return f"no clear line: {of_last_line(process)}"
     return ""
-
-
-def spread(values: Iterable, times: int) -> list:
-    """So many of the values, evenly spread; all of them where there are fewer."""
-    values = list(values)
-    return [values[index * len(values) // times] for index in range(times)] if times < len(values) else values

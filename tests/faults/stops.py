@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from random import Random
 
 from engine.train.keeper import Keeper
-from faults.disk import spread
 from faults.moments import at_operation
 from faults.subjects import Subject, of_last_line
 
@@ -31,20 +30,33 @@ def in_evaluation(subject: Subject, chance: Random, times: int) -> Iterator[str]
         yield _not_stopped(process) or subject.end(folder)
 
 
-def in_checkpoint(subject: Subject, chance: Random, times: int) -> Iterator[str]:
-    """Before each change of a file of a checkpoint, in turn."""
+def changes_of_checkpoints(subject: Subject) -> list[int]:
+    """The numbers of the operations that change a file of a checkpoint."""
     stems = ("latest.", "best.", "epoch_", "previous.")
-    yield from _at_each(subject, times, lambda file: file.startswith(stems), _not_stopped)
+    return [number for number, file in _files(subject) if file.startswith(stems)]
 
 
-def in_report(subject: Subject, chance: Random, times: int) -> Iterator[str]:
-    """Before each change of a file that a sweep as a whole has, in turn."""
-    yield from _at_each(subject, times, lambda file: "/" not in file and file[:1] != ".", lambda process: "")
+def changes_of_a_sweep(subject: Subject) -> list[int]:
+    """The numbers of the operations that change a file that a sweep as a whole has."""
+    return [number for number, file in _files(subject) if "/" not in file and file[:1] != "."]
 
 
-def _at_each(subject, times, wanted, judge):
-    names = enumerate(subject.operations, 1)
-    for number in spread([number for number, name in names if wanted(name.partition(" ")[2])], times):
+def _files(subject):
+    return [(number, name.partition(" ")[2]) for number, name in enumerate(subject.operations, 1)]
+
+
+def in_checkpoint(subject: Subject, chance: Random, numbers: list[int]) -> Iterator[str]:
+    """Before changes of files of checkpoints."""
+    yield from _at_each(subject, numbers, _not_stopped)
+
+
+def in_report(subject: Subject, chance: Random, numbers: list[int]) -> Iterator[str]:
+    """Before changes of files that a sweep as a whole has."""
+    yield from _at_each(subject, numbers, lambda process: "")
+
+
+def _at_each(subject, numbers, judge):
+    for number in numbers:
         folder = subject.fresh()
         process = subject.begin(folder, lambda folder=folder, number=number: at_operation(
             folder, number, _stop_oneself))

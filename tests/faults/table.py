@@ -5,17 +5,22 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from faults import disk, kills, machine, power, stops
 from faults.mounts import NotHere
 from faults.subjects import READ_BY_PROCESSES, TASKS, Subject
 
-Fault = Callable[[Subject, Random, int], Iterator[str]]
+Fault = Callable[[Subject, Random, Any], Iterator[str]]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of fault: `make` yields what was lost for each of `times` of them, or ""."""
+    """One kind of fault: `make` yields what was lost for each of `times` of them, or "".
+
+    each: gives all moments that there are for it; then `make` takes so many of these, evenly spread, 0: all. And {} in
+    `what` is how many of how many.
+    """
 
     what: str
     make: Fault
@@ -23,6 +28,7 @@ class Row:
     task: str = "classification"
     tool: str = "train"
     options: tuple[str, ...] = ()
+    each: Callable[[Subject], list] | None = None
 
 
 def _rows() -> dict[str, Row]:
@@ -35,7 +41,9 @@ def _rows() -> dict[str, Row]:
         rows[f"power-run-{task}"] = Row(f"power gone in a run, {task}", power.cut, 4, task)
     rows["power-sweep"] = Row("power gone in a sweep", power.cut, 4, tool="sweep")
     rows |= {
-        "disk-full": Row("disk full when a file is written, each in turn", disk.full, 60),
+        "disk-full": Row("disk full at {} moments at which a checkpoint is written", disk.full, 0,
+                         each=disk.writes_of_checkpoints),
+        "disk-full-any": Row("disk full at {} moments at which a run writes a file", disk.full, 24, each=disk.writes),
         "disk-full-sweep": Row("disk full in a sweep", disk.full_at_random, 6, tool="sweep"),
         "quota": Row("quota exceeded (EDQUOT) when a file is changed", disk.over_quota, 12),
         "file-size": Row("file larger than allowed (RLIMIT_FSIZE)", disk.too_large, 6),
@@ -50,8 +58,10 @@ def _rows() -> dict[str, Row]:
         "worker-killed": Row("SIGKILL of a process that reads", machine.worker_killed, 8, "clips",
                              options=READ_BY_PROCESSES),
         "stop-evaluation": Row("SIGTERM inside an evaluation", stops.in_evaluation, 4, "detection"),
-        "stop-checkpoint": Row("SIGTERM while a checkpoint is written, at each file", stops.in_checkpoint, 30),
-        "stop-report": Row("SIGTERM while a sweep writes, at each file", stops.in_report, 20, tool="sweep"),
+        "stop-checkpoint": Row("SIGTERM at {} changes of files of checkpoints", stops.in_checkpoint, 30,
+                               each=stops.changes_of_checkpoints),
+        "stop-report": Row("SIGTERM at {} changes of files of a sweep", stops.in_report, 20, tool="sweep",
+                           each=stops.changes_of_a_sweep),
     }
     return rows
 
@@ -78,15 +88,26 @@ class Result:
 
 def make_row(row: Row, subjects: Callable[[Row], Subject], seed: int, times: int | None) -> Result:
     """Do what a row says; `times` instead of as often as it says."""
-    result, began = Result(row.what), time.monotonic()
+    result, began = Result(row.what.format("some")), time.monotonic()
     try:
-        for lost in row.make(subjects(row), Random(f"{seed} {row.what}"), times or row.times):
+        subject, amount = subjects(row), times or row.times
+        if row.each:
+            there = row.each(subject)
+            amount = spread(there, amount or len(there))
+            of = f"{len(amount)} of {len(there)}" if len(amount) < len(there) else f"all {len(there)}"
+            result.what = row.what.format(of)
+        for lost in row.make(subject, Random(f"{seed} {row.what}"), amount):
             result.times += 1
             result.lost += [lost] if lost else []
     except NotHere as reason:
         result.not_here = str(reason)
     result.seconds = time.monotonic() - began
     return result
+
+
+def spread(values: list, times: int) -> list:
+    """So many of the values, evenly spread; all of them where there are fewer."""
+    return [values[index * len(values) // times] for index in range(times)] if times < len(values) else values
 
 
 def make_subjects(place: Path) -> Callable[[Row], Subject]:
