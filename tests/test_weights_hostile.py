@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from data import DataError
+from data.pickles import pickle_errors
 from engine.errors import InputError
 from engine.weights import read_network
 from engine.weights.reading import read_tree
@@ -226,6 +227,12 @@ def test_a_file_of_any_size_is_not_read(tmp_path):
             file.write(begin)
             file.truncate(2**40)
         refused(tmp_path / "x", "has more than the 2,147,483,648 bytes")
+
+
+def test_what_is_too_deep_for_python_is_a_line():
+    with pytest.raises(DataError, match="x.pth: is no pickle of plain arrays: values lie in each other too deep"):
+        with pickle_errors("x.pth"):
+            raise RecursionError("maximum recursion depth exceeded")
 
 
 def test_a_tensor_of_two_names_is_one_array(tmp_path):
