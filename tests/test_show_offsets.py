@@ -1,6 +1,7 @@
 """What deformable layers look at: by hand, against the gradient, and as a user asks for it."""
 
 import csv
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -19,7 +20,7 @@ from engine.run import checkpoint
 from engine.run.folder import write_preparation
 from engine.show_offsets.bins import bins_figure, look_at_bins
 from engine.show_offsets.dilation import dilation_caption, dilation_table, dilations, effective_dilation, on_black
-from engine.show_offsets.figures import offset_figure
+from engine.show_offsets.figures import offset_figure, sample_offsets
 from engine.show_offsets.sampling import (
     choose_layers,
     collect,
@@ -338,6 +339,26 @@ def test_training_shows_the_offsets_grow(deformed):
         lengths = reader.get_data("scalar", f"offsets/mean_length/{layer}.conv2")
         assert [record.id for record in lengths] == [6, 12] and all(record.value > 0 for record in lengths)
     assert "offsets" not in (deformed / "metrics.jsonl").read_text()
+
+
+class Pictures:
+    """A data set of pictures of several sizes, as a detector has them."""
+
+    preparation = Preparation(("a",), (3, 32, 32), (0.5,) * 3, (0.5,) * 3)
+    sides = [32, 48]
+
+    def __len__(self):
+        return len(self.sides)
+
+    def batch(self, indices, *, seed, epoch):
+        (index,) = indices
+        return {"image": np.ones([1, 3, self.sides[index], 32], "float32")}
+
+
+def test_training_shows_pictures_of_several_sizes():
+    model = resnet(depth=26, width=4, norm_groups=2, deformable_stages=("c5",))
+    pictures, lengths = sample_offsets(model, SimpleNamespace(dataset=Pictures(), seed=0), 2)
+    assert len(pictures) == 2 and set(lengths.values()) == {0.0}
 
 
 def test_the_record_is_the_same_with_and_without_pictures(deformed, tmp_path):

@@ -52,8 +52,8 @@ DEFORMABLE_CONVOLUTION = [
 
 
 def table_ap(sweep: SweepResults) -> tuple[list[Table], str]:
-    """All APs of each setting, under it by BN's precise statistics where its runs have them, and the papers' where they
-    have such a network -> ([table], caption)."""
+    """All APs of each setting, under it by BN's precise statistics where its runs have them, and once the papers' where
+    they have such a network -> ([table], caption)."""
     measures = {measure.name: measure for measure in sweep.file.measures}
     columns = [name for kind in ("box", "mask") for name in (f"{kind}_ap", f"{kind}_ap50", f"{kind}_ap75")]
     columns = [name for name in columns if name in measures]
@@ -67,11 +67,15 @@ def table_ap(sweep: SweepResults) -> tuple[list[Table], str]:
             cells = (average_text(measures[name], found) for name, found in zip(columns, precise, strict=True))
             rows.append([f"{sweep.label(setting)}, precise statistics", *cells])
         for paper in papers:
-            if numbers := _numbers(paper, sweep, setting):
-                rows.append([theirs(paper.label), *map(theirs, numbers.split()[: len(columns)])])
+            if (numbers := _numbers(paper, sweep, setting)) and (row := _quoted(paper, numbers, columns)) not in rows:
+                rows.append(row)
                 quoted.append(f" {paper.label[0].upper()}{paper.label[1:]}: {paper.source}.")
     sources = "".join(dict.fromkeys(quoted))
     return [rows], f"Validation AP in percent, {statistic(sweep)}. {conditions(sweep, sweep.settings)}{sources}"
+
+
+def _quoted(paper, numbers, columns):
+    return [theirs(paper.label), *map(theirs, numbers.split()[: len(columns)])]
 
 
 def _numbers(paper: Paper, sweep: SweepResults, setting: Setting) -> str | None:

@@ -169,8 +169,12 @@ def sample_offsets(
             canvas.draw()
         pictures[f"offsets/sample_{number}"] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     if samples:
-        layers = collect(model, paddle.to_tensor(np.stack([image for _, image in samples])))
-        lengths = {f"offsets/mean_length/{short(layer.name)}": layer.mean_length for layer in layers}
+        # one by one: the pictures of a detector have sizes of their own
+        found = zip(*(collect(model, paddle.to_tensor(image[None])) for _, image in samples), strict=True)
+        lengths = {
+            f"offsets/mean_length/{short(one.name)}": float(np.mean([layer.mean_length for layer in (one, *others)]))
+            for one, *others in found
+        }
     if was_training:
         model.train()
     return pictures, lengths
