@@ -33,7 +33,7 @@ from engine.show_offsets.sampling import (
     stride_of,
     telling_positions,
 )
-from models import mask_rcnn, resnet
+from models import Classifier, mask_rcnn, resnet
 from ops import DeformConv2D
 
 CENTRE, RIGHT = 4, 5  # taps, row by row
@@ -356,7 +356,7 @@ class Pictures:
 
 
 def test_training_shows_pictures_of_several_sizes():
-    model = resnet(depth=26, width=4, norm_groups=2, deformable_stages=("c5",))
+    model = Classifier(resnet(depth=26, width=4, norm_groups=2, deformable_stages=("c5",)), 2)
     pictures, lengths = sample_offsets(model, SimpleNamespace(dataset=Pictures(), seed=0), 2)
     assert len(pictures) == 2 and set(lengths.values()) == {0.0}
 
