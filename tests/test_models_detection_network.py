@@ -318,6 +318,8 @@ def test_padding_shows_nothing():
         ({"canonical_box_size": 0.0}, "canonical_box_size: 0.0, expected a number above 0"),
         ({"canonical_box_size": -5.0}, "canonical_box_size: -5.0, expected a number above 0"),
         ({"score_threshold": 2.0}, "score_threshold: 2.0, expected a score from 0 to 1"),
+        ({"roi_sampling_ratio": 2**30}, "roi_sampling_ratio: 1073741824, expected 0 to 64"),
+        ({"roi_sampling_ratio": -1}, "roi_sampling_ratio: -1, expected 0 to 64"),
         ({"score_threshold": -1.0}, "score_threshold: -1.0, expected a score from 0 to 1"),
         ({"roi_pooling": "max"}, "roi_pooling 'max': expected one of align, deformable, modulated"),
         ({"box_head": "4conv1fc", "box_head_norm": "brn"}, "box_head_norm brn: RoIs come worker after worker"),

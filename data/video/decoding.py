@@ -76,6 +76,8 @@ class VideoFile:
         together.
         """
         wanted = set(self._stamps[list(numbers)].tolist())
+        size = self._stream.codec_context.width, self._stream.codec_context.height
+        check_together(len(wanted), size, self._max_pixels)  # the decoder's own words would be others
         found = {} if self._counted else self._decoded(wanted, self._sought(min(wanted)))
         if found.keys() != wanted:  # a file can be entered behind the first one
             found = self._decoded(wanted, self._from_start())

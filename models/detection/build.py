@@ -18,6 +18,8 @@ from ops import BatchNorm, BatchRenorm
 BOX_BINS, MASK_BINS, C4_BINS = 7, 14, 14
 OF_ROIS = "RoIs come worker after worker, and brn wants all workers at once; use gn"
 
+MOST_SAMPLES = 64  # of a bin along a side
+
 
 def mask_rcnn(
     backbone: ResNet,
@@ -91,7 +93,7 @@ def mask_rcnn(
     )
     _check_numbers(
         {"proposals_before_nms": proposals_before_nms, "proposals_after_nms": proposals_after_nms},
-        anchor_sizes, anchor_ratios, canonical_box_size, score_threshold,
+        anchor_sizes, anchor_ratios, canonical_box_size, score_threshold, roi_sampling_ratio,
     )
     norm = partial(
         make_norm, groups=norm_groups, channels_per_group=norm_channels_per_group,
@@ -185,8 +187,8 @@ def _check(*, neck, masks, box_head, fpn_norm, box_head_norm, mask_head_norm, **
             raise ValueError(f"{name} brn: {OF_ROIS}")
 
 
-def _check_numbers(counts, sizes, ratios, canonical_size, threshold):
-    """ValueError for numbers with which nothing can be found."""
+def _check_numbers(counts, sizes, ratios, canonical_size, threshold, samples):
+    """ValueError for numbers with which nothing can be found, or no end."""
     for name, pair in counts.items():
         if pair is not None and min(pair) < 1:
             raise ValueError(f"{name}: {list(pair)}, expected 1 or more in training and in evaluation")
@@ -197,3 +199,5 @@ def _check_numbers(counts, sizes, ratios, canonical_size, threshold):
         raise ValueError(f"canonical_box_size: {canonical_size}, expected a number above 0")
     if not 0 <= threshold <= 1:
         raise ValueError(f"score_threshold: {threshold}, expected a score from 0 to 1")
+    if not 0 <= samples <= MOST_SAMPLES:
+        raise ValueError(f"roi_sampling_ratio: {samples}, expected 0 to {MOST_SAMPLES}")
