@@ -5,7 +5,7 @@ set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 source ./setup.sh
 
-prepare test requirements-dev.txt requirements-detection.txt requirements-export.txt requirements-video.txt
+prepare test requirements-{dev,detection,export,video,cluster}.txt
 lint=0
 "$python" -m ruff check . || lint=$?        # the tests run all the same: one start tells everything
 # As many processes as cores, with a thread each: Paddle's own threads would only wait for one another.

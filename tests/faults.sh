@@ -6,7 +6,7 @@ set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 source ./setup.sh
 
-prepare test requirements-dev.txt requirements-detection.txt requirements-export.txt requirements-video.txt
+prepare test requirements-{dev,detection,export,video,cluster}.txt
 export OMP_NUM_THREADS=1 PYTHONPATH=tests${PYTHONPATH:+:$PYTHONPATH}
 own=()
 for options in --mount '--mount --map-root-user'; do

@@ -9,6 +9,6 @@ source ./setup.sh
 venv=.venv-paddle-2.6
 own_paddle='paddlepaddle-gpu==2.6.2'
 unset PYTHONPATH        # it could lead to another Paddle
-prepare test requirements-dev.txt requirements-detection.txt requirements-export.txt requirements-video.txt
+prepare test requirements-{dev,detection,export,video}.txt
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 CUDA_VISIBLE_DEVICES='' exec "$python" -m pytest -ra -n auto --maxprocesses=8 --dist worksteal "$@"
