@@ -193,8 +193,8 @@ CASES = {
     "a score beyond 1": (
         asked("FOLDER/pets", "--least", "nan", tool="infer.py"), r"--least nan: expected a score from 0",
     ),
-    "drawn over the pictures": (
-        asked("FOLDER/pets/cat/0.png", "--draw", "FOLDER/pets/cat", tool="infer.py"), r"holds the pictures themselves",
+    "classes drawn over the pictures": (
+        asked("FOLDER/pets/cat/0.png", "--draw", "FOLDER/pets/cat", tool="infer.py"), r"a class is of the whole picture",
     ),
     "an export of another form": (
         asked("--format", "caffe", tool="export_model.py"), r"--format: invalid choice: 'caffe'",

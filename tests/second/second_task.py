@@ -12,6 +12,7 @@ from engine.tasks import TASKS, Measure
 
 class Regression:
     measures = (Measure("r2", "coefficient of determination", percent=False, lower_is_better=False),)
+    noun = "picture"
 
     def scores(self, dataset):
         return BrightnessScores()
