@@ -168,7 +168,7 @@ def test_bad_input_of_the_other_commands(trained, tmp_path):
     (tmp_path / "empty").mkdir()
     for tool, arguments, words in (
         ("eval.py", [*config, "-w", "epoch_77"], f"{trained / 'epoch_77'}.pdparams: no such file"),
-        ("eval.py", [*config, "-o", "data.image_size=16"], "image size or normalisation than the model was trained with"),
+        ("eval.py", [*config, "-o", "data.image_size=16"], "normalisation than the model was trained with"),
         ("eval.py", [*config, "-o", "model.width=4"], "does not fit this config's model"),
         ("eval.py", ["-c", "configs/quickstart.yaml", "-o", f"output={tmp_path}"], "preparation.json: no such file"),
         ("infer.py", [*config, tmp_path / "empty"], "no pictures in this folder"),

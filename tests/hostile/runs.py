@@ -194,7 +194,7 @@ CASES = {
         asked("FOLDER/pets", "--least", "nan", tool="infer.py"), r"--least nan: expected a score from 0",
     ),
     "classes drawn over the pictures": (
-        asked("FOLDER/pets/cat/0.png", "--draw", "FOLDER/pets/cat", tool="infer.py"), r"a class is of the whole picture",
+        asked("FOLDER/pets/cat/0.png", "--draw", "FOLDER/pets/cat", tool="infer.py"), r"a class is of the whole pic",
     ),
     "an export of another form": (
         asked("--format", "caffe", tool="export_model.py"), r"--format: invalid choice: 'caffe'",
