@@ -45,12 +45,14 @@ def test_the_name_says_whether_there_are_masks(load):
 
 
 @pytest.mark.parametrize(("version", "pooling", "own", "of_convolutions", "of_pooling"), [
-    (1, "deformable", None, 1.0, 0.01), (2, "modulated", None, 0.1, 1.0), (2, "deformable", 0.5, 0.5, 0.5),
+    (1, "deformable", [], 1.0, 0.01), (2, "modulated", [], 0.1, 1.0),
+    (2, "deformable", ["optimizer.offset_lr_multiplier=0.5"], 0.5, 0.5),
+    (1, "modulated", ["optimizer.roi_offset_lr_multiplier=0"], 1.0, 0.0),
+    (1, "deformable", ["optimizer.offset_lr_multiplier=0.5", "optimizer.roi_offset_lr_multiplier=0.2"], 0.5, 0.2),
 ])
 def test_offset_layers_learn_as_fast_as_in_the_papers(load, version, pooling, own, of_convolutions, of_pooling):
     config = load(
-        "model.deformable_stages=[c5]", f"model.deformable_version={version}", f"model.roi_pooling={pooling}",
-        *([f"optimizer.offset_lr_multiplier={own}"] if own else []),
+        "model.deformable_stages=[c5]", f"model.deformable_version={version}", f"model.roi_pooling={pooling}", *own,
     )
     model = built(config)
     rates = {

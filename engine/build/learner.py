@@ -35,10 +35,10 @@ def build_optimizer(config: Config, model: nn.Layer) -> paddle.optimizer.Optimiz
         multiplier[id(parameter)] = section.backbone_lr_multiplier
     for layer in model.sublayers():
         if isinstance(layer, tuple(OFFSET_RATES)):
-            paper = OFFSET_RATES[type(layer)][layer.version]
-            chosen = paper if section.offset_lr_multiplier is None else section.offset_lr_multiplier
+            of_rois = section.roi_offset_lr_multiplier if isinstance(layer, DeformRoIPool) else None
+            wanted = [of_rois, section.offset_lr_multiplier, OFFSET_RATES[type(layer)][layer.version]]
             for parameter in layer.offset.parameters():
-                multiplier[id(parameter)] *= chosen
+                multiplier[id(parameter)] *= next(times for times in wanted if times is not None)
     groups = {}
     for parameter in model.parameters():
         if parameter.stop_gradient:

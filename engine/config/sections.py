@@ -94,6 +94,7 @@ class Optimizer(Section):
     decay_norm_and_bias: bool = True  # False spares every vector: gamma, beta and biases
     backbone_lr_multiplier: NonNegativeFloat = 1.0  # of all but the head, which starts anew in fine-tuning
     offset_lr_multiplier: NonNegativeFloat | None = None  # None: the papers' (convolutions v1 1, v2 0.1; RoIs 0.01, 1)
+    roi_offset_lr_multiplier: NonNegativeFloat | None = None  # of RoI pooling alone; None: as the line above says
     clip_norm: PositiveFloat | None = None  # global L2 norm of the gradients of a step
 
 
