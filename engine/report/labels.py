@@ -16,6 +16,7 @@ from engine.report.records import (
     OFFSET_RATE,
     POOLING,
     PRETRAINED,
+    ROI_OFFSET_RATE,
     STANDARDIZED,
 )
 from models.norm import Norm
@@ -45,6 +46,7 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     "model.neck": {"fpn": "pyramid", "c4": "C4"}.get,
     POOLING: lambda kind: "RoIAlign" if kind == "align" else f"{kind} pooling",
     OFFSET_RATE: "offsets at {} of the rate".format,
+    ROI_OFFSET_RATE: "offsets of RoIs at {} of the rate".format,
     "model.width": "width {}".format,
     STANDARDIZED: lambda standardized: "WS" if standardized else "no WS",
     "data.warp": "warp {}".format,

@@ -38,6 +38,7 @@ PRETRAINED, FROZEN = "pretrained", "model.frozen"
 FRAMES = "data.frames"
 DEFORMABLE, VERSION, DILATED = "model.deformable_stages", "model.deformable_version", "model.dilated_stages"
 POOLING, OFFSET_RATE = "model.roi_pooling", "optimizer.offset_lr_multiplier"
+ROI_OFFSET_RATE = "optimizer.roi_offset_lr_multiplier"
 STATES = ("finished", "failed", "stopped", "waiting")
 MOST_RUNS = 10_000  # of a sweep
 MOST_MEASURES = 50

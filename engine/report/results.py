@@ -21,6 +21,7 @@ from engine.report.records import (
     NORM,
     OFFSET_RATE,
     POOLING,
+    ROI_OFFSET_RATE,
     SEED,
     VERSION,
     Description,
@@ -50,8 +51,10 @@ def matters_to(key: str, norm: str | None) -> bool:
 
 def means_nothing(key: str, norm: str | None, channels_per_group: int | None, value: Callable[[str], Any]) -> bool:
     """Whether a config key has no influence on a run of this norm, whose other keys have these values."""
-    if key in (VERSION, OFFSET_RATE) and value(DEFORMABLE) in ([], "[]"):
-        return key == VERSION or value(POOLING) in (None, "align")
+    has_offsets = {VERSION: value(DEFORMABLE) not in ([], "[]"), ROI_OFFSET_RATE: value(POOLING) not in (None, "align")}
+    has_offsets[OFFSET_RATE] = any(has_offsets.values())
+    if not has_offsets.get(key, True):
+        return True
     return bool(not matters_to(key, norm) or key == GROUPS and channels_per_group)
 
 
@@ -178,7 +181,7 @@ class SweepResults:
                 if key not in without and kind not in parts:
                     parts.append(kind)
                 continue
-            meaningless = value is None and key in (NORM, OFFSET_RATE, *ONLY_OF)
+            meaningless = value is None and key in (NORM, OFFSET_RATE, ROI_OFFSET_RATE, *ONLY_OF)
             if not meaningless and key not in without and (key == NORM or self.varied(key)):
                 text = AXIS_TEXT[key](value) if key in AXIS_TEXT else None
                 if key == DEPTH:
