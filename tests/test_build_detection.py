@@ -73,6 +73,10 @@ def test_offset_layers_learn_as_fast_as_in_the_papers(load, version, pooling, ow
     (["model.norm=gn", "model.box_head_norm=bn", "model.mask_head_norm=bn"], 2),
     (["model.neck=c4", "model.fpn_norm=none", "model.box_head=2fc", "model.box_head_norm=none",
       "model.mask_head_norm=none", "batch.images_per_worker=4"], 1),
+    (["model.norm=gn", "model.box_head_norm=gn", "model.roi_pooling=modulated", "optimizer.name=adamw"], 1),
+    (["model.norm=gn", "model.box_head_norm=gn", "model.roi_pooling=modulated", "optimizer.name=momentum"], 0),
+    (["model.norm=gn", "model.box_head_norm=gn", "model.roi_pooling=deformable", "optimizer.name=adamw",
+      "optimizer.roi_offset_lr_multiplier=0.001"], 0),
 ])
 def test_what_is_known_to_fail_is_said(load, caplog, overrides, lines):
     config = load(*overrides)

@@ -72,4 +72,10 @@ def known_to_fail(config: Config) -> list[str]:
     if hasattr(model, "neck") and model.norm == "bn" and config.batch.images_per_worker <= FEW:
         images = config.batch.images_per_worker
         lines.append(f"model.norm: bn with {images} images per worker; frozen_bn, of trained weights, or gn are usual")
+    pooling, optimizer = getattr(model, "roi_pooling", "align"), config.optimizer
+    if pooling != "align" and optimizer.name != "momentum" and optimizer.roi_offset_lr_multiplier is None:
+        lines.append(
+            f"model.roi_pooling: under {optimizer.name} the bins of {pooling} pooling run away at the papers' rates, "
+            "which are SGD's; optimizer.roi_offset_lr_multiplier=0.001 is what the studies have"
+        )
     return lines
