@@ -86,6 +86,13 @@ def test_figure_7_has_bn_left_gn_right_and_a_curve_for_each_number_of_the_shorte
         check_figures(["figure_7"], {IMAGES: [8], FRAMES: [8]})
 
 
+def test_figure_7_of_one_number_of_clips_for_each_length(make_sweep):
+    sizes = ((8, 8), (16, 4))
+    grids = [{NORM: ["bn", "gn"], FRAMES: [frames], IMAGES: [clips], "seed": [0]} for frames, clips in sizes]
+    _, (left, right), _ = drawn(make_sweep(grids, error=error_of, config=CLIPS), "figure_7")
+    assert left.keys() == right.keys() == {"8"}
+
+
 def test_a_report_on_clips_speaks_of_clips(make_sweep):
     folder = make_sweep(GRIDS, ["figure_1", "table_2"], error=error_of, config=CLIPS)
     write_report(folder)

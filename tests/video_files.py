@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 WIDTH, HEIGHT = 96, 80
+# In milliseconds: 30 a second, then 10.
+VARIABLE = [33 * number for number in range(15)] + [495 + 100 * number for number in range(15)]
 
 
 def numbered(number, shift=0):
@@ -101,4 +103,12 @@ def make_sound(path):
             frame.sample_rate, frame.pts = 44100, start
             output.mux(stream.encode(frame))
         output.mux(stream.encode())
+    return path
+
+
+def damaged(path, keep=None, zeros=None):
+    content = bytearray(path.read_bytes())
+    if zeros:
+        content[zeros] = bytes(zeros.stop - zeros.start)
+    path.write_bytes(content[:keep])
     return path

@@ -24,11 +24,12 @@ PAPER = {
 
 def figure_7(sweep: SweepResults) -> "tuple[Figure, str]":
     """Of the shortest clips the validation error against epoch, a panel for each norm and in it a curve for each number
-    of clips per worker -> (Figure, caption). What has one number of them only, such as a control, is left out."""
+    of clips per worker -> (Figure, caption). What has one number of them only, such as a control, is left out, unless
+    all have."""
     shortest = min(frames for frames in sweep.values(FRAMES) if frames)
     among = [setting for setting in sweep.settings if setting.values.get(FRAMES, shortest) == shortest]
-    lines = [line for line in sweep.lines(IMAGES, among) if len(line.settings) > 1]
-    return draw_batch_sizes(sweep, lines)
+    lines = sweep.lines(IMAGES, among)
+    return draw_batch_sizes(sweep, [line for line in lines if len(line.settings) > 1] or lines)
 
 
 def table_8(sweep: SweepResults) -> tuple[list[Table], str]:
