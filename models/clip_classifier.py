@@ -48,7 +48,7 @@ class ClipClassifier(Classifier):
         """Logits float32 [N, places, num_classes]."""
         features = self.backbone(clip)["c5"]
         size = features.shape[2:]
-        window = [min(pair) for pair in zip(self.pool_window or size, size, strict=True)]
+        window = list(map(min, self.pool_window or size, size))  # Paddle 2.6 cannot export a strict zip
         if window == size:
             pooled = features.mean(axis=[2, 3, 4]).unsqueeze(axis=1)
         else:

@@ -4,6 +4,7 @@ import builtins
 import errno
 import io
 import os
+import pathlib
 import stat
 import subprocess
 import sys
@@ -44,6 +45,8 @@ def refuse(patch, wanted, kind=errno.ENOSPC):
 
     patch.setattr(builtins, "open", opened)
     patch.setattr(io, "open", opened)
+    if sys.version_info < (3, 11):  # pathlib keeps an open of its own there
+        patch.setattr(pathlib._NormalAccessor, "open", staticmethod(opened))
 
 
 @pytest.mark.parametrize(
