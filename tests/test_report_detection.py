@@ -159,12 +159,13 @@ def test_a_damaged_number_is_one_line(make):
 
 def test_the_rate_of_offsets_is_said_where_there_are_offsets(make):
     rate, of_rois = "optimizer.offset_lr_multiplier", "optimizer.roi_offset_lr_multiplier"
-    grids = [{DEFORMABLE: [[]], POOLING: ["align", "deformable"], rate: [0.1], of_rois: [0.001]},
+    grids = [{DEFORMABLE: [[]], POOLING: ["align", "deformable"], rate: [0.1], of_rois: [0.001, 0.0]},
              {DEFORMABLE: [["c5"]], VERSION: [1], POOLING: ["align"], rate: [0.1, None]}]
     sweep = read_sweep(make(grids))
     assert [sweep.label(setting) for setting in sweep.settings] == [
         "GN, plain, RoIAlign",
         "GN, plain, deformable pooling, offsets at 0.1 of the rate, offsets of RoIs at 0.001 of the rate",
+        "GN, plain, deformable pooling, offsets at 0.1 of the rate, bins that stay",
         "GN, DCNv1 in c5, RoIAlign",  # at the papers' own rates
         "GN, DCNv1 in c5, RoIAlign, offsets at 0.1 of the rate",
     ]

@@ -46,7 +46,7 @@ AXIS_TEXT = {  # how a label says a value; other axes say key=value
     "model.neck": {"fpn": "pyramid", "c4": "C4"}.get,
     POOLING: lambda kind: "RoIAlign" if kind == "align" else f"{kind} pooling",
     OFFSET_RATE: "offsets at {} of the rate".format,
-    ROI_OFFSET_RATE: "offsets of RoIs at {} of the rate".format,
+    ROI_OFFSET_RATE: lambda rate: "bins that stay" if rate == 0 else f"offsets of RoIs at {rate} of the rate",
     "model.width": "width {}".format,
     STANDARDIZED: lambda standardized: "WS" if standardized else "no WS",
     "data.warp": "warp {}".format,
