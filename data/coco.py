@@ -130,7 +130,7 @@ class CocoDataset:
         self.on_corrupt_image, self.max_pixels = on_corrupt_image, max_pixels
         self.unused, self.skipped = unused or Counter(), 0
         most = int(np.diff(part.noted.starts)[part.pictures].max(initial=0))
-        self.sample_bytes = sample_bytes([preparation.resize_long] * 2, 3, most, masks=masks)
+        self.sample_bytes = sample_bytes([preparation.resize_long] * 2, most, masks=masks)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -148,7 +148,7 @@ class CocoDataset:
         training = self.short_sides is not None
         samples = [self._sample(int(index), seed, epoch, training) for index in indices]
         samples = [sample for sample in samples if sample]
-        return detection_batch(samples, 3, training=training, masks=self.has_masks)
+        return detection_batch(samples, training=training, masks=self.has_masks)
 
     def stored_picture(self, index: int) -> Image.Image:
         """The PIL picture of a sample as its file has it, upright and RGB. Raises DataError."""

@@ -111,7 +111,7 @@ class SceneDataset:
         self.image_ids = np.arange(1, images + 1)  # to pycocotools an id of 0 is none
         self.category_ids = tuple(range(1, len(self.classes) + 1))
         self.image_shape = (3, image_size, image_size)
-        self.sample_bytes = sample_bytes(self.image_shape[1:], 3, most_garments, masks=True)
+        self.sample_bytes = sample_bytes(self.image_shape[1:], most_garments, masks=True)
         self.preparation = DetectionPreparation(
             self.classes, self.image_shape, MEAN, STD, image_size, resize_long=LONGEST * image_size,
             category_ids=self.category_ids,
@@ -133,7 +133,7 @@ class SceneDataset:
         """The samples `indices` [N], in that order, as `detection_batch` says."""
         training = self.draws != VALIDATION
         samples = [self._sample(int(index), seed, epoch, training) for index in indices]
-        return detection_batch(samples, 3, training=training)
+        return detection_batch(samples, training=training)
 
     def composition(self, index: int, *, seed: int, epoch: int) -> Composition:
         """One sample with all that is known of it, as `batch` shows it."""

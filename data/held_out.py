@@ -14,8 +14,8 @@ LARGEST = 1 << 30  # bytes of a file that is compared with others: no picture ha
 def held_out(files: list[str], root: Path, share: float, seed: int, noun: str = "picture") -> set[str]:
     """The part of one class that is for validation: the set of its paths.
 
-    files: paths below `root`, two or more. About `share` of them are chosen, one at least and never all, by a hash of
-    seed and path below `root`: the choice is the same on every machine, and a picture that is added or removed moves
+    files: two or more. About `share` of them are chosen, one at least and never all, by a hash of seed and path from
+    `root` on: the choice is the same on every machine, and a picture that is added or removed moves
     hardly any other. Files with the same bytes stay together where that can be. Raises DataError.
     """
     if len(files) < 2:
@@ -23,7 +23,8 @@ def held_out(files: list[str], root: Path, share: float, seed: int, noun: str = 
     wanted = min(max(1, round(share * len(files))), len(files) - 1)
 
     def lot(file):
-        return hashlib.sha256(b"%d %s" % (seed, os.fsencode(Path(file).relative_to(root).as_posix()))).digest()
+        path = os.path.relpath(file, root).replace(os.sep, "/")
+        return hashlib.sha256(b"%d %s" % (seed, os.fsencode(path))).digest()
 
     groups = _same_bytes(files)
     if len(groups) == 1:

@@ -19,7 +19,7 @@ from data.video.layout import read_list as read_video_list
 from data.video.layout import videos_below
 from data.video.preparation import ClipPreparation
 from data.video_folder import VideoDataset
-from data.walk import BESIDE, count_beside, picture_files, unused_text, visible_folders
+from data.walk import count_beside, picture_files, unused_text, visible_folders
 
 LISTED = 20  # names in a message
 log = logging.getLogger("data")
@@ -44,7 +44,7 @@ def labelled_pictures(
     try:
         if root.is_dir():
             paths, labels = _of_class_folders(root, preparation.classes, partial(picture_files, unused=unused))
-            count_beside(root, BESIDE, unused)
+            count_beside(root, unused)
         else:
             entries = read_list(_list_file(root), root.parent, first_label)
             paths, labels = _of_list(root, entries, preparation.classes, first_label, root.parent)

@@ -11,7 +11,7 @@ from data.errors import DataError
 from data.held_out import held_out
 from data.lists import check_first, check_labels, check_names, class_names, read_list
 from data.preparation import PICTURE_ENDINGS
-from data.walk import BESIDE, UNLISTED, count_beside, picture_files, pictures_in, visible_folders
+from data.walk import UNLISTED, count_beside, picture_files, pictures_in, visible_folders
 
 VALIDATION = ("val", "valid", "validation")  # the first that is there, where the setting is left at val
 
@@ -51,7 +51,7 @@ def find_parts(wanted: Wanted) -> tuple[list[str], Part, Part, Counter]:
     else:
         classes = _unsplit_class_names(root)
         parts = _held_out(wanted, classes, unused)
-        count_beside(root, BESIDE, unused)
+        count_beside(root, unused)
     check_names(classes, root)
     return classes, *parts, unused
 
@@ -104,12 +104,12 @@ def _given(wanted, unused):
         )
         parts.append(Part(*found, str(root / name)))
         if listed is None and root / name != root:
-            count_beside(root / name, BESIDE, unused)
+            count_beside(root / name, unused)
     tops = {Path(name).parts[0] for name in names if Path(name).parts}
     if lists:
         count_unlisted(root, [path for part in parts for path in part.paths], unused)
     elif tops:
-        count_beside(root, BESIDE, unused, folders=[name for name in visible_folders(root) if name not in tops])
+        count_beside(root, unused, folders=[name for name in visible_folders(root) if name not in tops])
     return classes, *parts
 
 

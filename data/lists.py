@@ -94,10 +94,10 @@ def _numbered(path, first_label):
     """Class names of `label name` lines."""
     names = {}
     for number, line in lines(path):
-        label, _, name = line.strip().partition(" ")
+        label, *name = line.split(maxsplit=1)
         if not _is_label(label):
             raise DataError(f"{path}, line {number}: got {quoted(line)}, wanted `label name`")
-        names[int(label) - first_label] = name.strip() or label
+        names[int(label) - first_label] = name[0].strip() if name else label
     if sorted(names) != list(range(len(names))):
         raise DataError(f"{path}: labels are not {first_label} to {first_label + len(names) - 1}, each once")
     return [names[label] for label in range(len(names))]

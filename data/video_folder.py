@@ -58,7 +58,7 @@ def video_folder(
     "skip" logs and counts it in training, and the next one stands in; in validation it stops all the same. Raises
     DataError.
     """
-    test_size = test_size or image_size
+    test_size = image_size if test_size is None else test_size
     _check_settings(
         validation_share, first_label, frames, stride, fps, image_size, short_side, resize_short, test_size, test_clips,
         max_pixels,
@@ -99,7 +99,7 @@ class VideoFacts(NamedTuple):
     """What check_data wants to know of a video."""
 
     frames: int
-    promised: int  # by its header; 0 where that does not tell
+    promised: int  # by its header or its packets; 0 where those do not tell
     damaged: int  # that the decoder marks so
     is_even: bool  # whether all frames last as long
     clips: float  # that fit into it, one after another
@@ -165,12 +165,15 @@ class VideoDataset:
     def look(self, index: int) -> Look:
         """What a video is like, by some of its frames; all are read, to see whether they can be. Raises DataError."""
         with self.open(index) as video:
-            for number in range(len(video.times) if isinstance(video, Stills) else 0):
-                video.pictures([number])
-            some = np.linspace(0, len(video.times) - 1, min(LOOKED_AT, len(video.times))).round().astype(int)
-            pictures = video.pictures(some)  # the first and the last among them: a video file is decoded as a whole
-            steps = np.diff(video.times)
             line = timeline(video, self.preparation)
+            if isinstance(video, Stills):
+                video.check(np.unique(line.clip(0.0)))
+            else:
+                video.pictures(line.clip(0.0))  # as many at once as training wants
+            # The first and the last among them: a video file is decoded as a whole.
+            some = np.linspace(0, len(video.times) - 1, min(LOOKED_AT, max(2, line.frames), len(video.times)))
+            pictures = video.pictures(some.round().astype(int))
+            steps = np.diff(video.times)
             is_even = not len(steps) or bool(np.ptp(steps) < 0.5 * np.median(steps))
             facts = VideoFacts(len(video.times), video.promised, video.damaged, is_even, line.length / line.span)
             return look_at(pictures, facts)._replace(mode=video.kind)

@@ -37,13 +37,13 @@ def picture_files(folder: str | Path, unused: Counter | None = None) -> list[str
     for path, is_link in _walk(os.fspath(folder), unused):
         (links if is_link else found).append(path)
     if links:
-        there = set(map(_identity, found))
+        there = set(map(identity, found))
         for path in sorted(links):
-            identity = _identity(path)
-            if identity in there:
+            own = identity(path)
+            if own in there:
                 unused[TWICE, os.path.dirname(path)] += 1
             else:
-                there.add(identity)
+                there.add(own)
                 found.append(path)
     return sorted(found)
 
@@ -63,18 +63,18 @@ def counted(reason: str, number: int) -> str:
 
 def _walk(top, unused) -> Iterator[tuple[str, bool]]:
     """(path, whether a link has led there) of each picture; folders behind links come last."""
-    seen = set(_above(top))
+    seen = set(above(top))
     waiting, linked = [(top, False)], []
     while waiting or linked:
         linked.sort(reverse=True)
         folder, by_link = (waiting or linked).pop()
-        identity = _identity(folder)
-        if identity in seen:
+        own = identity(folder)
+        if own in seen:
             parent = os.path.dirname(folder)
-            lies_in = {_identity(parent), *_above(parent)}
-            unused[CIRCLE if identity in lies_in else TWICE, parent] += 1
+            lies_in = {identity(parent), *above(parent)}
+            unused[CIRCLE if own in lies_in else TWICE, parent] += 1
             continue
-        seen.add(identity)
+        seen.add(own)
         for entry in _entries(folder):
             if _is_folder(entry):
                 if not is_visible(entry.name):
@@ -89,15 +89,15 @@ def _walk(top, unused) -> Iterator[tuple[str, bool]]:
                 unused[reason, folder] += 1
 
 
-def _above(folder):
+def above(folder):
     """The identities of the folders that this one lies in: those of its name, and where links lead, those there."""
     for path in {os.path.abspath(folder), os.path.realpath(folder)}:
         while (parent := os.path.dirname(path)) != path:
             path = parent
-            yield _identity(path)
+            yield identity(path)
 
 
-def _identity(path):
+def identity(path):
     """The same for two paths that lead to one file or folder; a broken link is itself."""
     try:
         status = os.stat(path)
@@ -153,12 +153,12 @@ def _looks_like_picture(path):
     return start.startswith(SIGNATURES) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
 
 
-def count_beside(folder: str | Path, reason: str, unused: Counter, folders: Iterable[str] = ()) -> None:
+def count_beside(folder: str | Path, unused: Counter, folders: Iterable[str] = ()) -> None:
     """Count the pictures that lie in a folder itself, of which only folders are taken, and in those `folders` of it."""
     for entry in _entries(folder):
         if not _is_folder(entry):
             if is_picture(entry.name):
-                unused[reason, folder] += 1
+                unused[BESIDE, folder] += 1
             elif why := _why_not(entry):
                 unused[why, folder] += 1
         elif not is_visible(entry.name):
@@ -168,7 +168,7 @@ def count_beside(folder: str | Path, reason: str, unused: Counter, folders: Iter
         try:
             inner = [other, *(os.path.join(other, name) for name in visible_folders(other)[:SIBLINGS])]
             if pictures := sum(map(pictures_in, inner)):
-                unused[reason, other] += pictures
+                unused[BESIDE, other] += pictures
         except (OSError, DataError):  # it may not be read, and need not be
             pass
 

@@ -13,7 +13,6 @@ def see_layers(model: nn.Layer, kinds: tuple[type, ...], look: Callable, image_s
     image_shape [C, H, W], of a clip [C, T, H, W]. times: how often the layer would be called, at most. A network of
     parts that an image passes a different number of times, as a detector's heads are for many boxes, gives
     `parts(image)`: (times, a function that runs it once) of each.
-    The network is afterwards as it was.
     """
     times = 1
 

@@ -12,8 +12,8 @@ from models.norm import Norm, Normalization, check_standardization, make_norm
 from ops import Conv2D, DeformConv2D, ResidualBlock, residual_blocks
 from ops.residual_blocks import is_watched
 
-Stage = Literal["c2", "c3", "c4", "c5"]
-Part = Literal["stem", Stage]
+StageName = Literal["c2", "c3", "c4", "c5"]
+Part = Literal["stem", StageName]
 
 
 def resnet(
@@ -34,11 +34,11 @@ def resnet(
     brn_r_max: float = 1.5,
     brn_d_max: float = 0.5,
     brn_relax_steps: tuple[int, int, int] | None = None,
-    deformable_stages: tuple[Stage, ...] = (),
+    deformable_stages: tuple[StageName, ...] = (),
     deformable_version: Literal[1, 2] = 2,
     deformable_groups: int = 1,
     deformable_modulation: Literal["2sigmoid", "sigmoid"] = "2sigmoid",
-    dilated_stages: tuple[Stage, ...] = (),
+    dilated_stages: tuple[StageName, ...] = (),
     weight_standardization: bool = False,
     frozen: tuple[Part, ...] = (),
 ) -> "ResNet":

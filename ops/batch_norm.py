@@ -51,10 +51,8 @@ def batch_norm(
         implementation = best(x)
     run = choose(IMPLEMENTATIONS, implementation)
     if not training:
-        if run is _native:
-            y = _paddle(at_least_float32(x), running_mean, running_variance, weight, bias, None, eps).astype(x.dtype)
-        else:
-            y = run(x, running_mean, running_variance, weight, bias, None, eps)
+        run = _paddle if run is _native else run
+        y = run(x, at_least_float32(running_mean), at_least_float32(running_variance), weight, bias, None, eps)
         return F.relu(y) if relu else y
     per_worker = images_of_a_worker("batch norm", x, images_per_worker)
     of_mean = running_statistics == "mean"
@@ -140,11 +138,17 @@ def _paddle(x, running_mean, running_variance, weight, bias, momentum, eps):
     training = momentum is not None
     if training and x.size == x.shape[1]:  # one value a channel, which the kernel hands through without gamma and beta
         return _composed(x, running_mean, running_variance, weight, bias, momentum, eps)
-    weight, bias = learn_together(weight, bias)
+    weight, bias = (vector if vector is None else at_least_float32(vector) for vector in learn_together(weight, bias))
+    dtype = x.dtype
+    if paddle.in_dynamic_mode() and x.place.is_cpu_place():
+        x = at_least_float32(x)
+    if not training and paddle.in_dynamic_mode() and paddle.is_grad_enabled():
+        # The kernel's backward reads them again, and a step in training may have changed them by then.
+        running_mean, running_variance = running_mean.clone(), running_variance.clone()
     return F.batch_norm(
         x, running_mean, running_variance, weight, bias,
         training=training, momentum=momentum if training else 0.9, epsilon=eps,
-    )
+    ).astype(dtype)
 
 
 IMPLEMENTATIONS = {"native": _native, "paddle": _paddle, "composed": _composed}

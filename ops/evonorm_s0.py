@@ -107,9 +107,10 @@ class EvoNormS0(nn.Layer):
     def forward(self, x: Tensor) -> Tensor:
         if self.slope is not None:
             return evonorm_s0(x, self.groups, self.slope, self.weight, self.bias, self.eps, self.implementation)
+        dtype, x = x.dtype, at_least_float32(x)
         if folded_or_composed(x) == "folded" and x.shape[0]:
-            return scale_and_shift(x, *gamma_and_beta(self.weight, self.bias, x))
-        return affine(x, self.weight, self.bias)
+            return scale_and_shift(x, *gamma_and_beta(self.weight, self.bias, x)).astype(dtype)
+        return affine(x, self.weight, self.bias).astype(dtype)
 
     def extra_repr(self) -> str:
         kind = f"groups={self.groups}, eps={self.eps}" if self.slope is not None else "affine"

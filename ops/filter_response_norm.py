@@ -53,8 +53,14 @@ def filter_response_norm(
 
 
 def thresholded_linear(x: Tensor, threshold: Tensor, implementation: str = "auto") -> Tensor:
-    """max(x, threshold), the activation of `filter_response_norm` alone: x [N, C, ...], threshold [C]."""
+    """max(x, threshold), the activation of `filter_response_norm` alone: x [N, C, ...], threshold [C].
+
+    Raises ValueError as that does.
+    """
+    if x.ndim < 2 or 0 in x.shape[1:]:
+        raise ValueError(f"thresholded linear unit: x has shape {list(x.shape)}, expected [N, C, ...], no C, ... of 0")
     check_vectors("thresholded linear unit", x.shape[1], threshold=threshold)
+    check_floats("thresholded linear unit", x=x, threshold=threshold)
     if x.shape[0] == 0:
         return x
     run = choose(MAXIMA, _best(x) if implementation == "auto" else implementation)

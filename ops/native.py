@@ -162,7 +162,7 @@ def _command(compiler, library):
 
 def _build(folder, compiler):
     """Make `folder` anew, with the library and its digest or with failure.txt in it."""
-    print("Building the CPU kernels of ops/csrc, once, in some 15 seconds …", file=sys.stderr, flush=True)
+    print("Building the CPU kernels of ops/csrc, once, in some half a minute …", file=sys.stderr, flush=True)
     made = Path(tempfile.mkdtemp(prefix="build-", dir=folder.parent))
     before = Path(f"{made}-before")  # what lay at `folder`
     try:

@@ -31,6 +31,7 @@ def roi_align(
     if not paddle.in_dynamic_mode():  # a graph for export takes them as they come; boxes_num is a tensor there
         return paddle_roi_align(x, _with_area(boxes), boxes_num, *settings, aligned=True)
     counts = boxes_num.tolist() if isinstance(boxes_num, paddle.Tensor) else list(boxes_num)
+    boxes = at_least_float32(boxes)
     _check(x, boxes, counts, pair(output_size), spatial_scale, sampling_ratio)
     if no_boxes(boxes):
         box, count = one_box(boxes, paddle.to_tensor(counts, dtype="int32"))

@@ -224,6 +224,9 @@ def test_a_part_can_be_held_out(tmp_path):
     chosen = {int(read_set(tmp_path, validation=None, without_objects="keep", split_seed=seed)[1].image_ids[0])
               for seed in range(8)}
     assert len(chosen) > 1
+    (tmp_path / "train").rename(tmp_path.with_name("elsewhere"))
+    elsewhere = read_set(tmp_path, validation=None, without_objects="keep", train_pictures="../elsewhere")
+    assert list(map(len, elsewhere)) == [2, 1]
 
 
 @pytest.mark.parametrize("place", ["train2017", "images/train2017", "images", "annotations", "."])

@@ -46,7 +46,7 @@ def test_labels_that_start_at_1_are_told_and_a_key_takes_them(tmp_path):
     assert train.classes == ("cat", "dog", "horse") and validation.labels.tolist() == [2]
     (tmp_path / "classes.txt").unlink()
     assert listed(tmp_path, lines, "0.png 3\n", first_label=1)[0].classes == ("1", "2", "3")
-    (tmp_path / "label_list.txt").write_text("1 one\n2 two\n3 three\n")
+    (tmp_path / "label_list.txt").write_text("1 one\n2\ttwo\n3 three\n")
     assert listed(tmp_path, lines, "0.png 3\n", first_label=1)[0].classes == ("one", "two", "three")
     with pytest.raises(DataError, match="val.txt, line 1: label 4, wanted 1 to 3"):
         listed(tmp_path, lines, "0.png 4\n", first_label=1)

@@ -42,6 +42,10 @@ def test_frames_are_the_nearest_to_the_wanted_times():
 
 def test_a_clip_longer_than_its_video_begins_anew():
     assert Timeline(np.arange(5.0), 5.0, 8, 1.0).clip(3).tolist() == [3, 4, 0, 1, 2, 3, 4, 0]
+    for frames in (7, 14):  # of which sums of thirtieths come to the end a rounding too early
+        times = 512 * np.arange(frames) / 15360
+        line = Timeline(times, float(times[-1]) + 512 / 15360, 64, 1 / 30)
+        assert line.clip(0.0).tolist() == [number % frames for number in range(64)]
 
 
 def test_starts():
@@ -90,6 +94,8 @@ def broken_stills(tmp_path):
     far = stills(tmp_path / "far", (1, 2))
     stills(far, (99999999,))
     yield "99999996 of them missing: 3, 4, 5, 6, 7, …", far, None
+    twice = stills(stills(tmp_path / "twice", range(1, 4)), range(2, 3), "img_{:05}.png")
+    yield "img_00002.jpg and img_00002.png have one number", twice, None
     yield "No such file or directory", tmp_path / "nowhere", None
 
 
@@ -229,6 +235,16 @@ def test_check_sees_broken_doubled_and_short_videos(folder):
     assert duplicates(seen) == [[(0, 1), (0, 2)]]
     assert seen[0].facts[4].clips == 3 / 8 and seen[0].facts[5].clips == 12 / 8
     assert seen[0].sizes[0].tolist() == [WIDTH, HEIGHT] and seen[0].modes == {"pictures": 5}
+
+
+def test_check_sees_what_training_would_stop_for(folder):
+    """A frame of another size, among the eight that are looked at or not; more pixels at once than are allowed."""
+    Image.fromarray(numbered(3)[:40]).save(folder / "train" / "left" / "v0" / "img_00003.jpg")
+    ((index, said),) = survey(sets(folder)[0]).broken
+    assert index == 0 and "has frames of 96 x 40 and of 96 x 80 pixels" in said
+    broken = survey(sets(folder, max_pixels=4 * WIDTH * HEIGHT - 1)[0]).broken
+    assert len(broken) == 6 and all("4 frames of 96 x 80 pixels at once" in said for _, said in broken)
+    assert len(survey(sets(folder, max_pixels=4 * WIDTH * HEIGHT)[0]).broken) == 1
 
 
 def second_half_of_packet(number, path):

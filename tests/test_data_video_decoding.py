@@ -120,6 +120,13 @@ def test_a_phones_video_is_turned_upright(tmp_path, rotation, size):
         assert number_of(picture.rotate(-rotation, expand=True)) == 13
 
 
+def test_files_that_were_joined_with_clocks_that_begin_anew_have_frames_for_one_moment(tmp_path):
+    parts = [make_video(tmp_path / f"{shift}.ts", shift=shift).read_bytes() for shift in (0, 20)]
+    (tmp_path / "joined.ts").write_bytes(b"".join(parts))
+    with open_video(tmp_path / "joined.ts") as video:
+        assert len(video.times) == 30 and video.promised in (59, 60)  # where they meet a packet can be lost
+
+
 def broken_files(tmp_path):
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "text.mp4").write_text("no video at all\n" * 99)

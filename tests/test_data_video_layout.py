@@ -36,6 +36,24 @@ def test_videos_are_files_by_their_endings_and_folders_of_pictures(tmp_path):
     assert videos_below(tmp_path) == [str(tmp_path / name) for name in ("b.MP4", "deep/a.webm", "frames")]
 
 
+def test_pictures_beside_videos_are_covers(tmp_path):
+    touch(tmp_path / "a.mp4", tmp_path / "deep" / "b.mp4")
+    stills(tmp_path, name="cover_{}.jpg")
+    stills(tmp_path / "frames")
+    assert videos_below(tmp_path) == [str(tmp_path / name) for name in ("a.mp4", "deep/b.mp4", "frames")]
+
+
+def test_linked_folders_are_searched_and_each_once(tmp_path):
+    touch(tmp_path / "disk" / "a.mp4")
+    stills(tmp_path / "disk" / "frames")
+    folder = tmp_path / "root" / "class"
+    folder.mkdir(parents=True)
+    (folder / "z").symlink_to(tmp_path / "disk")
+    (folder / "again").symlink_to(tmp_path / "disk")
+    (folder / "up").symlink_to(tmp_path / "root")
+    assert videos_below(folder) == [str(folder / "again" / name) for name in ("a.mp4", "frames")]
+
+
 def test_class_folders_as_kinetics_has_them(tmp_path):
     for part, count in (("train", 2), ("val", 1)):
         for name in ("abseiling", "air_drumming"):
@@ -82,6 +100,8 @@ def test_lists_of_videos_and_of_pictures(listed, tmp_path):
     assert train.paths[0] == str(tmp_path / "videos_train" / "abseiling" / "x.mp4") and train.frames == [0, 0]
     _, train, _ = find_videos(wanted(**{**listed, "train": "frames.list", "train_videos": "rawframes"}))
     assert train.frames == [3, 3] and Path(train.paths[0]).is_dir()
+    (tmp_path / "val.list").write_text("zumba\\x.mp4 1\n")  # as Windows writes
+    assert find_videos(wanted(**listed))[2].paths == [str(tmp_path / "videos_val" / "zumba" / "x.mp4")]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from engine.train.running_statistics import RunningStatistics
 from models import mask_rcnn, pack_masks, resnet
 from models.norm import share_statistics
-from ops import BatchNorm, FrozenBatchNorm, GroupNorm
+from ops import BatchNorm, FrozenBatchNorm, GroupNorm, SyncBatchNorm
 
 LOSSES = ["loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"]
 TRAINED = ("stem", "c2")  # what the papers freeze where a backbone was trained before
@@ -197,6 +197,18 @@ def test_a_worker_can_be_given_fewer_images_and_heads_still_see_its_rois(images)
     model, batch = detector(ROWS["BN live"], images_per_worker=2), scenes(images=2)
     share_statistics(model, images)
     assert finite(model(batch))
+
+
+@pytest.mark.parametrize("name", ["SyncBN", "C4, SyncBN"])
+def test_sync_bn_in_a_head_sees_the_rois_of_all_workers(name):
+    row = ROWS.get(name, ("sync_bn", {"neck": "c4"}))
+    seen = []
+    for images_per_worker in (1, 2):
+        model = detector(row, images_per_worker=images_per_worker)
+        model(scenes())
+        seen.append([layer._mean.numpy() for layer in model.sublayers() if isinstance(layer, SyncBatchNorm)])
+    for mean, same in zip(*seen, strict=True):
+        np.testing.assert_allclose(mean, same, atol=1e-6)
 
 
 def test_norms_stand_where_their_words_say():

@@ -341,6 +341,39 @@ def test_unknown_implementation():
         )
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("training", [True, False])
+def test_sixteen_bits_beside_thirty_two_are_computed_in_thirty_two(implementation, training):
+    x, mean, variance, weight, bias = tensors(*example(4, 3, 5, 2), dtype="float32")
+    low = [vector.astype("float16") for vector in (x, weight, bias)]
+    wide = [vector.astype("float32") for vector in low]
+    running = [mean, variance] if training else [mean.astype("float16"), variance.astype("float16")]
+
+    def outcome(x, weight, bias, running):
+        return batch_norm(x, *running, weight, bias, training=training, implementation=implementation)
+
+    expected = outcome(*wide, [vector.astype("float32") for vector in running]).numpy()
+    y = outcome(*low, running)
+    assert y.dtype == paddle.float16
+    assert_close(y.astype("float32"), expected, 1e-2)
+    assert_close(outcome(wide[0], *low[1:], running), expected, 1e-2)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_a_step_in_training_changes_no_gradient_of_an_evaluation_before(implementation):
+    gradients = []
+    for steps in (0, 1):
+        x, mean, variance, weight, bias = tensors(*example(4, 3, 5, 2), dtype="float32")
+        x.stop_gradient = weight.stop_gradient = bias.stop_gradient = False
+        y = batch_norm(x, mean, variance, weight, bias, training=False, implementation=implementation)
+        for _ in range(steps):
+            batch_norm(5 + 9 * x, mean, variance, weight, bias, training=True, implementation=implementation)
+        (y * y).sum().backward()
+        gradients.append([vector.grad.numpy() for vector in (x, weight, bias)])
+    for before, after in zip(*gradients, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("learning", [["x"], ["weight"], ["bias"], ["x", "weight"], ["x", "bias"], ["weight", "bias"]])
 def test_any_of_the_arguments_may_learn(learning, training):

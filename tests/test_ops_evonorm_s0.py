@@ -101,6 +101,9 @@ def test_layers_hand_their_settings_on_and_one_that_is_not_activated_is_affine()
     expected = reference.evonorm_s0(x.numpy(), 2, np.ones(6), np.full(6, 0.5), eps=0.25)
     assert_close(layer(x), expected, 1e-5)
     assert_close(plain(x), 3 * x.numpy(), 1e-5)
+    low = plain(x.astype("float16"))
+    assert low.dtype == paddle.float16
+    assert_close(low.astype("float32"), 3 * x.numpy(), 1e-2)
 
 
 @pytest.mark.skipif(not hasattr(F, "group_norm"), reason="Paddle 2.6 has no empty tensors")

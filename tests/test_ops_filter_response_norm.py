@@ -135,6 +135,10 @@ def test_what_does_not_fit_is_named():
         filter_response_norm(x.astype("int64"))
     with pytest.raises(ValueError, match="none of C"):
         filter_response_norm(paddle.zeros([2, 3, 0]))
+    for shape, dtype, message in (([2, 0, 3], "float32", "no C, ... of 0"), ([3], "float32", "x has shape"),
+                                  ([2, 3], "int64", "thresholded linear unit: x is of int64")):
+        with pytest.raises(ValueError, match=message):
+            thresholded_linear(paddle.zeros(shape, dtype), paddle.zeros([shape[-1] if len(shape) < 2 else shape[1]]))
 
 
 def test_layers_start_as_relu_and_hand_their_settings_on():

@@ -213,6 +213,15 @@ def test_only_what_learns_gets_a_gradient():
 
 
 @needs_blocks
+@pytest.mark.parametrize("kept", ["offset.weight", "offset.bias"])
+def test_of_an_offset_branch_either_may_learn_alone(kept):
+    made = stage("gn", spatial=partial(conv2d, layer=DeformConv2D), groups=8)
+    for name, value in made.named_parameters():
+        value.stop_gradient = name.endswith(kept)
+    check_exact(made, [2, 32, 7, 6], at_most=3e-5)
+
+
+@needs_blocks
 def test_what_it_does_not_serve_is_left_to_the_layers(monkeypatch):
     x = [2, 32, 6, 5]
     assert wanted(stage("gn", groups=8), x)

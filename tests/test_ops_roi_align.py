@@ -69,6 +69,9 @@ def test_half_precision_is_computed_in_float32():
     assert y.dtype == paddle.float16
     expected = roi_align(paddle.to_tensor(x), paddle.to_tensor(boxes), counts, 3, 0.5).numpy()
     np.testing.assert_allclose(y.astype("float32").numpy(), expected, atol=5e-3)
+    low = paddle.to_tensor(boxes).astype("float16")
+    expected = roi_align(paddle.to_tensor(x), low.astype("float32"), counts, 3, 0.5).numpy()
+    np.testing.assert_array_equal(roi_align(paddle.to_tensor(x), low, counts, 3, 0.5).numpy(), expected)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30, 1e4])

@@ -261,6 +261,28 @@ def test_dilations_where_objects_are_not_known():
     assert "not known" in dilation_caption(found)
 
 
+class Padded:
+    """Pictures of 6 x 10 and 4 x 4 in one batch, or alone."""
+
+    def __init__(self, *batches):
+        self.batches, self.sizes = batches, np.array([[6, 10], [4, 4]])
+
+    def epoch(self, number):
+        image = np.zeros((2, 1, 32, 32), np.float32)
+        for row, (height, width) in zip(image, self.sizes, strict=True):
+            row[:, :height, :width] = np.arange(1, 1 + height * width).reshape(height, width)
+        for rows in self.batches:
+            yield {"image": image[rows], "size": self.sizes[rows]}
+
+
+def test_dilations_count_no_pad_and_do_not_depend_on_the_batch():
+    model = Stack([1], version=1)
+    change(model.layers[0].offset.weight, (1, 0, 1, 1), 0.1)
+    together, alone = dilations(model, Padded([0, 1])), dilations(model, Padded([0], [1]))
+    assert together.rows == alone.rows and together.images == 2
+    assert together.rows[0][3]["all positions"].positions == 6 * 10 + 4 * 4
+
+
 def test_black_is_what_it_was_before_the_normalisation():
     preparation = Preparation(("a",), (1, 1, 3), (0.3,), (0.5,))
     pixels = (np.array([[[[0.0, 0.05, 0.2]]]]) - 0.3) / 0.5

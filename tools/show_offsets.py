@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a fresh clone, nothing is installed
 
-from data import read_picture
+from data import MAX_PIXELS, read_picture
 from engine import environment
 from engine.build import build_data, build_validation_loader, load_trained
 from engine.command import command, config_parser, typed_path
@@ -41,7 +41,9 @@ def main() -> None:
     layers = choose_layers(model, arguments.layers)
     output = Path(arguments.output or config.folder / "offsets")
     positions = [parse_position(text) for text in arguments.position]
-    images = [(file.name, preparation(read_picture(file))) for file in task_of(config.model.name).find(arguments.image)]
+    files = task_of(config.model.name).find(arguments.image)
+    bound = getattr(config.data, "max_pixels", MAX_PIXELS)
+    images = [(file.name, preparation(read_picture(file, bound))) for file in files]
     if arguments.sample or arguments.effective_dilation:
         _, validation_set = build_data(config)
         if validation_set.preparation != preparation:

@@ -14,7 +14,7 @@ MULTIPLE = 32  # of which a padded side is one: the coarsest stride of a pyramid
 class Sample(NamedTuple):
     """A picture as a network sees it, without padding.
 
-    image float32 [C, h, w], normalised; original_size, the stored picture's (height, width); index in its set; and in
+    image float32 [3, h, w], normalised; original_size, the stored picture's (height, width); index in its set; and in
     training objects in pixels of the image, and sampling_seed, an integer from 0 on.
     """
 
@@ -25,10 +25,10 @@ class Sample(NamedTuple):
     sampling_seed: int = 0
 
 
-def detection_batch(samples: Sequence[Sample], channels: int, *, training: bool, masks: bool = True) -> Batch:
+def detection_batch(samples: Sequence[Sample], *, training: bool, masks: bool = True) -> Batch:
     """N samples as a dict of arrays [N, ...]; H and W are the largest height and width, rounded up to 32.
 
-    image          float32 [N, C, H, W], padded on the right and at the bottom with 0, the mean
+    image          float32 [N, 3, H, W], padded on the right and at the bottom with 0, the mean
     size           int64 [N, 2], height and width without padding
     original_size  int64 [N, 2], those of the stored picture
     index          int64 [N], where `DetectionDataset.objects` and `.annotations` find what is there
@@ -43,7 +43,7 @@ def detection_batch(samples: Sequence[Sample], channels: int, *, training: bool,
     """
     sizes = np.array([sample.image.shape[1:] for sample in samples], np.int64).reshape(-1, 2)
     height, width = padded(sizes.max(axis=0, initial=1))
-    image = np.zeros((len(samples), channels, height, width), np.float32)
+    image = np.zeros((len(samples), 3, height, width), np.float32)
     for row, sample in zip(image, samples, strict=True):
         row[:, : sample.image.shape[1], : sample.image.shape[2]] = sample.image
     batch = {
@@ -80,7 +80,7 @@ def padded(size: Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-def sample_bytes(size: Sequence[int], channels: int, most: int, *, masks: bool) -> int:
+def sample_bytes(size: Sequence[int], most: int, *, masks: bool) -> int:
     """What one sample takes in a batch padded to `size`, with as many as `most` objects."""
     height, width = padded(size)
-    return 4 * channels * height * width + most * (40 + masks * height * -(-width // 8)) + 56
+    return 4 * 3 * height * width + most * (40 + masks * height * -(-width // 8)) + 56

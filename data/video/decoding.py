@@ -27,8 +27,8 @@ class VideoFile:
     """An open video. times float64 [F]: when each frame that is shown begins, in seconds, rising from 0.
 
     `seconds`: how long it is, its last frame included. Both follow from its packets, of which every one is read, not
-    from the header's count, duration or rate, which lie. promised: how many frames the header tells of, less those that
-    are not shown, 0 where it does not; damaged: how many the decoder has marked so, of those that it was asked for.
+    from the header's count, duration or rate, which lie. promised: how many frames the header or the packets tell of,
+    less those that are not shown; damaged: how many the decoder has marked so, of those that it was asked for.
     """
 
     def __init__(self, file: BinaryIO, max_pixels: int = MAX_PIXELS):
@@ -36,8 +36,8 @@ class VideoFile:
         self._open()
         stream = self._stream
         self.damaged, self.kind = 0, stream.codec_context.name
-        self._stamps, lasting, is_rising, empty = _stamps(self._container, stream)
-        self.promised = max(0, stream.frames - empty)
+        self._stamps, lasting, is_rising, shown, empty = _stamps(self._container, stream)
+        self.promised = max(shown, stream.frames - empty)  # of files that were joined two frames can have one stamp
         # Stamps of the order of decoding, of which AVI has no others, say nothing of frames that are shown in another.
         self._counted = is_rising and stream.codec_context.has_b_frames
         if not len(self._stamps):
@@ -118,7 +118,7 @@ class VideoFile:
 
 def _stamps(container, stream):
     """(stamps int64 [F] of the frames, rising; how long the last one stays; whether they came so; how many packets have
-    no frame). In the stream's units of time.
+    a frame that is shown, and how many none). In the stream's units of time.
     """
     stamps, lasting, key = [], {}, None
     shows = shows_frame(stream.codec_context.name, stream.codec_context.extradata or b"")
@@ -139,7 +139,7 @@ def _stamps(container, stream):
     usual = int(np.median(np.diff(rising))) if len(rising) > 1 else 1
     end = max(lasting, default=0)
     last = end - int(rising[-1]) + (lasting[end] or usual) if len(rising) else 0
-    return rising, last, came == rising.tolist(), len(stamps) - len(came)
+    return rising, last, came == rising.tolist(), len(came), len(stamps) - len(came)
 
 
 def _upright(frame):

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from data.errors import DataError, quoted
 from data.held_out import held_out
-from data.lists import check_first, check_labels, check_names, class_names, lines
+from data.lists import below, check_first, check_labels, check_names, class_names, lines
 from data.video.decoding import VIDEO_ENDINGS
-from data.walk import is_picture, is_visible, visible_folders
+from data.walk import above, identity, is_picture, is_visible, visible_folders
 
 VALIDATION = ("val", "valid", "validation")  # the first that is there, where the setting is left at val
 
@@ -67,19 +67,23 @@ def find_videos(wanted: Wanted) -> tuple[list[str], Part, Part]:
 
 
 def videos_below(folder: str | Path) -> list[str]:
-    """The videos below a folder, sorted: files by their endings, and folders that hold pictures. Hidden ones do not
-    count. Raises DataError where one may not look.
+    """The videos below a folder, sorted: files by their endings, and folders of pictures; those beside video files are
+    covers. Links are followed, each folder is searched once. Hidden ones do not count. Raises DataError where one may
+    not look.
     """
-    found = []
+    found, seen = [], set(above(folder))
 
     def stop(error):
         raise DataError(f"{error.filename}: {error.strerror}")
 
-    for parent, folders, names in os.walk(folder, onerror=stop):
+    for parent, folders, names in os.walk(folder, onerror=stop, followlinks=True):
+        if (own := identity(parent)) in seen:
+            folders.clear()
+            continue
+        seen.add(own)
         folders[:] = sorted(filter(is_visible, folders))
-        found += [os.path.join(parent, name) for name in names if is_visible(name) and is_video(name)]
-        if any(map(is_picture, names)):
-            found.append(parent)
+        files = [os.path.join(parent, name) for name in names if is_visible(name) and is_video(name)]
+        found += files or [parent] * any(map(is_picture, names))
     return sorted(found)
 
 
@@ -154,8 +158,8 @@ def _of_list(path, videos, entries, classes, first_label):
             last = len(classes) - 1 + first_label
             said = f"label {entry.label + first_label}, wanted {first_label} to {last}"
             raise DataError(f"{path}, line {entry.line}: {said}")
-    _, files, frames, labels = map(list, zip(*entries, strict=True))
-    files = [os.path.join(videos, file) for file in files]
+    _, _, frames, labels = map(list, zip(*entries, strict=True))
+    files = [os.path.join(videos, below(videos, entry.path, f"{path}, line {entry.line}")) for entry in entries]
     if not os.path.exists(files[0]):
         setting = "data.train_videos or data.validation_videos names the folder below data.root that its paths begin at"
         raise DataError(f"{path}, line {entries[0].line}: no such video: {files[0]}; {setting}")

@@ -43,7 +43,8 @@ class Timeline(NamedTuple):
 
         Of two that are as near it is the earlier one.
         """
-        wanted = (start + self.step * np.arange(self.frames)) % self.length
+        wanted = start + self.step * np.arange(self.frames)
+        wanted = (wanted + ROUNDING) % self.length - ROUNDING  # a rounding short of the end is the beginning
         behind = np.searchsorted(self.times, wanted).clip(0, len(self.times) - 1)
         before = np.maximum(behind - 1, 0)
         return np.where(wanted - self.times[before] <= self.times[behind] - wanted + ROUNDING, before, behind)

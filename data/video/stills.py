@@ -33,13 +33,25 @@ class Stills:
         """
         read, wanted = {}, set(map(int, numbers))
         for number in sorted(wanted):
-            read[number] = read_picture(os.path.join(self.path, self._names[number]), self._max_pixels)
+            read[number] = self._read(number)
             try:
                 check_together(len(wanted), read[number].size, self._max_pixels)
                 check_alike(picture.size for picture in read.values())
             except ValueError as error:
                 raise DataError(f"{self.path}: {error}") from None
         return [read[int(number)] for number in numbers]
+
+    def check(self, clip: Sequence[int]) -> None:
+        """Raise DataError as `pictures` does, of any frame of the video and any clip of as many as this one."""
+        sizes = [self._read(number).size for number in range(len(self._names))]
+        try:
+            check_together(len(clip), max(sizes), self._max_pixels)
+            check_alike(sizes)
+        except ValueError as error:
+            raise DataError(f"{self.path}: {error}") from None
+
+    def _read(self, number):
+        return read_picture(os.path.join(self.path, self._names[number]), self._max_pixels, 0)
 
 
 def open_stills(folder: str | Path, frames: int | None = None, max_pixels: int = MAX_PIXELS) -> Stills:
@@ -53,9 +65,11 @@ def open_stills(folder: str | Path, frames: int | None = None, max_pixels: int =
     except OSError as error:
         raise DataError(f"{folder}: {error.strerror}") from None
     series = {}
-    for name in names:
+    for name in sorted(names):
         if found := re.fullmatch(r"(.*?)(\d+)", os.path.splitext(name)[0]):
-            series.setdefault(found[1], {}).setdefault(int(found[2]), name)
+            other = series.setdefault(found[1], {}).setdefault(int(found[2]), name)
+            if other != name:
+                raise DataError(f"{folder}: {other} and {name} have one number; wanted one picture for each frame")
     if not series:
         raise DataError(f"{folder}: no frames in this folder; wanted pictures with a number at the end of their names")
     usual = [start for start in USUAL if start in series]

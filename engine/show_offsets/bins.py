@@ -51,7 +51,7 @@ class Pooled(NamedTuple):
 def look_at_bins(model: nn.Layer, image: np.ndarray) -> list[Pooled]:
     """The best objects, MOST at most, that a detector in evaluation mode is sure of in a prepared image [3, H, W], or
     else the one best; none where it finds nothing."""
-    batch = detection_batch([Sample(image, image.shape[1:], 0)], len(image), training=False)
+    batch = detection_batch([Sample(image, image.shape[1:], 0)], training=False)
     maps = []
     with hooked([model.neck.register_forward_post_hook(lambda layer, inputs, output: maps.extend(output))]):
         (answer,) = answers_of(model({name: paddle.to_tensor(value) for name, value in batch.items()}))

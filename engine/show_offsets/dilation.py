@@ -70,15 +70,12 @@ def dilations(
     """
     layers, extents = {}, []  # for each layer and batch: sums [2 (not on the object, on it), N, 3 (count, x, x^2)]
     with paddle.no_grad():
-        for batch in loader.epoch(0):
-            image = batch["image"]
-            if not len(image):
-                continue
+        for image in (image for batch in loader.epoch(0) for image in _pictures(batch)):
             there = foreground(image) if foreground else np.zeros((len(image), *image.shape[2:]), bool)
             extents.append(np.sqrt(there.sum(axis=(1, 2))))
             for layer in collect(model, paddle.to_tensor(image)):
-                value = effective_dilation(layer)
                 on_object = there[:, :: layer.stride_out, :: layer.stride_out]  # position p lies on pixel p * stride
+                value = effective_dilation(layer)[:, : on_object.shape[1], : on_object.shape[2]]  # less a pad's
                 moments = np.stack([np.ones_like(value), value, value**2], axis=-1)
                 sums = [(moments * of[..., None]).sum(axis=(1, 2)) for of in (~on_object, on_object)]
                 layers.setdefault(layer.name, (layer, []))[1].append(np.stack(sums))
@@ -97,6 +94,14 @@ def dilations(
         plain = effective_dilation(replace(layer, points=layer.grid)).mean()
         rows.append((name, layer.stride_in, float(plain), {group: _spread(*sums) for group, sums in groups.items()}))
     return Dilations(len(extent), rows, limits)
+
+
+def _pictures(batch):
+    """A batch's images [N, C, H, W]; where they are padded to one size, each alone and without its pad."""
+    images = batch["image"]
+    if "size" in batch:
+        return [image[None, :, :height, :width] for image, (height, width) in zip(images, batch["size"], strict=True)]
+    return [images] if len(images) else []
 
 
 def _spread(count, total, squares):

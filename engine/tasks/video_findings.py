@@ -24,7 +24,7 @@ def video_findings(datasets: Sequence[Dataset], surveys: Sequence[Survey]) -> It
             lambda facts: f"{facts.damaged:,} frames", lambda facts: facts.damaged,
         ),
         (
-            "with fewer frames than the header tells of: cut off, or the header is wrong",
+            "with fewer frames than told of: cut off, joined with clocks that begin anew, or the header is wrong",
             lambda facts: f"{facts.frames:,} of {facts.promised:,} frames", lambda facts: facts.frames < facts.promised,
         ),
     ):

@@ -12,6 +12,7 @@ from models.detection.mask_head import MaskHead, mask_loss, mask_probabilities, 
 from models.detection.matching import Objects, joined, shares_of_workers
 from models.detection.roi_pooling import RoIPooling, RoIs, concatenate, image_of, some_box
 from models.detection.worker_statistics import StatisticsOfWorkers
+from ops import SyncBatchNorm
 
 
 class LastStage:
@@ -103,8 +104,10 @@ class RoIHeads(nn.Layer):
         return self._by_worker(self.mask_head, shared, rois.counts)
 
     def _by_worker(self, head, features, counts):
-        """head(features [R, ...]), in training worker by worker: live batch norm sees the RoIs of one at a time."""
-        if not self.training or self.images_per_worker in (None, len(counts)):
+        """head(features [R, ...]), in training worker by worker: live batch norm sees the RoIs of one at a time, and
+        sync_bn those of all."""
+        is_synchronised = any(isinstance(layer, SyncBatchNorm) for layer in head.sublayers())
+        if not self.training or is_synchronised or self.images_per_worker in (None, len(counts)):
             return head(features)
         shares = np.reshape(counts, [-1, self.images_per_worker]).sum(axis=1).tolist()
         # the gradient of split is one concatenation; that of each slice would be a tensor as large as the whole

@@ -26,7 +26,6 @@ struct ConvolutionShape {
     bool bias, blocks;
     int64_t threads;  // oneDNN cuts the work for as many when it prepares it
 
-    int64_t out(int axis) const { return axes[axis].out(); }
     int64_t positions() const {
         int64_t all = 1;
         for (const Axis& axis : axes) all *= axis.out();

@@ -131,8 +131,13 @@ ResidualBlocks residual(const Tensor& x, const Tensors& parameters, const std::v
             deformable.modulation = more[2];
             deformable.branch = convolution_shape(images, sizes, parameters[parameter + 1], next, threads);
             deformable.branch.bias = true;
-            deformable.branch_weight = value(parameter + 1), deformable.dbranch_weight = gradient(parameter + 1);
-            deformable.branch_bias = value(parameter + 2), deformable.dbranch_bias = gradient(parameter + 2);
+            deformable.branch_weight = value(parameter + 1), deformable.branch_bias = value(parameter + 2);
+            if (gradients && (wanted[parameter + 2] || wanted[parameter + 3])) {  // oneDNN computes both or none
+                for (const size_t i : {parameter + 1, parameter + 2})
+                    (*gradients)[1 + i] = paddle::empty_like(parameters[i]);
+                deformable.dbranch_weight = (*gradients)[parameter + 2].data<float>();
+                deformable.dbranch_bias = (*gradients)[parameter + 3].data<float>();
+            }
             parameter += 2;
         }
         one.gamma = value(parameter + 1), one.dgamma = gradient(parameter + 1);

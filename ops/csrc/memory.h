@@ -1,7 +1,8 @@
-// Memory that is used up, told as Paddle tells it of its own operators.
+// Errors, memory that is used up for one, told as Paddle tells them of its own operators.
 #pragma once
 
 #include <new>
+#include <stdexcept>
 #include <utility>
 
 #include "paddle/extension.h"
@@ -19,6 +20,8 @@ struct Guarded<f> {
         } catch (const std::bad_alloc&) {
             paddle::empty({int64_t(1) << 60}, paddle::DataType::FLOAT32, paddle::CPUPlace());
             throw;
+        } catch (const std::runtime_error& error) {  // oneDNN's
+            PD_THROW(error.what());
         }
     }
 };
