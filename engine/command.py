@@ -87,6 +87,10 @@ def command(main: Callable[[], int | None]) -> NoReturn:
         _end(1, f"error: {_no_memory(error)}")
     except KeyboardInterrupt:
         _end(128 + signal.SIGINT, "stopped by SIGINT")
+    except PermissionError as error:
+        if error.filename is None:  # no file, but another process, say
+            raise
+        _end(2, f"error: {one_line(f'{error.filename}: {error.strerror}')}")
     except OSError as error:
         if not isinstance(error, DiskError) and error.errno not in REFUSALS:
             raise
@@ -109,7 +113,7 @@ def _end(status, line=None):
 def _no_memory(error):
     """Paddle's complaint goes on for pages; its first line says what could not be had."""
     said = one_line((str(error).strip().splitlines() or ["nothing more is given"])[0])
-    return f"memory is used up ({said}); smaller passes take less, such as batch.workers_per_pass=1; {DISK_REFUSED}"
+    return f"memory is used up ({said}); smaller passes take less, such as batch.workers_per_pass=1"
 
 
 def _named(error):

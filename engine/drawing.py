@@ -29,7 +29,8 @@ BLACK, GREY = "#222222", "#767676"
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 LETTER, LINE, TITLE = 0.075, 0.15, 0.28  # inches: width of a letter, height of a line, of a panel's title
 _SIGNS = re.compile(r"[\\`*\[\]|~#$]|(?<![^\W_])_|_(?![^\W_])|(?<=:)/(?=/)")  # an address is no link either
-LABEL_LETTERS, TEXT_LETTERS = 44, 800  # the longest label, and the longest text, that a sheet has room for
+# The longest label at the end of a line, label of a legend, and text that a sheet has room for.
+LABEL_LETTERS, LEGEND_LETTERS, TEXT_LETTERS = 44, 80, 800
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
     "font.size": 9, "text.color": BLACK, "axes.labelcolor": BLACK, "axes.edgecolor": GREY, "axes.linewidth": 0.7,
@@ -95,6 +96,11 @@ def short_label(text: str) -> str:
     return shortened(text, LABEL_LETTERS)
 
 
+def legend_label(text: str) -> str:
+    """A label as a legend has room for it."""
+    return shortened(text, LEGEND_LETTERS)
+
+
 def heading(figure: "Figure", title: str, text: str) -> None:
     """Title and smaller text at the upper left of a figure."""
     width, height = figure.get_size_inches()
@@ -144,7 +150,7 @@ def sheet(
 
 def legend_shape(labels: Iterable[str]) -> tuple[int, int]:
     """(rows, columns) of a legend as wide as a figure."""
-    widths = [0.6 + LETTER * len(short_label(label)) for label in labels]
+    widths = [0.6 + LETTER * len(legend_label(label)) for label in labels]
     columns = len(widths) if sum(widths) < 6.6 else max(1, int(6.6 / max(widths)))
     return math.ceil(len(widths) / columns), columns
 

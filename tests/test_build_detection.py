@@ -8,7 +8,8 @@ import pytest
 from conftest import ROOT
 from test_tasks_detection_journey import TINY
 
-from engine.build import build_data, build_loaders, build_model, build_optimizer, check_model
+from engine.build import build_data, build_loaders, build_model, check_model
+from engine.build.learner import build_optimizer
 from engine.config import load_config
 from engine.config.sections import MODEL_SECTIONS
 from engine.errors import Diverged, InputError

@@ -41,6 +41,8 @@ def look_at(tiny, overrides):
         (["model.norm=evonorm_s0", "model.norm_groups=3"], "evonorm: 3 groups do not divide 8 channels"),
         (["model.norm=none", "model.weight_standardization=true"], "weight_standardization: gives all filters one"),
         (["optimizer.name=adamw", "optimizer.beta2=1.0"], "beta1 or beta2 of 1"),
+        ([*COSINE, "schedule.final_lr=9.0"], "schedule.final_lr: 9, more than the .* that the cosine falls from"),
+        (["record.responses=conv9_9"], "record.responses: conv9_9: the network has no such convolution"),
         ([*COSINE, "schedule.warmup_epochs=2"], "all 2 epochs warm up to the cosine's end"),
     ],
 )

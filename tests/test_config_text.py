@@ -180,6 +180,18 @@ def test_merge_keys(tmp_path):
     assert twice == {"p": {"q": {"k": 2}}, "b": {"k": 2, "l": 3}}
 
 
+def test_an_element_is_changed_where_it_is_named_alone(tmp_path):
+    path = tmp_path / "alias.yaml"
+    path.write_text("data: {name: synthetic}\nmodel: {dilated_stages: &stages [c4], deformable_stages: *stages}\n")
+    config = load_config(path, ["model.dilated_stages.0=c5"])
+    assert (config.model.dilated_stages, config.model.deformable_stages) == (("c5",), ("c4",))
+
+
+def test_a_section_that_is_given_anew_takes_no_other_override_away(plain):
+    config = load_config(plain, ["model.norm=bn", "model={name: vgg}"])
+    assert (config.model.name, config.model.norm) == ("vgg", "bn")
+
+
 def test_bases_are_bounded(tmp_path):
     for number in range(40):
         (tmp_path / f"{number}.yaml").write_text(f"_BASE_: [{number + 1}.yaml, {number + 1}.yaml]\n")

@@ -5,9 +5,11 @@ import errno
 import io
 import os
 import pathlib
+import signal
 import stat
 import subprocess
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -209,6 +211,7 @@ def test_memory_that_is_used_up_is_one_line(capsys):
     assert ended.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: memory is used up ((ResourceExhausted) Fail to alloc memory of 9 size.); ")
+    assert not line.endswith(DISK_REFUSED)  # a sweep tries it again: another program may have had it
 
 
 def end_of(body):
@@ -224,6 +227,17 @@ def test_a_command_ends_in_one_line_and_status_1():
     assert done.returncode == 1 and "Traceback" in done.stderr
 
 
+def test_a_place_where_one_may_not_go_is_bad_input_and_a_process_that_one_may_not_end_a_bug(capsys):
+    def main(*path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), *path)
+
+    with pytest.raises(SystemExit) as ended:
+        command(partial(main, "/closed/x"))
+    assert ended.value.code == 2 and capsys.readouterr().err == "error: /closed/x: Permission denied\n"
+    with pytest.raises(PermissionError):
+        command(main)
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_a_log_on_a_full_disk_hides_neither_status_nor_reason():
     code = "import sys\nfrom engine.command import command\ncommand(lambda: print('a line'))\n"
@@ -236,8 +250,10 @@ def test_a_log_on_a_full_disk_hides_neither_status_nor_reason():
 
 def test_a_run_of_a_sweep_whose_disk_refuses_is_not_tried_again(tmp_path):
     (run,) = load_sweep(write_sweep(tmp_path, "{seed: [0]}")).runs
-    for last_line, failed in (("error: the loss is nan", False), (f"error: x: full; {DISK_REFUSED}", True)):
-        work = pool.Pool([run], SimpleNamespace(alone=False, poll=lambda started: pool.End(1)))
+    refused = f"error: x: full; {DISK_REFUSED}"
+    ends = ("error: the loss is nan", 1, False), (refused, -signal.SIGKILL, False), (refused, 1, True)
+    for last_line, status, failed in ends:  # what was killed had no last word: the line is an earlier start's
+        work = pool.Pool([run], SimpleNamespace(alone=False, poll=lambda started, status=status: pool.End(status)))
         run.config.folder.mkdir(parents=True, exist_ok=True)
         (run.config.folder / pool.CONSOLE_FILE).write_text(f"starting\n{last_line}\n")
         job = work.jobs[0]

@@ -297,6 +297,11 @@ def test_sessions_that_overlap_are_not_counted_twice_and_the_command_is_theirs(m
         text = (folder / "report.md").read_text()
         assert f"    python tools/sweep.py {command}\n" in text
         assert f"wall time: {'4 min 00 s' if count == 4 else '2 min 40 s'}, " in text
+        assert "begun 2026-01-01 12:00" in text  # by the clock of the first: others may have written their lines later
+    sessions[0]["arguments"] = ["-c", "changed.yaml"]
+    (folder / "sessions.jsonl").write_text("".join(json.dumps(session) + "\n" for session in sessions))
+    write_report(folder)
+    assert "    python tools/sweep.py -c changed.yaml\n" in (folder / "report.md").read_text()  # the latest counts
 
 
 def test_a_report_is_written_under_the_lock_of_the_runners(make_sweep, monkeypatch):
@@ -314,6 +319,13 @@ def test_a_report_is_written_under_the_lock_of_the_runners(make_sweep, monkeypat
     monkeypatch.setattr("engine.report.page.write_text", look)
     write_report(folder)
     assert looks == [1, 1]
+
+
+def test_of_a_runs_folder_no_lock_is_waited_for(tmp_path, monkeypatch):
+    (tmp_path / ".lock").touch()
+    monkeypatch.setattr("engine.report.page.alone", lambda lock: 1 / 0)
+    with pytest.raises(InputError, match="sweep.yaml: no such file"):
+        write_report(tmp_path)
 
 
 def test_text_for_the_terminal(make_sweep):

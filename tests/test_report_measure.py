@@ -47,7 +47,7 @@ def test_what_rises_and_is_no_percentage_is_drawn_as_it_is_without_the_papers_er
     assert gaps["here"][1] == pytest.approx([-0.01, 0.08]) and "in the paper" not in gaps
     assert lines["BN"][1] == pytest.approx([0.88, 0.78]) and lines["GN"][1] == pytest.approx([0.87, 0.86])
     assert axes.get_ylabel() == "validation R²"
-    assert caption.startswith("Validation R² against images per worker, median of the last 5 evaluations (higher is")
+    assert caption.startswith("Validation R² against images per worker, median of the last 4 evaluations (higher is")
     assert "BN 0.8800 → 0.7800; GN 0.8700 → 0.8600. " in caption and "paper" not in caption and "%" not in caption
 
 
@@ -90,7 +90,7 @@ def test_differences_keep_the_sign_of_one_less_the_other(make_sweep):
     assert "points" not in caption and "percent" not in caption and "The paper:" not in caption
     ([rows], caption) = DRAWINGS["table_1"].draw(read_sweep(folder))
     assert rows == [["", "R²", "− BN"], ["BN", "0.8800 ± 0.0200", ""], ["GN", "0.8700 ± 0.0265", "−0.0100"]]
-    assert "validation R², median of the last 5 evaluations (higher is better). " in caption
+    assert "validation R², median of the last 4 evaluations (higher is better). " in caption
 
 
 def test_a_percentage_that_rises(make_sweep):
@@ -122,15 +122,15 @@ def test_the_report_and_the_terminal(make_sweep):
     folder = make_sweep(FIGURE_1_AXES, ["figure_1", "figure_4", "figure_5", "table_1", "table_2"], rising, measure=R2)
     write_report(folder)
     text = (folder / "report.md").read_text("utf-8")
-    assert "| run | state | median of the last 5 | last | best | best epoch | training |" in text
+    assert "| run | state | median of the last 4 | last | best | best epoch | training |" in text
     assert "`norm=bn,images_per_worker=2,seed=1` | finished | 0.7900 | 0.8000 | 0.7800 | 3 |" in text
     assert "| R² |" in text[text.index("## Settings"):] and "Numbers are read from" in text
     assert "error" not in text and "%" not in text
     lines = results_text(folder).splitlines()
-    assert lines[0] == "R², median of the last 5 evaluations (higher is better)"
+    assert lines[0] == "R², median of the last 4 evaluations (higher is better)"
     assert lines[-1].split() == ["GN", "−", "BN", "−0.0100", "+0.0800"]
     old = make_sweep(FIGURE_1_AXES, name="old")
-    assert results_text(old).splitlines()[0] == "top-1 error in percent, median of the last 5 evaluations"
+    assert results_text(old).splitlines()[0] == "top-1 error in percent, median of the last 4 evaluations"
 
 
 def test_values_below_nothing_and_above_one(make_sweep):

@@ -239,6 +239,15 @@ def test_a_result_of_fewer_epochs_goes_when_the_run_goes_on(two, monkeypatch):
     assert not (folder / "result.json").exists()
 
 
+def test_where_a_finished_run_was_trained_stays_on_record(two):
+    options, data, folder = two
+    (folder / "env.json").write_text('{"commit": "of then"}')
+    train_here(*options, FOLDER_DATA % data, "-r", "auto")
+    assert json.loads((folder / "env.json").read_text()) == {"commit": "of then"}
+    train_here(*options, FOLDER_DATA % data, "schedule.epochs=2", "-r", "auto")
+    assert "numpy" in json.loads((folder / "env.json").read_text())
+
+
 def test_what_only_a_beginning_needs_is_not_asked_for(two, tmp_path):
     options, data, folder = two
     weights = shutil.copy(folder / "latest.pdparams", tmp_path / "weights.pdparams")

@@ -46,7 +46,7 @@ def written(config):
 
 
 def test_the_best_is_the_highest_of_what_rises_and_the_lowest_of_what_falls(load):
-    config = load()
+    config = load("schedule.epochs=7")
     result = written(config)
     assert {key: value for key, value in result.items() if key.startswith(("r2", "seconds", "best"))} == {
         "r2_median_last_5": 0.7, "r2_last": 0.6, "r2_best": 0.9, "best_epoch": 3,
@@ -58,6 +58,10 @@ def test_the_best_is_the_highest_of_what_rises_and_the_lowest_of_what_falls(load
         "R²           0.6000 at the end, 0.7000 in the median of the last 5 evaluations, 0.9000 at best (epoch 3)",
         "seconds off  6.0000 at the end, 7.0000 in the median of the last 5 evaluations, -30.0000 at best",
     ]
+    assert "of the last 3 evaluations" in result_text(load("schedule.epochs=3"), result, (R2, OFF))
+    every_other = load("schedule.epochs=3", "evaluate_every_epochs=2")
+    assert "of the last 2 evaluations" in result_text(every_other, result, (R2, OFF))
+    assert "median" not in result_text(load("schedule.epochs=1"), result, (R2, OFF))
 
 
 def test_the_first_of_equals_is_the_best(load):

@@ -132,6 +132,8 @@ def test_data_may_lie_elsewhere(swept):
     assert not any(material_changes(run) for run in sweep.runs)
     assert not _matters("data.root", "/a/imagenet", "/b/imagenet") and _matters("data.root", None, "/a")
     assert _matters("seed", 0, 1) and not _matters("record.every_steps", 1, 2)
+    responses = "record.responses"  # without which there is no figure 6
+    assert _matters(responses, None, "conv5_3") and not _matters(responses, "conv5_3", None)
 
 
 def test_another_start_is_another_chance(tmp_path):

@@ -30,6 +30,7 @@ R2 = Measure("r2", "R²", percent=False, lower_is_better=False)
 @pytest.mark.parametrize("axes, more, words", [
     ("{norm: [bn], norm_groups: [2, 4]}", "  figures: [table_3]\n", "table_3 needs the axis model.norm_groups with 2"),
     ("{deformable_version: [1, 2]}", "  figures: [figure_convolutions]\n", "figure_convolutions needs the axis"),
+    ("{norm: [bn, gn]}", "  figures: [figure_6]\n", "figure_6 needs record.responses, the same for all runs"),
     ("[{norm_groups: [2, 4], norm_channels_per_group: [2]}]", "  figures: [table_3]\n", "table_3 needs the axis"),
     (f"{{base_lr: {[0.001 * n for n in range(1, 123)]}}}", "  figures: [figure_4]\n", "figure_4 can show 120 settings"),
     (f"{{pretrained: [{'a' * 300}, b]}}", "", "is too long a name for a run's folder"),

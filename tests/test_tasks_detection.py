@@ -18,6 +18,7 @@ from data.detection.preparation import DetectionPreparation
 from engine.errors import InputError
 from engine.evaluation import numbers_text
 from engine.tasks import task_of
+from engine.tasks.detection import Detection
 from engine.tasks.detection.results import Answer, pixels_of, run_lengths, told
 
 pytest.importorskip("pycocotools")
@@ -161,7 +162,7 @@ def test_more_answers_than_a_byte_counts():
     assert len(scores.results) == 300 and scores.numbers()["mask_ap"] > 0
 
 
-def test_by_class_and_in_words():
+def test_by_class_and_in_words(monkeypatch):
     scores = scored([moved(0)[0], []])
     (a, b, c) = scores.details()["classes"]
     assert (a["category_id"], a["objects"], a["mask_ap"]) == (7, 2, pytest.approx(0.505, abs=0.01))
@@ -169,8 +170,10 @@ def test_by_class_and_in_words():
     lines = scores.in_words(1).splitlines()
     assert lines[0].split() == ["mask", "AP", "box", "AP", "objects", "class"]
     assert lines[1].endswith("2  a") and lines[2].startswith("… 1 more classes")
+    monkeypatch.setattr(scores, "_by_class", lambda: [a | {"mask_ap": None}, b, c])  # too large an area to be judged
+    assert [line[-1] for line in scores.in_words(9).splitlines()[1:]] == ["c"]
     with pytest.raises(InputError, match="--confusion"):
-        scores.draw("x.png")
+        Detection(masks=True).check_files("x.png", None)
 
 
 def test_results_have_the_files_ids_and_original_pixels(tmp_path):

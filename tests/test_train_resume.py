@@ -17,6 +17,7 @@ from engine.config import load_config
 from engine.errors import InputError
 from engine.run import checkpoint, locks
 from engine.run.folder import make_folder
+from engine.run.record import VISUALDL_FILE
 from engine.run.resume import restore
 from engine.run.saving import save
 
@@ -172,6 +173,7 @@ def test_resuming_elsewhere_starts_new_records_and_spares_those_that_are_there(t
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "output" / "other" / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 3 + 1 + 1  # of the third epoch alone
+    assert b"other (begun " in (tmp_path / "output" / "other" / "vdl" / VISUALDL_FILE).read_bytes()  # a run of its own
     before = (tmp_path / "output" / "other" / "metrics.jsonl").read_bytes()
     for options, words in (
         (["-r", trained / "epoch_2", "-o", "name=other"], "already holds a run of its own"),

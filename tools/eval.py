@@ -32,13 +32,15 @@ def main() -> None:
     picture = arguments.confusion and check_target(arguments.confusion)
     results = arguments.results and check_file_target(arguments.results, "--results")
     config = load_run_config(arguments.config, arguments.override)
+    task = task_of(config.model.name)
+    task.check_files(picture, results)
     rank, ranks = environment.start(config.device, config.deterministic)
     model, preparation = load_trained(config, arguments.weights)
     dataset = build_dataset(config, preparation, arguments.data, arguments.views)
     loader = build_validation_loader(config, dataset, rank, ranks)
     if arguments.precise:
         set_precise(config, model, rank, ranks)
-    scores, _ = evaluate(model, loader, task_of(config.model.name))
+    scores, _ = evaluate(model, loader, task)
     if rank != 0:
         return
     counts, numbers = {"images": scores.images, "skipped": len(dataset) - scores.images}, scores.numbers()
@@ -47,9 +49,10 @@ def main() -> None:
     else:
         images = f"{counts['images']} images" + f", {counts['skipped']} skipped" * bool(counts["skipped"])
         print(f"[Eval] {numbers_text(numbers)} ({images})", *scores.in_words(LONGEST).splitlines(), sep="\n")
-    for path, write in ((picture, scores.draw), (results, scores.write)):
-        if path:
-            write(path)
+    if picture:
+        scores.draw(picture)
+    if results:
+        scores.write(results)
 
 
 def build_dataset(config: Config, preparation: Preparation, folder: str | None, views: dict[str, int]) -> Dataset:

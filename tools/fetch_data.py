@@ -36,6 +36,8 @@ def main() -> int:
     except DataError as error:
         print(f"error: {printable(error)}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -49,10 +49,11 @@ def main() -> None:
     if rank == 0:
         make_folder(config, train_set.preparation, identity, finished=progress.epoch == config.schedule.epochs)
     record, shown = RunRecord(config.folder, rank, progress.position), config.record
-    if progress.step == 0:
-        record.begin(config, task.measures, f"starting {begins_from}; {in_words(train_set, validation_set)}")
-    else:
-        record.log_lines([f"continuing at step {progress.step}, epoch {progress.epoch + 1}", *changes])
+    if progress.position is None:
+        record.begin(config, task.measures)
+    start = f"starting {begins_from}; {in_words(train_set, validation_set)}"
+    resumed = f"continuing at step {progress.step}, epoch {progress.epoch + 1}"
+    record.log_lines([resumed if progress.step else start, *changes])
     keeping = Keeping(config.schedule.epochs, **config.checkpoint.model_dump())
     with closing(record), Keeper(config.folder, learner, progress, record, keeping, train_loader.images) as keeper:
         evaluate = partial(

@@ -10,9 +10,10 @@ from engine.config import Config, arguments
 from engine.config.feasible import check_network, known_to_fail
 from engine.environment import on_gpu
 from engine.errors import InputError
+from engine.train.responses import Responses
 from engine.weights import in_words, read_network
 from models import MODELS, ResNet, inflated, load_weights
-from ops import DeformConv2D, SyncBatchNorm
+from ops import SyncBatchNorm
 
 log = logging.getLogger("engine")
 
@@ -76,10 +77,8 @@ def check_model(config: Config, model: nn.Layer, image_shape: tuple[int, ...], r
             raise InputError("batch.workers_per_pass: sync_bn wants all images of a step in one pass")
         if ranks > 1 and not on_gpu():
             raise InputError("model.norm: Paddle has no sync_bn for several processes on CPUs; use bn or gn")
-    if config.record.offsets and not any(isinstance(layer, DeformConv2D) for layer in layers):
-        raise InputError(
-            f"record.offsets: {config.record.offsets} images want deformable layers; set model.deformable_stages"
-        )
+    if config.record.responses:
+        Responses(model, config.record.responses)
     check_network(config, model, image_shape)
     for line in known_to_fail(config):
         log.warning("%s", line)

@@ -17,6 +17,11 @@ def check_feasible(config: Config) -> None:
         raise InputError("ema_decay: 1 keeps the average, which is evaluated, at the first weights; expected below 1")
     if optimizer.name != "momentum" and 1 in (optimizer.beta1, optimizer.beta2):
         raise InputError("optimizer: a beta1 or beta2 of 1 never takes up a gradient; expected below 1")
+    if schedule.name == "cosine" and schedule.final_lr > config.lr:
+        raise InputError(
+            f"schedule.final_lr: {schedule.final_lr:g}, more than the {config.lr:g} that the cosine falls from; "
+            "it does not follow the images of a step, as optimizer.base_lr does"
+        )
     ends_at_nothing = schedule.name == "cosine" and schedule.final_lr == 0
     if ends_at_nothing and schedule.warmup_epochs == schedule.epochs:
         raise InputError(

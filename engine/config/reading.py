@@ -118,7 +118,7 @@ def _starts_anew(key, old, new):
 
 def _is_no_choice(override):
     """Sorts first what makes a section start anew: it is not to take other overrides away."""
-    return override.partition("=")[0] not in ("model.name", "data.name")
+    return override.partition("=")[0] not in ("model", "model.name", "data", "data.name")
 
 
 def _override(values, text, origins, schemas):
@@ -141,9 +141,7 @@ def _override(values, text, origins, schemas):
         if not re.fullmatch("[0-9]{1,9}", last) or int(last) >= len(parent):
             there = f"an index from 0 to {len(parent) - 1}" if parent else "no index, for nothing is in the list"
             raise InputError(f"{source}: expected {there} behind {'.'.join(path)}")
-        parent[int(last)] = value
-        origins[tuple(path)] = source
-        return
+        last, value = path.pop(), [*parent[:int(last)], value, *parent[int(last) + 1:]]  # it may have an alias
     merge_values(values, _nested([*path, last], value), source, origins)
 
 

@@ -13,7 +13,7 @@ from engine.report.gn_figures import figure_1, figure_4, figure_5
 from engine.report.gn_tables import table_1, table_2, table_3
 from engine.report.records import CHANNELS, DEFORMABLE, FRAMES, GROUPS, IMAGES, NORM, PRETRAINED, VERSION, value_at
 from engine.report.responses import LAYER, figure_6
-from engine.report.scenes import figure_scenes
+from engine.report.scenes import SAMPLES, figure_scenes
 from engine.report.small_batch import figure_small_batch
 from engine.report.transfer import table_transfer
 from engine.report.words import listed
@@ -25,7 +25,7 @@ class Drawing(NamedTuple):
     draw: Callable  # of a sweep -> (a matplotlib Figure or a list of tables), caption
     title: str | None = None  # of what is not in the paper
     measure: str | None = None  # one that a sweep must have
-    shared: str | None = None  # a config key that must have one text for all runs
+    shared: str | None = None  # a config key that must have one value, neither none nor 0, for all runs
     kinds: tuple[str, ...] = ("png", "svg")  # of its files: report.md shows the first, report.html holds the last
 
 
@@ -44,7 +44,7 @@ DRAWINGS = {
     "figure_small_batch": Drawing([{IMAGES: 2}], figure_small_batch, "Norms at the most images and at the fewest"),
     "table_transfer": Drawing([{PRETRAINED: 1, NORM: 2}], table_transfer, "From scratch and fine-tuned"),
     "table_ap": Drawing([{}], table_ap, "Average precision", "box_ap"),
-    "figure_scenes": Drawing([{}], figure_scenes, "What is found in the same pictures", "box_ap", kinds=("jpg",)),
+    "figure_scenes": Drawing([{}], figure_scenes, "What is found in the same pictures", "box_ap", SAMPLES, ("jpg",)),
 }
 MOST_SETTINGS = 120  # that a figure can tell apart, each with a line or a panel
 
@@ -67,7 +67,7 @@ def check_figures(
         if (measure := DRAWINGS[name].measure) not in (None, *measured):
             raise InputError(f"figures: {name} needs {measure}; these runs are measured by {listed(measured)}")
         key = DRAWINGS[name].shared
-        if key and not isinstance(value_at(shared or {}, key), str):
+        if key and not value_at(shared or {}, key):
             raise InputError(f"figures: {name} needs {key}, the same for all runs")
         needs = DRAWINGS[name].needs
         counts = {axis: len({json.dumps(value) for value in values if value is not None})  # lists have no hash

@@ -20,6 +20,7 @@ from engine.drawing import (
     SKY,
     TITLE,
     VERMILLION,
+    legend_label,
     legend_shape,
     short_label,
 )
@@ -145,7 +146,7 @@ def finish_curves(
     figure, lines = panels[0].figure, {line.get_label(): line for axes in panels for line in axes.lines}
     box = panels[0].get_position()
     room = TITLE + LINE * max(axes.get_title(loc="left").count("\n") for axes in panels)
-    texts = list(map(short_label, legend.values()))
+    texts = list(map(legend_label, legend.values()))
     figure.legend(
         [lines[label] for label in legend], texts, ncol=legend_shape(texts)[1], loc="lower left",
         bbox_to_anchor=(box.x0, box.y1 + room / figure.get_size_inches()[1]), borderaxespad=0, borderpad=0,

@@ -17,9 +17,20 @@ from engine.errors import InputError
 from engine.files import read_end, write_text, writing_into
 from engine.report.drawings import DRAWINGS, check_figures
 from engine.report.gn_tables import table_2
-from engine.report.records import FAILED_FILE, IMAGES, RESULTS_FILE, STATES, SWEEP_FILE, Session
+from engine.report.records import FAILED_FILE, IMAGES, RESULTS_FILE, STATES, SWEEP_FILE, Session, read_sweep_file
 from engine.report.results import SweepResults, read_sweep
-from engine.report.words import duration, error_text, heading, listed, noun, number, number_of, recipe, statistic
+from engine.report.words import (
+    duration,
+    error_text,
+    heading,
+    listed,
+    median,
+    noun,
+    number,
+    number_of,
+    recipe,
+    statistic,
+)
 from engine.run.locks import alone
 from engine.run.measure import columns
 from engine.terminal import printable
@@ -83,6 +94,7 @@ PAPER = "The paper: Yuxin Wu and Kaiming He, Group Normalization, ECCV 2018, arX
 
 def write_report(folder: Path) -> list[Path]:
     """Draw a sweep's figures and write its report; returns the files. Raises InputError, with nothing written."""
+    read_sweep_file(folder)  # a run's folder has another lock, which is held as long as it trains
     lock = folder / ".lock"  # of the runners; a copy of the results has none and needs none
     with alone(lock) if lock.is_file() else contextlib.nullcontext():
         return _write_report(folder)
@@ -185,7 +197,7 @@ def _repeats(sweep):
 
 
 def _runs(sweep):
-    names = [f"{name}{', %' * sweep.measure.percent}" for name in ("median of the last 5", "last", "best")]
+    names = [f"{name}{', %' * sweep.measure.percent}" for name in (median(sweep), "last", "best")]
     rows = [["run", "state", *names, "best epoch", "training"]]
     for run in sweep.runs:
         values = [run[column] for column in columns(sweep.measure)]
@@ -213,7 +225,7 @@ def _origin(sweep):
     facts = {"training, all runs together": duration(sum(seconds))}
     if sessions := sweep.sessions():
         shares = dict.fromkeys(f"{session.processes} at a time" for session in sessions)
-        begun = sessions[0].started[:16].replace("T", " ")
+        begun = min(sessions, key=_moment).started[:16].replace("T", " ")
         facts["wall time"] = f"{duration(_wall_seconds(sessions))}, {listed(shares)}, begun {begun}"
     differing = []
     environments = sweep.environments(ENVIRONMENT)
@@ -222,14 +234,16 @@ def _origin(sweep):
         if len(counts) > 1:
             differing.append(name)
         if counts:
-            texts = [f"{value} ({count} runs)" if len(counts) > 1 else value for value, count in counts.items()]
+            texts = [f"{value} ({count} run{'s' * (count > 1)})" if len(counts) > 1 else value
+                     for value, count in counts.items()]
             facts[name] = ", ".join(texts)
     parts = ["\n".join(f"- {name}: {escape(text)}" for name, text in facts.items())]
     if differing:
         parts.append(f"**Not all runs were made alike**: they differ in {listed(differing)}.")
     numbers = "Errors" if noun(sweep.measure) == "error" else "Numbers"
     parts.append(f"{numbers} are read from `{RESULTS_FILE}`, curves from each run’s `metrics.jsonl`. To do it again:")
-    commands = [session.arguments for session in sessions if session.arguments is not None]
+    latest = sorted(sessions, key=_moment, reverse=True)  # earlier ones may have had other values
+    commands = [session.arguments for session in latest if session.arguments is not None]
     whole = [arguments for arguments in commands if not any(one.startswith("--only") for one in arguments)]
     arguments = [*whole, *commands, ["-c", f"configs/sweeps/{sweep.file.file}"]][0]
     return [*parts, f"    python tools/sweep.py {shlex.join(arguments)}", PAPER]
@@ -238,11 +252,14 @@ def _origin(sweep):
 def _wall_seconds(sessions: list[Session]):
     """How long at least one session was at work; several may have been at once."""
     total = end = 0
-    times = [(datetime.fromisoformat(session.started).timestamp(), session.seconds) for session in sessions]
-    for begun, seconds in sorted(times):
+    for begun, seconds in sorted((_moment(session), session.seconds) for session in sessions):
         start, end = max(begun, end), max(begun + seconds, end)
         total += end - start
     return total
+
+
+def _moment(session):
+    return datetime.fromisoformat(session.started).timestamp()
 
 
 def _title(sweep):

@@ -19,6 +19,7 @@ MOST = 16  # settings that are shown: a row each
 WIDTH, MARGIN, ABOVE, LABEL = 7.4, 0.1, 0.4, 0.22  # inches; ABOVE the lines of text, LABEL above each row
 LINE, TALLEST = 0.14, 4.0
 ANNOTATED = "annotated"
+SAMPLES = "record.sample_images"  # the config key that says how many pictures a run keeps
 
 
 def figure_scenes(sweep: SweepResults) -> "tuple[Figure, str]":
@@ -32,7 +33,8 @@ def figure_scenes(sweep: SweepResults) -> "tuple[Figure, str]":
     shown = {label: halves for label, halves in kept.items() if halves is not None}
     if not shown:
         raise InputError(
-            f"{sweep.folder}: figure_scenes: no finished run has {SAMPLES_FILE}; record.sample_images=4 keeps it"
+            f"{sweep.folder}: figure_scenes: no finished run has {SAMPLES_FILE}, which each leaves where {SAMPLES} is "
+            "not 0"
         )
     rows, above = [], None
     for label, (annotated, found) in list(shown.items())[:MOST]:

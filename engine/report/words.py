@@ -1,12 +1,13 @@
 """What a sweep ran, in words: for titles, captions and the report. Fractions become percent here."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 from engine.report.labels import AXIS_TEXT
 from engine.report.records import DEFORMABLE, FROZEN, OFFSET_RATE, PRETRAINED
 from engine.report.results import Average, Setting, SweepResults
-from engine.run.measure import TOP1_ERROR, Measure
+from engine.run.measure import MEDIAN_OF, TOP1_ERROR, Measure
 
 NOUNS = {TOP1_ERROR.name: "error"}  # shorter than its own words, as in the paper's figures
 NETWORKS = {
@@ -20,7 +21,6 @@ DATASETS = {
     "cifar100": "CIFAR-100", "synthetic": "synthetic gratings", "image_folder": "a folder of images",
 }
 EMBEDDED = ({"fashion_mnist"}, {"warped_fashion_mnist"})  # a part of them lies in the repository
-STATISTICS = {"median_last_5": "median of the last 5 evaluations", "last": "last evaluation"}
 MOST = 5  # settings with missing seeds that a caption names
 RUNNING_STATISTICS = {
     "first": "the first worker’s running statistics",
@@ -101,7 +101,15 @@ def gap(sweep: SweepResults, setting: Setting | None, other: Setting | None) -> 
 
 def statistic(sweep: SweepResults) -> str:
     """Which number of a run it is, and which way is better unless that is down, as of an error."""
-    return f"{STATISTICS[sweep.file.statistic]}{'' if sweep.measure.lower_is_better else ' (higher is better)'}"
+    name = "last evaluation" if sweep.file.statistic == "last" else f"{median(sweep)} evaluations"
+    return f"{name}{'' if sweep.measure.lower_is_better else ' (higher is better)'}"
+
+
+def median(sweep: SweepResults) -> str:
+    """Such as `median of the last 5`; of fewer where runs have no more evaluations."""
+    every = [epochs for epochs in _values(sweep, "evaluate_every_epochs") if type(epochs) is int and epochs > 0] or [1]
+    counts = {min(MEDIAN_OF, math.ceil(epochs / step)) for epochs in _column(sweep.runs, "epochs") for step in every}
+    return f"median of the last {listed(sorted(counts), 'or')}"
 
 
 def listed(values: Iterable[Any], word: str = "and") -> str:
@@ -207,7 +215,8 @@ def recipe(sweep: SweepResults) -> str:
     rate = said("optimizer.base_lr")
     rate = f"The rate starts at {_either(sweep, reference, f'{rate} × images per step / {said(reference)}', rate)}"
     if has("schedule.warmup_epochs"):
-        rate += f" after {said('schedule.warmup_epochs')} epochs of warm-up"
+        warm = said("schedule.warmup_epochs")
+        rate += f" after {warm} epoch{'s' * (warm != '1')} of warm-up"
     kinds = {
         "cosine": f"falls to {said('schedule.final_lr')} along half a cosine",
         "step": f"is multiplied by {said('schedule.factor')} after epochs {said('schedule.milestones')}",
@@ -221,8 +230,9 @@ def recipe(sweep: SweepResults) -> str:
     multiplied = any(times != 1 for times in _values(sweep, backbone))
     slower = f"The backbone learns at {said(backbone)} of the rate" if multiplied else ""
     clipped = f"Gradients are clipped to a norm of {said('optimizer.clip_norm')}" if has("optimizer.clip_norm") else ""
-    counts = _column(sweep.runs, "norm_groups")
-    groups = f"GN has {listed(counts)} groups" if counts else ""
+    counts, channels = (_column(sweep.runs, f"norm_{name}") for name in ("groups", "channels_per_group"))
+    ways = [f"{listed(counts)} groups"] * bool(counts) + [f"{listed(channels)} channels in a group"] * bool(channels)
+    groups = f"GN has {listed(ways, 'or')}" if ways else ""
     sentences = [
         f"{network(sweep)} on {dataset(sweep)}, {epochs(sweep)}", beginning(sweep), protocol(sweep),
         f"{optimizer}, weight decay {said('optimizer.weight_decay')} {everything}" if optimizer else "",
@@ -272,7 +282,7 @@ def seeds_sentence(sweep: SweepResults, settings: list[Setting]) -> str:
 
 
 def conditions(sweep: SweepResults, settings: list[Setting]) -> str:
-    """What the caption of a table ends with, and what stands above a figure: seeds, network, data, protocol ..."""
+    """What the caption of a table ends with: seeds, network, data, epochs, protocol, BN's statistics."""
     facts = [f"{network(sweep)} on {dataset(sweep)}", epochs(sweep), protocol(sweep), bn_statistics(sweep)]
     return f"{seeds_sentence(sweep, settings)} {_sentence('; '.join(filter(None, facts)))}"
 

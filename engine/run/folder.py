@@ -134,7 +134,8 @@ def changes_since(config: Config) -> list[tuple]:
 def make_folder(config: Config, preparation: Preparation, identity: DataIdentity, *, finished: bool) -> None:
     """Make the run's folder with config.yaml, env.json, preparation.json and data.json.
 
-    Unless the run is finished, a result that lies there is of fewer epochs, or of another course, and goes.
+    Unless the run is finished, a result that lies there is of fewer epochs, or of another course, and goes. Of one that
+    is, env.json stays: it says where the run was trained.
     Raises InputError where another process has begun a run in the folder since `check_folder` saw none.
     """
     with writing_into(config.folder):
@@ -143,7 +144,8 @@ def make_folder(config: Config, preparation: Preparation, identity: DataIdentity
         if not finished:
             (config.folder / RESULT_FILE).unlink(missing_ok=True)
         write_text(config.folder / CONFIG_FILE, config.to_yaml())
-        write_text(config.folder / "env.json", json.dumps(describe(), indent=2) + "\n")
+        if not (finished and (config.folder / "env.json").exists()):
+            write_text(config.folder / "env.json", json.dumps(describe(), indent=2) + "\n")
         write_preparation(config.folder, preparation)
         write_data_identity(config.folder, identity)
 

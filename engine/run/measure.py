@@ -22,6 +22,7 @@ class Measure(NamedTuple):
 
 
 TOP1_ERROR = Measure("top1_error", "top-1 error")  # of folders from before there were others, which do not say it
+MEDIAN_OF = 5  # evaluations, the last of a run
 STATISTICS = ("median_last_5", "last", "best")  # of a run's evaluations: the first is the GN paper's
 
 

@@ -227,10 +227,8 @@ class RunRecord:
                 sync(path)
         return {"metrics": self._metrics_path.stat().st_size, "visualdl": self._visualdl_path.stat().st_size}
 
-    def begin(self, config: Config, measures: Sequence[Measure], text: str) -> None:
-        """Once a run: where it starts from, and its name, its values and what judges it, the headline first, for
-        VisualDL."""
-        self.log(text)
+    def begin(self, config: Config, measures: Sequence[Measure]) -> None:
+        """Once a run, for VisualDL: its name, its values and what judges it, the headline first."""
         if not self.active:
             return
         self.visualdl.add_meta("name", _shown_name(config))  # a tag of its own: of one tag only the first is read

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from engine.config import Config
 from engine.errors import InputError
 from engine.files import read_text, write_text
 from engine.run.folder import RESULT_FILE
-from engine.run.measure import Measure, columns, value_type
+from engine.run.measure import MEDIAN_OF, Measure, columns, value_type
 from engine.run.schema import Count, Number, Seconds, Text, checked, parse_json, read_records
 from engine.terminal import printable
 from models.cost import multiply_adds
@@ -120,7 +121,7 @@ def write_result(
     result = {"name": config.name}
     for measure, at_best in zip(measures, best, strict=True):
         values = [record[measure.name] for record in evaluations]
-        of_the_run = (statistics.median(values[-5:]), values[-1], at_best[measure.name])
+        of_the_run = (statistics.median(values[-MEDIAN_OF:]), values[-1], at_best[measure.name])
         result |= dict(zip(columns(measure), of_the_run, strict=True))
     norm = described(config.model)
     result |= {
@@ -183,7 +184,8 @@ def result_text(
 ) -> str:
     """The lines that a command ends with; with `check` also what was expected."""
     seconds = int(result["train_seconds"])
-    shown = [_in_words(measure, result) for measure in measures]
+    evaluations = min(MEDIAN_OF, math.ceil(config.schedule.epochs / config.evaluate_every_epochs))
+    shown = [_in_words(measure, result, evaluations) for measure in measures]
     lines = [
         f"{shown[0]} (epoch {result['best_epoch']})",
         *shown[1:],
@@ -197,11 +199,10 @@ def result_text(
     return "\n".join(lines)
 
 
-def _in_words(measure, result):
+def _in_words(measure, result, evaluations):
     median, last, best = (measure.text(result[column]) for column in columns(measure))
-    return (
-        f"{measure.words:<11}  {last} at the end, {median} in the median of the last 5 evaluations, {best} at best"
-    )
+    of_last = f"{median} in the median of the last {evaluations} evaluations, " * (evaluations > 1)
+    return f"{measure.words:<11}  {last} at the end, {of_last}{best} at best"
 
 
 def _expectations(expect, measures):

@@ -26,7 +26,8 @@ from models.norm import described
 CONSOLE_FILE = "console.log"  # in a run's folder: what its processes printed
 TAIL_BYTES = 16384  # of metrics.jsonl: more than the last line of any kind, of which there is one a window
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that a spreadsheet computes
-# Keys without influence on what a run results in: a finished run stays what it is when they change.
+# Keys without influence on what a run results in: a finished run stays what it is when they change, unless it would
+# lack what figure 6 is drawn from.
 IMMATERIAL = (
     "name", "output", "device", "record", "checkpoint", "expect", "reading.processes", "batch.workers_per_pass"
 )
@@ -119,6 +120,8 @@ def material_changes(run: Run, identity: DataIdentity | None = None) -> list[tup
 def _matters(key, was, is_now):
     if key == "data.root":  # another folder may hold the same data; no folder, or the fetched set, is another set
         return None in (was, is_now) or "full" in (was, is_now)
+    if key == "record.responses":
+        return is_now is not None
     return not key.startswith(IMMATERIAL)
 
 

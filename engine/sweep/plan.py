@@ -75,7 +75,8 @@ def _plans(sweep, runs, timed):
     for run in runs:
         config, dump = run.config, run.config.model_dump(mode="json")
         data = json.dumps(dump["data"])
-        kind = json.dumps([dump["model"], dump["batch"], [dump[key] for key in PRETRAINED], data])
+        responses = dump["record"]["responses"]
+        kind = json.dumps([dump["model"], dump["batch"], responses, [dump[key] for key in PRETRAINED], data])
         with _naming(run):
             if data not in sets:
                 sets[data] = build_data(config)

@@ -175,7 +175,8 @@ class Pool:
                 return
         lines = read_end(job.run.config.folder / CONSOLE_FILE, CONSOLE_BYTES).splitlines()
         said = f"({end})"
-        if lines and lines[-1].endswith(DISK_REFUSED):
+        said_so = (end.status or 0) > 0  # what a signal ended had no last word: the lines are of an earlier start
+        if said_so and lines and lines[-1].endswith(DISK_REFUSED):
             said = f"({end}; it is not tried again before there is room for it to write)"
         elif job.tries < TRIES and not end.lost:
             return

@@ -38,6 +38,10 @@ class Classification:
     def scores(self, dataset: Dataset) -> "ClassScores":
         return ClassScores(dataset.classes)
 
+    def check_files(self, confusion: Path | None, results: Path | None) -> None:
+        if results:
+            raise InputError("--results: COCO's result files hold boxes, and there are none; --json tells all")
+
     def samples(self, batch: dict, predictions: paddle.Tensor) -> list:
         """(image float [C, H, W], label, probabilities [classes]) of each image."""
         return list(zip(batch[self.sees], batch["label"], F.softmax(predictions, axis=1).numpy(), strict=True))
@@ -176,9 +180,6 @@ class ClassScores:
     def draw(self, path: Path) -> None:
         """Which class is taken for which, as .png or .svg."""
         write_confusion_figure(self.confusion, check_target(path))
-
-    def write(self, path: Path) -> None:
-        raise InputError("--results: COCO's result files hold boxes, and there are none; --json tells all")
 
 
 class Probabilities(nn.Layer):

@@ -39,10 +39,10 @@ class Scores(Protocol):
         """The same for the screen, in some `longest` lines; an empty text where there is nothing."""
 
     def draw(self, path: Path) -> None:
-        """Draw them into a file. Raises InputError where there is nothing to draw."""
+        """Draw which class is taken for which, where `Task.check_files` has let it pass."""
 
     def write(self, path: Path) -> None:
-        """Write all answers as other programs read them. Raises InputError where they have no such form."""
+        """Write all answers as other programs read them, where it has let that pass."""
 
 
 class Task(Protocol):
@@ -53,6 +53,9 @@ class Task(Protocol):
 
     def scores(self, dataset: Dataset) -> Scores:
         """To be filled over a data set."""
+
+    def check_files(self, confusion: Path | None, results: Path | None) -> None:
+        """Raise InputError where scores have no such files: a drawing of the confusion, all answers for others."""
 
     def samples(self, batch: dict, predictions: Any) -> list:
         """For each image of a batch what `pictures` wants of it."""

@@ -17,6 +17,12 @@ class Regression:
     def scores(self, dataset):
         return BrightnessScores()
 
+    def check_files(self, confusion, results):
+        if confusion:
+            raise InputError("--confusion: there is nothing to confuse in a brightness")
+        if results:
+            raise InputError("--results: there are no boxes in a brightness")
+
     def samples(self, batch, predictions):
         return list(zip(batch["image"], predictions.numpy(), strict=True))
 
@@ -77,12 +83,6 @@ class BrightnessScores:
 
     def in_words(self, longest):
         return ""
-
-    def draw(self, path):
-        raise InputError("--confusion: there is nothing to confuse in a brightness")
-
-    def write(self, path):
-        raise InputError("--results: there are no boxes in a brightness")
 
 
 class Exported(nn.Layer):

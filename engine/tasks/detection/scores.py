@@ -7,7 +7,6 @@ from typing import Any
 
 import paddle
 
-from engine.errors import InputError
 from engine.files import write_text
 from engine.tasks.detection.average_precision import AveragePrecision
 from engine.tasks.detection.results import answers_of, results_of
@@ -77,9 +76,10 @@ class DetectionScores:
         ]
 
     def in_words(self, longest: int) -> str:
-        """A line for each class that has objects, the worst first; of more than `longest` the first ones."""
+        """A line for each class that has objects to find, the worst first; of more than `longest` the first ones."""
         keys = [f"{name}_ap" for name in self.kinds]
-        rows = sorted((row for row in self._by_class() if row["objects"]), key=lambda row: (row[keys[0]], row["label"]))
+        judged = [row for row in self._by_class() if row["objects"] and row[keys[0]] is not None]
+        rows = sorted(judged, key=lambda row: (row[keys[0]], row["label"]))
         lines = ["".join(f"{key.replace('_ap', ' AP'):>9}" for key in keys) + "  objects  class"]
         for row in rows[:longest]:
             lines.append(
@@ -101,6 +101,3 @@ class DetectionScores:
                 entries = [{key: value for key, value in result.items() if key != other} for result in self.results]
                 target = path.with_suffix(f".{kind}{path.suffix}") if len(self.kinds) > 1 else path
                 write_text(target, json.dumps(entries) + "\n")
-
-    def draw(self, path: Path) -> None:
-        raise InputError("--confusion: a detector's answers are of no one class; --results writes them all")

@@ -57,6 +57,10 @@ class Detection:
         check_pycocotools()
         return DetectionScores(dataset, self.masks)
 
+    def check_files(self, confusion: Path | None, results: Path | None) -> None:
+        if confusion:
+            raise InputError("--confusion: a detector's answers are of no one class; --results writes them all")
+
     def samples(self, batch: dict, predictions: dict[str, paddle.Tensor]) -> list[Shown]:
         rows = zip(
             batch["image"], batch["size"], batch["original_size"], answers_of(predictions), batch["index"], strict=True
@@ -97,7 +101,7 @@ class Detection:
                 yield {"file": str(file), "error": str(error)}
                 continue
             size = [picture.height, picture.width]
-            batch = detection_batch([Sample(preparation(picture), tuple(size), 0)], 3, training=False)
+            batch = detection_batch([Sample(preparation(picture), tuple(size), 0)], training=False)
             (answer,) = answers_of(model({name: paddle.to_tensor(value) for name, value in batch.items()}))
             objects = told(answer, preparation, size, SURE if least is None else least)
             yield {"file": str(file), "size": size, "objects": objects[:top]}
