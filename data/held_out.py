@@ -7,6 +7,7 @@ from pathlib import Path
 from data.errors import DataError
 from data.files import open_file
 
+VALIDATION = ("val", "valid", "validation")  # the first that is there, where the setting is left at val
 PIECE = 1 << 20
 LARGEST = 1 << 30  # bytes of a file that is compared with others: no picture has more
 

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.errors import DataError
-from data.held_out import held_out
-from data.lists import check_first, check_labels, check_names, class_names, read_list
+from data.held_out import VALIDATION, held_out
+from data.lists import check_names, listed_classes, read_list
 from data.preparation import PICTURE_ENDINGS
 from data.walk import UNLISTED, count_beside, picture_files, pictures_in, visible_folders
-
-VALIDATION = ("val", "valid", "validation")  # the first that is there, where the setting is left at val
 
 
 class Part(NamedTuple):
@@ -95,7 +93,7 @@ def _given(wanted, unused):
     root, names = wanted.root, (wanted.train, _validation_name(wanted))
     classes = _folder_classes(root, wanted.train) if (root / wanted.train).is_dir() else None
     lists = {name: read_list(root / name, root, wanted.first_label) for name in names if not (root / name).is_dir()}
-    classes = classes or _listed_classes(wanted, lists)
+    classes = classes or listed_classes(wanted.root, wanted.train, lists, wanted.first_label)
     parts = []
     for name in names:
         listed = lists.get(name)
@@ -111,15 +109,6 @@ def _given(wanted, unused):
     elif tops:
         count_beside(root, unused, folders=[name for name in visible_folders(root) if name not in tops])
     return classes, *parts
-
-
-def _listed_classes(wanted, lists):
-    path, entries = wanted.root / wanted.train, lists[wanted.train]
-    check_first(path, entries, wanted.first_label)
-    classes = max(entry.label for entry in entries) + 1
-    names = class_names(wanted.root, set(lists), classes, wanted.first_label)
-    check_labels(path, entries, names, wanted.first_label)
-    return names or [str(label + wanted.first_label) for label in range(classes)]
 
 
 def _listed_files(root, name, entries, classes, first_label):

@@ -5,7 +5,7 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -49,22 +49,17 @@ def read_list(path: Path, root: Path, first_label: int) -> list[Entry]:
     return entries
 
 
-def check_first(path: Path, entries: list[Entry], first_label: int) -> None:
-    """Raise DataError where the labels of the training list start at 1 and nothing has said so."""
-    labels = [entry.label for entry in entries]
-    if first_label == 0 and min(labels) == 1:
-        raise DataError(
-            f"{path}: labels go from 1 to {max(labels)}, wanted from 0 on; data.first_label=1 takes them as they are"
-        )
+def listed_classes(root: Path, train: str, lists: Mapping[str, Sequence], first_label: int) -> list[str]:
+    """The classes of lists below root, by the one for training: by their names, or as texts by their labels.
 
-
-def check_labels(path: Path, entries: list[Entry], names: list[str] | None, first_label: int) -> None:
-    """Whether every class has a picture in the training list. names: None where they are the labels."""
-    labels = {entry.label for entry in entries}
-    missing = next(label for label in count() if label not in labels)  # no list of names is as long as a label says
-    if missing < (max(labels) if names is None else len(names)):
-        name = missing + first_label if names is None else names[missing]
-        raise DataError(f"{path}: no image of class {missing + first_label} ({name}); wanted one of each or more")
+    lists: the entries, which have labels from 0, by the list's name. Raises DataError where a class has none in it.
+    """
+    path, entries = root / train, lists[train]
+    _check_first(path, entries, first_label)
+    classes = max(entry.label for entry in entries) + 1
+    names = class_names(root, set(lists), classes, first_label)
+    _check_labels(path, entries, names, first_label)
+    return names or [str(label + first_label) for label in range(classes)]
 
 
 def class_names(root: Path, listed: set[str], classes: int, first_label: int) -> list[str] | None:
@@ -88,6 +83,24 @@ def check_names(names: Iterable[str], source: object) -> None:
     for name in names:
         if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") or letter in DIRECTIONS for letter in name):
             raise DataError(f"{source}: the class name {quoted(name)} has characters that cannot be shown; rename it")
+
+
+def _check_first(path: Path, entries: list[Entry], first_label: int) -> None:
+    """Raise DataError where the labels of the training list start at 1 and nothing has said so."""
+    labels = [entry.label for entry in entries]
+    if first_label == 0 and min(labels) == 1:
+        raise DataError(
+            f"{path}: labels go from 1 to {max(labels)}, wanted from 0 on; data.first_label=1 takes them as they are"
+        )
+
+
+def _check_labels(path: Path, entries: list[Entry], names: list[str] | None, first_label: int) -> None:
+    """Whether every class has a picture in the training list. names: None where they are the labels."""
+    labels = {entry.label for entry in entries}
+    missing = next(label for label in count() if label not in labels)  # no list of names is as long as a label says
+    if missing < (max(labels) if names is None else len(names)):
+        name = missing + first_label if names is None else names[missing]
+        raise DataError(f"{path}: no image of class {missing + first_label} ({name}); wanted one of each or more")
 
 
 def _numbered(path, first_label):

@@ -89,7 +89,7 @@ def _walk(top, unused) -> Iterator[tuple[str, bool]]:
                 unused[reason, folder] += 1
 
 
-def above(folder):
+def above(folder: str) -> Iterator[tuple | str]:
     """The identities of the folders that this one lies in: those of its name, and where links lead, those there."""
     for path in {os.path.abspath(folder), os.path.realpath(folder)}:
         while (parent := os.path.dirname(path)) != path:
@@ -97,7 +97,7 @@ def above(folder):
             yield identity(path)
 
 
-def identity(path):
+def identity(path: str) -> tuple | str:
     """The same for two paths that lead to one file or folder; a broken link is itself."""
     try:
         status = os.stat(path)

@@ -24,23 +24,20 @@ from engine.run.folder import load_run_config
 from engine.tasks import task_of
 from engine.terminal import json_text
 
-LONGEST = 20  # classes on the screen
-
 
 def main() -> None:
     arguments = parse_arguments()
     picture = arguments.confusion and check_target(arguments.confusion)
     results = arguments.results and check_file_target(arguments.results, "--results")
     config = load_run_config(arguments.config, arguments.override)
-    task = task_of(config.model.name)
-    task.check_files(picture, results)
+    task_of(config.model.name).check_files(picture, results)
     rank, ranks = environment.start(config.device, config.deterministic)
     model, preparation = load_trained(config, arguments.weights)
     dataset = build_dataset(config, preparation, arguments.data, arguments.views)
     loader = build_validation_loader(config, dataset, rank, ranks)
     if arguments.precise:
         set_precise(config, model, rank, ranks)
-    scores, _ = evaluate(model, loader, task)
+    scores, _ = evaluate(model, loader, task_of(config.model.name))
     if rank != 0:
         return
     counts, numbers = {"images": scores.images, "skipped": len(dataset) - scores.images}, scores.numbers()
@@ -48,7 +45,7 @@ def main() -> None:
         print(json_text({**counts, **numbers, **scores.details()}))
     else:
         images = f"{counts['images']} images" + f", {counts['skipped']} skipped" * bool(counts["skipped"])
-        print(f"[Eval] {numbers_text(numbers)} ({images})", *scores.in_words(LONGEST).splitlines(), sep="\n")
+        print(f"[Eval] {numbers_text(numbers)} ({images})", *scores.in_words(longest=20).splitlines(), sep="\n")
     if picture:
         scores.draw(picture)
     if results:

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.errors import DataError, quoted
-from data.held_out import held_out
-from data.lists import below, check_first, check_labels, check_names, class_names, lines
+from data.held_out import VALIDATION, held_out
+from data.lists import below, check_names, lines, listed_classes
 from data.video.decoding import VIDEO_ENDINGS
 from data.walk import above, identity, is_picture, is_visible, visible_folders
-
-VALIDATION = ("val", "valid", "validation")  # the first that is there, where the setting is left at val
 
 
 class Part(NamedTuple):
@@ -130,7 +128,7 @@ def _given(wanted):
     names = [(wanted.train, root / wanted.train_videos), (validation, root / wanted.validation_videos)]  # may be equal
     lists = {name: read_list(root / name, wanted.first_label) for name, _ in names if not (root / name).is_dir()}
     if wanted.train in lists:
-        classes = _listed_classes(wanted, lists)
+        classes = listed_classes(wanted.root, wanted.train, lists, wanted.first_label)
     else:
         classes = visible_folders(root / wanted.train)
         if not classes:
@@ -141,15 +139,6 @@ def _given(wanted):
         for name, videos in names
     ]
     return classes, *parts
-
-
-def _listed_classes(wanted, lists):
-    path, entries = wanted.root / wanted.train, lists[wanted.train]
-    check_first(path, entries, wanted.first_label)
-    classes = max(entry.label for entry in entries) + 1
-    names = class_names(wanted.root, set(lists), classes, wanted.first_label)
-    check_labels(path, entries, names, wanted.first_label)
-    return names or [str(label + wanted.first_label) for label in range(classes)]
 
 
 def _of_list(path, videos, entries, classes, first_label):

@@ -19,18 +19,7 @@ from engine.report.drawings import DRAWINGS, check_figures
 from engine.report.gn_tables import table_2
 from engine.report.records import FAILED_FILE, IMAGES, RESULTS_FILE, STATES, SWEEP_FILE, Session, read_sweep_file
 from engine.report.results import SweepResults, read_sweep
-from engine.report.words import (
-    duration,
-    error_text,
-    heading,
-    listed,
-    median,
-    noun,
-    number,
-    number_of,
-    recipe,
-    statistic,
-)
+from engine.report.words import duration, error_text, heading, listed, noun, number, number_of, recipe, statistic
 from engine.run.locks import alone
 from engine.run.measure import columns
 from engine.terminal import printable
@@ -197,7 +186,7 @@ def _repeats(sweep):
 
 
 def _runs(sweep):
-    names = [f"{name}{', %' * sweep.measure.percent}" for name in (median(sweep), "last", "best")]
+    names = [f"{name}{', %' * sweep.measure.percent}" for name in (sweep.median, "last", "best")]
     rows = [["run", "state", *names, "best epoch", "training"]]
     for run in sweep.runs:
         values = [run[column] for column in columns(sweep.measure)]

@@ -13,11 +13,20 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import AfterValidator, Field
 
-from engine.config.yaml_text import read_yaml
 from engine.errors import InputError
 from engine.files import read_text
 from engine.run.measure import TOP1_ERROR, Measure, columns, value_type
-from engine.run.schema import Count, FolderName, Number, Seconds, Text, checked, parse_json, read_records
+from engine.run.schema import (
+    Count,
+    FolderName,
+    Number,
+    Seconds,
+    Text,
+    checked,
+    parse_json,
+    read_mapping,
+    read_records,
+)
 from engine.terminal import printable, shortened
 
 SWEEP_FILE, RESULTS_FILE, SESSIONS_FILE = "sweep.yaml", "results.csv", "sessions.jsonl"  # in a sweep's folder
@@ -195,7 +204,7 @@ def read_sweep_file(folder: Path) -> Description:
     path = folder / SWEEP_FILE
     if not path.exists():
         raise InputError(f"{path}: no such file; expected the folder of a sweep, which tools/sweep.py makes")
-    return checked(Description, read_yaml(path), path)
+    return checked(Description, read_mapping(path), path)
 
 
 def read_sessions(folder: Path) -> list[Session]:

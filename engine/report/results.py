@@ -1,6 +1,7 @@
 """A sweep's results: its runs, the settings whose seeds they are, and lines of settings along an axis."""
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from engine.report.records import (
     read_sessions,
     read_sweep_file,
 )
-from engine.run.measure import Measure
+from engine.run.measure import MEDIAN_OF, Measure
 from engine.run.result import read_metrics, read_precise
 from models.norm import GROUPED
 
@@ -110,6 +111,13 @@ class SweepResults:
     def statistic(self) -> str:
         """The column of results.csv that tells how good a run is."""
         return f"{self.measure.name}_{self.file.statistic}"
+
+    @property
+    def median(self) -> str:
+        """Such as `median of the last 5`: of fewer than MEDIAN_OF evaluations where runs have no more."""
+        every = [step for step in self.values("evaluate_every_epochs") if type(step) is int and step > 0] or [1]
+        counts = {min(MEDIAN_OF, math.ceil(run["epochs"] / step)) for run in self.runs for step in every}
+        return f"median of the last {' or '.join(map(str, sorted(counts)))}"
 
     @property
     def samples(self) -> str:

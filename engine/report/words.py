@@ -1,13 +1,12 @@
 """What a sweep ran, in words: for titles, captions and the report. Fractions become percent here."""
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
 from engine.report.labels import AXIS_TEXT
 from engine.report.records import DEFORMABLE, FROZEN, OFFSET_RATE, PRETRAINED
 from engine.report.results import Average, Setting, SweepResults
-from engine.run.measure import MEDIAN_OF, TOP1_ERROR, Measure
+from engine.run.measure import TOP1_ERROR, Measure
 
 NOUNS = {TOP1_ERROR.name: "error"}  # shorter than its own words, as in the paper's figures
 NETWORKS = {
@@ -101,15 +100,8 @@ def gap(sweep: SweepResults, setting: Setting | None, other: Setting | None) -> 
 
 def statistic(sweep: SweepResults) -> str:
     """Which number of a run it is, and which way is better unless that is down, as of an error."""
-    name = "last evaluation" if sweep.file.statistic == "last" else f"{median(sweep)} evaluations"
+    name = "last evaluation" if sweep.file.statistic == "last" else f"{sweep.median} evaluations"
     return f"{name}{'' if sweep.measure.lower_is_better else ' (higher is better)'}"
-
-
-def median(sweep: SweepResults) -> str:
-    """Such as `median of the last 5`; of fewer where runs have no more evaluations."""
-    every = [epochs for epochs in _values(sweep, "evaluate_every_epochs") if type(epochs) is int and epochs > 0] or [1]
-    counts = {min(MEDIAN_OF, math.ceil(epochs / step)) for epochs in _column(sweep.runs, "epochs") for step in every}
-    return f"median of the last {listed(sorted(counts), 'or')}"
 
 
 def listed(values: Iterable[Any], word: str = "and") -> str:
@@ -215,8 +207,7 @@ def recipe(sweep: SweepResults) -> str:
     rate = said("optimizer.base_lr")
     rate = f"The rate starts at {_either(sweep, reference, f'{rate} × images per step / {said(reference)}', rate)}"
     if has("schedule.warmup_epochs"):
-        warm = said("schedule.warmup_epochs")
-        rate += f" after {warm} epoch{'s' * (warm != '1')} of warm-up"
+        rate += f" after {said('schedule.warmup_epochs')} epochs of warm-up"
     kinds = {
         "cosine": f"falls to {said('schedule.final_lr')} along half a cosine",
         "step": f"is multiplied by {said('schedule.factor')} after epochs {said('schedule.milestones')}",

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from engine.config.yaml_text import read_yaml
 from engine.errors import InputError
 from engine.files import read_lines
 from engine.terminal import printable
@@ -40,6 +41,11 @@ def parse_json(text: str, where: Path | str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: damaged ({error})") from None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, which is written as configs are. Raises InputError where there is none."""
+    return read_yaml(path)
 
 
 def checked(model: type[pydantic.BaseModel], values: Any, where: Path | str) -> pydantic.BaseModel:
