@@ -207,7 +207,7 @@ def recipe(sweep: SweepResults) -> str:
     rate = said("optimizer.base_lr")
     rate = f"The rate starts at {_either(sweep, reference, f'{rate} × images per step / {said(reference)}', rate)}"
     if has("schedule.warmup_epochs"):
-        rate += f" after {said('schedule.warmup_epochs')} epochs of warm-up"
+        rate += f" after {(warm := said('schedule.warmup_epochs'))} epoch{'s' * (warm != '1')} of warm-up"
     kinds = {
         "cosine": f"falls to {said('schedule.final_lr')} along half a cosine",
         "step": f"is multiplied by {said('schedule.factor')} after epochs {said('schedule.milestones')}",
