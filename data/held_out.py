@@ -16,8 +16,8 @@ def held_out(files: list[str], root: Path, share: float, seed: int, noun: str = 
     """The part of one class that is for validation: the set of its paths.
 
     files: two or more. About `share` of them are chosen, one at least and never all, by a hash of seed and path from
-    `root` on: the choice is the same on every machine, and a picture that is added or removed moves
-    hardly any other. Files with the same bytes stay together where that can be. Raises DataError.
+    `root` on: the choice is the same on every machine, and a picture that is added or removed moves hardly any other.
+    Files with the same bytes stay together where that can be. Raises DataError.
     """
     if len(files) < 2:
         raise DataError(f"{Path(files[0]).parent}: has one {noun}; wanted two or more, one of them for validation")

@@ -93,7 +93,7 @@ def _given(wanted, unused):
     root, names = wanted.root, (wanted.train, _validation_name(wanted))
     classes = _folder_classes(root, wanted.train) if (root / wanted.train).is_dir() else None
     lists = {name: read_list(root / name, root, wanted.first_label) for name in names if not (root / name).is_dir()}
-    classes = classes or listed_classes(wanted.root, wanted.train, lists, wanted.first_label)
+    classes = classes or listed_classes(root, wanted.train, lists, wanted.first_label)
     parts = []
     for name in names:
         listed = lists.get(name)

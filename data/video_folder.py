@@ -21,6 +21,7 @@ from data.user_path import UserPath
 from data.video.decoding import VideoFile
 from data.video.layout import Part, Wanted, find_videos
 from data.video.preparation import ClipPreparation, Crop
+from data.video.sampling import check_together
 from data.video.stills import Stills
 from data.video.views import open_source, timeline, views_of
 
@@ -166,13 +167,13 @@ class VideoDataset:
         """What a video is like, by some of its frames; all are read, to see whether they can be. Raises DataError."""
         with self.open(index) as video:
             line = timeline(video, self.preparation)
+            clip = np.unique(line.clip(0.0))  # which training holds at once
             if isinstance(video, Stills):
-                video.check(np.unique(line.clip(0.0)))
-            else:
-                video.pictures(line.clip(0.0))  # as many at once as training wants
+                video.check(clip)
             # The first and the last among them: a video file is decoded as a whole.
             some = np.linspace(0, len(video.times) - 1, min(LOOKED_AT, max(2, line.frames), len(video.times)))
             pictures = video.pictures(some.round().astype(int))
+            check_together(len(clip), pictures[0].size, self.max_pixels)
             steps = np.diff(video.times)
             is_even = not len(steps) or bool(np.ptp(steps) < 0.5 * np.median(steps))
             facts = VideoFacts(len(video.times), video.promised, video.damaged, is_even, line.length / line.span)

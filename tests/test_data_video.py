@@ -272,6 +272,8 @@ def test_check_sees_what_is_wrong_inside_a_file(tmp_path):
     assert [facts[index].frames < facts[index].promised for index in range(5)] == [False, True, False, False, False]
     assert [facts[index].is_even for index in (0, 3)] == [True, False]
     assert facts[4].damaged and not facts[0].damaged
+    broken = survey(sets(tmp_path, max_pixels=4 * WIDTH * HEIGHT - 1)[0]).broken
+    assert len(broken) == 5 and all("4 frames of 96 x 80 pixels at once" in said for _, said in broken)
 
 
 @pytest.mark.parametrize(
@@ -282,6 +284,7 @@ def test_check_sees_what_is_wrong_inside_a_file(tmp_path):
         ({"short_side": (20, 30)}, r"short_side is \[20, 30\], wanted image_size \(24\) or more"),
         ({"short_side": (40, 30)}, "the smaller one first"),
         ({"test_size": 40}, r"resize_short is 32, wanted test_size \(40\) or more"),
+        ({"test_size": 0}, "test_size is 0, wanted 1 or more pixels"),
         ({"test_clips": 0}, "test_clips is 0, wanted 1 or more"),
         ({"validation_share": 1.0}, "validation_share is 1.0, wanted a share between 0 and 1"),
     ],

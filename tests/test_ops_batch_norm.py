@@ -341,7 +341,7 @@ def test_unknown_implementation():
         )
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@every_implementation
 @pytest.mark.parametrize("training", [True, False])
 def test_sixteen_bits_beside_thirty_two_are_computed_in_thirty_two(implementation, training):
     x, mean, variance, weight, bias = tensors(*example(4, 3, 5, 2), dtype="float32")
@@ -359,7 +359,7 @@ def test_sixteen_bits_beside_thirty_two_are_computed_in_thirty_two(implementatio
     assert_close(outcome(wide[0], *low[1:], running), expected, 1e-2)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@every_implementation
 def test_a_step_in_training_changes_no_gradient_of_an_evaluation_before(implementation):
     gradients = []
     for steps in (0, 1):

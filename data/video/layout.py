@@ -128,7 +128,7 @@ def _given(wanted):
     names = [(wanted.train, root / wanted.train_videos), (validation, root / wanted.validation_videos)]  # may be equal
     lists = {name: read_list(root / name, wanted.first_label) for name, _ in names if not (root / name).is_dir()}
     if wanted.train in lists:
-        classes = listed_classes(wanted.root, wanted.train, lists, wanted.first_label)
+        classes = listed_classes(root, wanted.train, lists, wanted.first_label)
     else:
         classes = visible_folders(root / wanted.train)
         if not classes:
