@@ -87,6 +87,6 @@ def test_a_corrupt_image_stops_with_its_path_or_is_skipped(imagenet, tmp_path):
         done = run_tool("train.py", "-c", config, "-o", *options, "data.on_corrupt_image=skip", "name=skipping")
         assert done.returncode == 0, done.stderr
         assert f"skipped {broken}" in done.stderr
-        assert "1 corrupt images skipped so far" in (tmp_path / "skipping" / "train.log").read_text()
+        assert "corrupt samples skipped since this start: 1" in (tmp_path / "skipping" / "train.log").read_text()
     finally:
         broken.write_bytes(whole)

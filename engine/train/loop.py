@@ -63,7 +63,7 @@ def _train_epoch(learner, loader, progress, record, keeper, every_steps, before_
     progress.sums = {}
     record.metrics("epoch", epoch=epoch + 1, step=progress.step, **totals)
     if loader.dataset.skipped:
-        record.log(f"[Data] {loader.dataset.skipped} corrupt images skipped so far")
+        record.log(f"[Data] corrupt samples skipped since this start: {loader.dataset.skipped}")
 
 
 def _next(batches, keeper):
