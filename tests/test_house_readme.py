@@ -18,9 +18,12 @@ PAGES = [(*READMES,), *((page, ROOT / "docs" / "cn" / page.name) for page in sor
 BEGINNINGS = ("python ", "bash ", "visualdl ")
 TINY_NETWORK = "model.width=4 model.norm_groups=2 schedule.epochs=1 schedule.warmup_epochs=0 checkpoint.keep=0"
 TINY_SET = "data.train_images=64 data.validation_images=16"
+TINY_CLIPS = "data.train_clips=16 data.validation_clips=10"
 SHORTER = {  # what is added to a command, by its beginning; the first that fits
     "python tools/sweep.py -c configs/sweeps/deformable.yaml":
         f"--only deformable_stages=c3+c4+c5 deformable_version=2 warp=1.0 seed=0 -o {TINY_NETWORK} {TINY_SET}",
+    "python tools/sweep.py -c configs/sweeps/clips.yaml":
+        f"--only norm=gn frames=8 images_per_worker=2 seed=0 -o {TINY_NETWORK} {TINY_CLIPS}",
     "python tools/sweep.py": f"--only norm=gn images_per_worker=2 seed=0 -o {TINY_NETWORK} {TINY_SET}",
     "python tools/train.py -c configs/my_images.yaml -o data.root=FOLDER name=tuned pretrained":
         f"-o {TINY_NETWORK} model.depth=26 model.width=2",
@@ -29,7 +32,7 @@ SHORTER = {  # what is added to a command, by its beginning; the first that fits
     "python tools/check_data.py -c configs/detection/scenes.yaml": f"-o {TINY_SET}",
     "python tools/write_coco.py": f"-o {TINY_SET}",
     "python tools/train.py -c configs/video/my_videos.yaml": f"-o {TINY_NETWORK}",
-    "python tools/train.py -c configs/video/": f"-o {TINY_NETWORK} data.train_clips=16 data.validation_clips=10",
+    "python tools/train.py -c configs/video/": f"-o {TINY_NETWORK} {TINY_CLIPS}",
     "python tools/train.py": f"-o {TINY_NETWORK} {TINY_SET}",
     "python tools/bench.py": "--quick",
 }
