@@ -163,10 +163,10 @@ def test_bytes_that_are_named_again_and_again_are_not_worked_on_each_time(work):
         "bytes": (text(raw) + b"\x94", b"c_codecs\nencode\nh\x00" + text(b"latin1") + b"\x86R"),
         "stack": (b"N" * 500_000, b"(t" * 100),
     }[work]
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(DataError, match="more bytes than it has" if work != "stack" else "plain arrays"):
         read_pickle(pickled(once[0], b"(", once[1] * 5_000, b"t" if work != "stack" else b"a"), "here")
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_damaged_pickles_end_in_data_error_or_a_value():
