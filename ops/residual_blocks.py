@@ -14,6 +14,7 @@ from ops.deform_conv import DeformConv2D, pair
 from ops.frozen_batch_norm import FrozenBatchNorm
 from ops.group_norm import GroupNorm
 from ops.implementation import choose
+from ops.weight_standardization import EPS
 
 
 class ResidualBlock(NamedTuple):
@@ -55,6 +56,7 @@ class _Plan(NamedTuple):
 
     parameters: list
     numbers: list[int]
+    standardized: list[int]  # 1 or 0 for each parameter: whether it is a weight whose filters are
     eps: float
     momentum: float
     mean_of_workers: bool
@@ -77,7 +79,7 @@ def _plan(x, blocks):
     """How "native" computes the blocks; None where it does not serve."""
     if not is_float32_on_cpu(x) or x.shape[0] == 0 or not onednn():
         return None
-    parameters, numbers, norms = [], [], set()
+    parameters, numbers, standardized, norms = [], [], [], set()
     for path, shortcut, activation in blocks:
         if type(activation) is not nn.ReLU:
             return None
@@ -87,9 +89,11 @@ def _plan(x, blocks):
             if not _is_served(conv, x.ndim - 2) or common is None or norm.relu != (index < len(path) - 1):
                 return None
             norms.add(common)
-            parameters += [*_of_convolution(conv), norm.weight, norm.bias]
+            own = [*_of_convolution(conv), norm.weight, norm.bias]
             if common.kind != OF_GROUPS:
-                parameters += [norm._mean, norm._variance]
+                own += [norm._mean, norm._variance]
+            parameters += own
+            standardized += [int(conv.standardized)] + [0] * (len(own) - 1)
             numbers += [*_geometry(conv), _sets(common.kind, norm, x.shape[0]), *_deformed(conv)]
     if len(norms) != 1 or not is_float32_on_cpu(x, *parameters):
         return None
@@ -97,7 +101,7 @@ def _plan(x, blocks):
     if common.kind == OF_WORKERS and not all(value.is_contiguous() for value in parameters):
         return None  # running statistics change in place
     numbers = [common.kind, *numbers]
-    return _Plan(parameters, numbers, *common[1:]) if _is_wanted(x, blocks, parameters, numbers) else None
+    return _Plan(parameters, numbers, standardized, *common[1:]) if _is_wanted(x, blocks, parameters, numbers) else None
 
 
 def _sets(kind, norm, images):
@@ -108,9 +112,9 @@ def _sets(kind, norm, images):
 
 
 def _of_convolution(conv):
-    """The filters of a convolution, and the parameters of its offset branch where it has one."""
+    """The weight of a convolution, and the parameters of its offset branch where it has one."""
     branch = [conv.offset.weight, conv.offset.bias] if type(conv) is DeformConv2D else []
-    return [conv.filters(), *branch]
+    return [conv.weight, *branch]
 
 
 def _deformed(conv):
@@ -205,10 +209,9 @@ def _fit(x, blocks):
 
 
 def _native(x, plan):
-    parameters, numbers, *settings = plan
-    return native.run(
-        "residual_blocks", x, parameters, numbers, wanted_gradients(x, *parameters), *settings
-    )
+    parameters, numbers, standardized, *settings = plan
+    wanted = wanted_gradients(x, *parameters)
+    return native.run("residual_blocks", x, parameters, numbers, wanted, standardized, EPS, *settings)
 
 
 def _layers(x, blocks):

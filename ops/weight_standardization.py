@@ -4,12 +4,13 @@ from paddle import Tensor
 
 from ops.group_norm import group_norm
 
+EPS = 1e-10  # BiT's; the paper's code adds the root of it to the deviation, which is the same to rounding
 
-def standardize(weight: Tensor, eps: float = 1e-10) -> Tensor:
+
+def standardize(weight: Tensor, eps: float = EPS) -> Tensor:
     """Each filter less its mean, over its deviation: sqrt(biased variance + eps), over input channels and taps.
 
-    weight [C_out, C_in / groups, ...] -> the same shape and dtype: the layer norm of each filter. eps is BiT's; the
-    paper's code adds the root of it, 1e-5, to the deviation, which is the same to rounding. The gradient is that of
-    what is standardised. A filter of a single value becomes 0.
+    weight [C_out, C_in / groups, ...] -> the same shape and dtype: the layer norm of each filter. The gradient is that
+    of what is standardised. A filter of a single value becomes 0.
     """
     return group_norm(weight.flatten(1).unsqueeze(1), 1, eps=eps).reshape(weight.shape)

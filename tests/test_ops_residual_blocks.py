@@ -205,6 +205,14 @@ def test_standardised_filters(norm, options):
 
 
 @needs_blocks
+def test_some_filters_are_standardised_and_of_those_some_learn():
+    made = stage("bn", made_of=Convolutions(conv2d, partial(conv2d, standardized=True), conv2d))
+    made[0].conv1.weight.stop_gradient = True
+    assert [conv.standardized for conv, _ in parts(made)[0].path] == [True, False, False]
+    check_exact(made, [2, 32, 6, 5])
+
+
+@needs_blocks
 def test_only_what_learns_gets_a_gradient():
     made = stage("bn")
     for name, value in made.named_parameters():

@@ -4,6 +4,7 @@
 #include "paddle/extension.h"
 
 #include "memory.h"
+#include "normalize.h"
 #include "residual.h"
 
 using paddle::Tensor;
@@ -101,8 +102,9 @@ enum NormKind { of_groups, of_workers, given };
 // The blocks that `plan` describes: its norms' kind; for each block the number of its convolutions, without the shortcut's,
 // and of those in its shortcut, 0 or 1; for each of both stride, padding, dilation (along each axis of x), its norm's
 // groups or images per worker, deformable groups or 0, and what a deformable one's modulation is at most or 0.
-// `parameters`: weight, gamma and beta of each convolution, and, but for groups, running mean and variance. A deformable convolution, one of deformable groups, has its branch's weight and bias behind its
-// own. `gradients` (of x and of all parameters) may be empty, as may those that are not `wanted`.
+// `parameters`: weight, gamma and beta of each convolution, and, but for groups, running mean and variance. A deformable
+// convolution, one of deformable groups, has its branch's weight and bias behind its own. `gradients` (of x and of all
+// parameters) may be empty, as may those that are not `wanted`.
 ResidualBlocks residual(const Tensor& x, const Tensors& parameters, const std::vector<int64_t>& plan, double eps,
                         Tensors* gradients, const std::vector<int64_t>& wanted) {
     const int64_t images = x.shape()[0];
@@ -169,9 +171,53 @@ Tensors residual_blocks_serve(const Tensor& x, const Tensors& parameters, std::v
     return answer(x, {residual(x, parameters, plan, 0, nullptr, {}).wants_blocks()});
 }
 
+// The parameters as they are used. Weights that are marked have each filter standardised, which is its layer norm: its mean
+// taken off, divided by its deviation. Beside a step of few images an operator for each weight costs as much as the step.
+class Used {
+    static constexpr float gamma_ = 1, beta_ = 0;
+    struct Standardized {
+        size_t parameter;
+        Sets sets;
+        Tensor mean, scale;
+    };
+    const Tensors& learned_;
+    std::vector<Standardized> standardized_;
+
+   public:
+    Tensors parameters;
+
+    Used(const Tensors& learned, const std::vector<int64_t>& marked, double eps) : learned_(learned), parameters(learned) {
+        for (size_t i = 0; i < learned.size(); ++i) {
+            if (!marked[i]) continue;
+            const Tensor& weight = learned[i];
+            const int64_t filters = weight.shape()[0];
+            const auto of_filters = [&] { return paddle::empty({filters}, weight.dtype(), weight.place()); };
+            standardized_.push_back({i, Sets::group_norm(filters, 1, weight.numel() / filters, 1), of_filters(), of_filters()});
+            Standardized& one = standardized_.back();
+            parameters[i] = paddle::empty_like(weight);
+            normalize<float, Cut::none>(one.sets, weight.data<float>(), {&gamma_, &beta_}, eps, parameters[i].data<float>(),
+                                        {one.mean.data<float>(), one.scale.data<float>()}, nullptr, nullptr);
+        }
+    }
+    // Gradients of what is used become those of what is learned; the first of them is x's, and what is not wanted is empty.
+    void differentiate(Tensors& gradients, const std::vector<int64_t>& wanted) const {
+        for (const auto& [i, sets, mean, scale] : standardized_) {
+            if (!wanted[1 + i]) continue;
+            float of_gamma, of_beta;
+            Tensor gradient = paddle::empty_like(learned_[i]);
+            normalize_backward<float, Cut::none>(sets, learned_[i].data<float>(), {&gamma_, &beta_},
+                                                 {mean.data<float>(), scale.data<float>()}, gradients[1 + i].data<float>(),
+                                                 gradient.data<float>(), {&of_gamma, &of_beta});
+            gradients[1 + i] = gradient;
+        }
+    }
+};
+
 Tensors residual_blocks(const Tensor& x, const Tensors& parameters, std::vector<int64_t> plan, std::vector<int64_t> wanted,
-                        float eps, float momentum, bool mean_of_workers) {
-    ResidualBlocks blocks = residual(x, parameters, plan, eps, nullptr, wanted);
+                        std::vector<int64_t> standardized, float filter_eps, float eps, float momentum,
+                        bool mean_of_workers) {
+    const Used used(parameters, standardized, filter_eps);
+    ResidualBlocks blocks = residual(x, used.parameters, plan, eps, nullptr, wanted);
     const bool keeps = std::count(wanted.begin(), wanted.end(), 1);
     const auto room = [&](int64_t size) { return paddle::empty({size}, x.dtype(), x.place()); };
     Tensor y = paddle::empty(blocks.result(), x.dtype(), x.place()), kept = room(blocks.room_forward(keeps));
@@ -179,14 +225,17 @@ Tensors residual_blocks(const Tensor& x, const Tensors& parameters, std::vector<
     return {y, keeps ? kept : nothing(x)};
 }
 Tensors residual_blocks_grad(const Tensor& x, const Tensors& parameters, const Tensor& y, const Tensor& kept,
-                             const Tensor& dy, std::vector<int64_t> plan, std::vector<int64_t> wanted, float eps,
-                             float momentum, bool mean_of_workers) {
+                             const Tensor& dy, std::vector<int64_t> plan, std::vector<int64_t> wanted,
+                             std::vector<int64_t> standardized, float filter_eps, float eps, float momentum,
+                             bool mean_of_workers) {
     Tensors gradients(1 + parameters.size(), nothing(x));
     if (wanted[0]) gradients[0] = paddle::empty_like(x);
-    ResidualBlocks blocks = residual(x, parameters, plan, eps, &gradients, wanted);
+    const Used used(parameters, standardized, filter_eps);
+    ResidualBlocks blocks = residual(x, used.parameters, plan, eps, &gradients, wanted);
     Tensor room = paddle::empty({blocks.room_backward()}, x.dtype(), x.place());
     blocks.backward(const_cast<float*>(kept.data<float>()), y.data<float>(), dy.data<float>(), room.data<float>(),
                     wanted[0] ? gradients[0].data<float>() : nullptr);
+    used.differentiate(gradients, wanted);
     return gradients;
 }
 
@@ -200,14 +249,14 @@ PD_BUILD_OP(native_residual_blocks_serve)
 PD_BUILD_OP(native_residual_blocks)
     .Inputs({"X", paddle::Vec("Parameters")})
     .Outputs({"Y", "Kept"})
-    .Attrs({"plan: std::vector<int64_t>", "wanted: std::vector<int64_t>", "eps: float", "momentum: float",
-            "mean_of_workers: bool"})
+    .Attrs({"plan: std::vector<int64_t>", "wanted: std::vector<int64_t>", "standardized: std::vector<int64_t>",
+            "filter_eps: float", "eps: float", "momentum: float", "mean_of_workers: bool"})
     .SetKernelFn(PD_KERNEL(Guarded<residual_blocks>::run));
 PD_BUILD_GRAD_OP(native_residual_blocks)
     .Inputs({"X", paddle::Vec("Parameters"), "Y", "Kept", paddle::Grad("Y")})
     .Outputs({paddle::Grad("X"), paddle::Grad(paddle::Vec("Parameters"))})
-    .Attrs({"plan: std::vector<int64_t>", "wanted: std::vector<int64_t>", "eps: float", "momentum: float",
-            "mean_of_workers: bool"})
+    .Attrs({"plan: std::vector<int64_t>", "wanted: std::vector<int64_t>", "standardized: std::vector<int64_t>",
+            "filter_eps: float", "eps: float", "momentum: float", "mean_of_workers: bool"})
     .SetKernelFn(PD_KERNEL(Guarded<residual_blocks_grad>::run));
 
 PD_BUILD_OP(native_bind_onednn)
