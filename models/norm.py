@@ -105,9 +105,10 @@ def make_norm(
     return norms[norm]
 
 
-def check_standardization(norm: Norm, weight_standardization: bool) -> None:
-    """ValueError for standardised filters without a norm behind each; evonorm_s0 is none before no activation."""
-    if weight_standardization and norm in ("none", "evonorm_s0"):
+def check_standardization(norm: Norm, weight_standardization: bool, affine_alone: bool = True) -> None:
+    """ValueError for standardised filters without a norm behind each; evonorm_s0 is none before no activation, and
+    `affine_alone` says whether the network has a norm there."""
+    if weight_standardization and (norm == "none" or norm == "evonorm_s0" and affine_alone):
         raise ValueError(
             f"weight_standardization: gives all filters one size, and norm {norm} leaves it at that; use gn or bn"
         )

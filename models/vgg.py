@@ -43,9 +43,10 @@ def vgg(
     7 for images of 224 pixels, and go through hidden layers of so many units with `dropout` behind each; with none they
     are averaged alone, and pooled_size and dropout mean nothing. Convolutions have a bias whatever the norm, as
     torchvision's. All layers before the last start by He's rule, fan-in: where no norm does it, that keeps what flows
-    forward from fading as the channels double, and is the GN authors' choice for VGG. `weight_standardization`
-    (arXiv:1903.10520) is of all convolutions. For the norm_*, bn_* and brn_* values see `models.norm.make_norm`. Raises
-    ValueError for values that do not fit together.
+    forward from fading as the channels double, and is the GN authors' choice for VGG's convolutions (their hidden
+    layers start smaller, at a deviation of 0.001). `weight_standardization` (arXiv:1903.10520) is of all convolutions.
+    For the norm_*, bn_* and brn_* values see `models.norm.make_norm`. Raises ValueError for values that do not fit
+    together.
     """
     for name, value in (("width", width), ("pooled_size", pooled_size), ("head_widths", min(head_widths, default=1))):
         if value < 1:
@@ -54,7 +55,7 @@ def vgg(
         raise ValueError(f"head_widths: {len(head_widths)} hidden layers, expected {MOST_HIDDEN} at most")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout: {dropout}, expected a value from 0 to below 1")
-    check_standardization(norm, weight_standardization)
+    check_standardization(norm, weight_standardization, affine_alone=False)
     make = make_norm(
         norm, groups=norm_groups, channels_per_group=norm_channels_per_group, images_per_worker=bn_images_per_worker,
         running_statistics=bn_running_statistics, bn_momentum=bn_momentum, eps=norm_eps, brn_r_max=brn_r_max,

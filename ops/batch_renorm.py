@@ -1,5 +1,6 @@
 """Batch Renormalization (Ioffe, arXiv:1702.03275): batch norm in whose training the running statistics take part."""
 
+import math
 from functools import partial
 from typing import Literal
 
@@ -15,7 +16,7 @@ from ops.batch_norm import (
     images_of_a_worker,
     worker_by_worker,
 )
-from ops.implementation import at_least_float32, best, choose, gamma_and_beta
+from ops.implementation import at_least_float32, best, choose, gamma_and_beta, per_channel
 
 
 def batch_renorm(
@@ -65,9 +66,11 @@ def _of_one_worker(x, running_mean, running_variance, weight, bias, momentum, ep
     """The running vectors change in place."""
     r_max, d_max = limits
     common = {"training": True, "eps": eps, "implementation": implementation}
-    mean, variance = running_mean.clone(), running_variance.clone()
     with paddle.no_grad():
-        batch_norm(x, mean, variance, momentum=0.0, **common)  # which leaves the batch's own there
+        wide = at_least_float32(x)
+        axes = [0, *range(2, x.ndim)]
+        mean = wide.mean(axis=axes)
+        variance = (wide - per_channel(mean, wide)).square().mean(axis=axes)  # the biased one, as what normalises
         running_deviation = paddle.sqrt(running_variance + eps)
         r = (paddle.sqrt(variance + eps) / running_deviation).clip(1 / r_max, r_max)
         d = ((mean - running_mean) / running_deviation).clip(-d_max, d_max)
@@ -112,6 +115,8 @@ class BatchRenorm(BatchNorm):
         check_limits(r_max, d_max)
         if relax_steps is not None and not 0 <= relax_steps[0] < min(relax_steps[1:]):
             raise ValueError(f"batch renorm: relax_steps {list(relax_steps)}, expected a start of 0 or more, then ends")
+        if relax_steps is not None and not math.isfinite(r_max + d_max):
+            raise ValueError(f"batch renorm: r_max {r_max} and d_max {d_max} are never reached by relax_steps")
         self.r_max, self.d_max, self.relax_steps, self.step = r_max, d_max, relax_steps, 0
 
     def forward(self, x: Tensor) -> Tensor:

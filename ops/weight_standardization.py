@@ -4,7 +4,9 @@ from paddle import Tensor
 
 from ops.group_norm import group_norm
 
-EPS = 1e-10  # BiT's; the paper's code adds the root of it to the deviation, which is the same to rounding
+# BiT's. The paper's code has the unbiased deviation and adds 1e-5 to it: what differs is one factor for a whole filter,
+# next to 1, which the norm behind it takes off.
+EPS = 1e-10
 
 
 def standardize(weight: Tensor, eps: float = EPS) -> Tensor:

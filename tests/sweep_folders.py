@@ -93,7 +93,7 @@ def row(values, settings, error, states, measured):
         "norm_groups": values.get(GROUPS, 8) if norm == "gn" and CHANNELS not in values else "",
         "norm_channels_per_group": values.get(CHANNELS, "") if norm == "gn" else "",
         "images_per_worker": images, "workers": 8, "images_per_step": 8 * images, "lr": 0.1 * images / 32, "epochs": 4,
-        "steps": 1250, "evaluation_statistics": values.get(RUNNING, "mean") if norm == "bn" else "",
+        "steps": 1250, "evaluation_statistics": values.get(RUNNING, "mean") if norm in ("bn", "brn") else "",
         "seed": values.get("seed", 0), "best_epoch": 3, "parameters": 1000,
         "train_seconds": 100 + values.get("seed", 0),
         **(statistics if state == "finished" else dict.fromkeys(statistics, "")),

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from test_tasks_detection_journey import TINY
 
-from engine.build import build_data, build_loaders, build_model, check_model
+from engine.build import build_data, build_loaders, build_model, check_model, set_precise
 from engine.build.learner import build_optimizer
 from engine.config import load_config
 from engine.config.sections import MODEL_SECTIONS
@@ -43,6 +43,12 @@ def test_the_name_says_whether_there_are_masks(load):
     assert faster.backbone.out_channels == built(load()).backbone.out_channels  # what else was said stays
     with pytest.raises(InputError, match="mask_head_norm gn: there is no mask head"):
         built(load("model.name=faster_rcnn", "model.mask_head_norm=gn"))
+
+
+def test_no_precise_statistics_for_batch_renormalisation_wherever_it_is(load):
+    config = load("model.norm=frozen_bn", "model.fpn_norm=brn", "model.bn_running_statistics=first")
+    with pytest.raises(InputError, match="--precise"):
+        set_precise(config, built(config))
 
 
 @pytest.mark.parametrize(("version", "pooling", "own", "of_convolutions", "of_pooling"), [

@@ -1,12 +1,13 @@
 """The norms that blocks are handed, and what a model's section says of its norm."""
 
 from types import SimpleNamespace
+from typing import get_args
 
 import paddle
 import pytest
 from paddle import nn
 
-from models.norm import Normalization, described
+from models.norm import LAYERS, Norm, Normalization, described, make_norm
 from models.resnet import Basic, Bottleneck, Convolutions, conv2d
 
 
@@ -26,6 +27,14 @@ def test_only_what_has_a_meaning_is_said():
 def test_a_model_without_norms_says_nothing():
     assert said(name="meter", hidden=8) == [None] * 4
     assert said(norm="bn") == ["bn", None, None, None]
+
+
+@pytest.mark.parametrize("norm", sorted({*get_args(Norm)} - {"none"}))
+def test_what_each_word_makes_is_known_as_a_norm(norm):
+    """By which weights of another norm are told apart, and a statistic of a single value is."""
+    made = make_norm(norm, groups=2)(4, activated=True)
+    assert isinstance(made, LAYERS)
+    assert norm in ("bn", "sync_bn", "frozen_bn", "brn") or made.groups
 
 
 class Named(nn.Layer):

@@ -124,6 +124,11 @@ def test_limits_that_never_grow_are_refused(steps):
         BatchRenorm(3, relax_steps=steps)
 
 
+def test_limits_that_no_step_reaches_are_refused():
+    with pytest.raises(ValueError, match="batch renorm: r_max inf and d_max 0.5 are never reached"):
+        BatchRenorm(3, r_max=np.inf, relax_steps=(0, 10, 10))
+
+
 def test_what_does_not_fit_is_named():
     x, mean, variance, weight, bias = tensors(*example(4, 3, 2))
     with pytest.raises(ValueError, match="batch renorm: 4 images do not divide into workers of 3 images"):

@@ -214,6 +214,17 @@ def test_a_value_matters_to_a_norm_that_the_report_does_not_know(make_sweep):
     assert labels == ["BN", "sn, G = 2", "sn, G = 4"]
 
 
+def test_limits_of_batch_renormalisation_tell_no_other_norm_apart(make_sweep):
+    limit = "model.brn_r_max"
+    folder = make_sweep([{NORM: ["bn"], IMAGES: [32, 2]}, {NORM: ["brn"], limit: [1.5, 3.0], IMAGES: [32, 2]}],
+                        error=lambda values: 0.1)
+    sweep = read_sweep(folder)
+    labels = [sweep.label(setting, [IMAGES]) for setting in sweep.settings if setting.values[IMAGES] == 2]
+    assert labels == ["BN", "BRN, brn_r_max=1.5", "BRN, brn_r_max=3.0"]
+    write_report(folder)
+    assert "BN and BRN evaluated with the mean" in (folder / "report.md").read_text()
+
+
 RUN = "norm=bn,images_per_worker=2,seed=0"
 
 

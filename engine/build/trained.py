@@ -16,6 +16,7 @@ from engine.terminal import printable
 from engine.train.running_statistics import make_precise
 from models import load_weights
 from models.norm import batch_norms
+from ops import BatchRenorm
 
 
 def load_trained(config: Config, weights: str | None = None) -> tuple[nn.Layer, Preparation]:
@@ -50,9 +51,12 @@ def load_trained(config: Config, weights: str | None = None) -> tuple[nn.Layer, 
 def set_precise(config: Config, model: nn.Layer, rank: int = 0, ranks: int = 1) -> None:
     """Give a trained model's BN what `bn_running_statistics: precise` gives it at the end of training.
 
-    Raises InputError where there is no BN.
+    Raises InputError where there is no BN, or BRN.
     """
-    if not batch_norms(model) or config.model.norm == "brn":  # which is trained with what evaluates it
+    norms = batch_norms(model)
+    if any(isinstance(norm, BatchRenorm) for norm in norms):
+        raise InputError("--precise: is not for brn, which is trained with the statistics that evaluate it")
+    if not norms:
         raise InputError(f"--precise: is not for model.norm {config.model.norm}; it replaces bn's running statistics")
     train_loader, loader = build_loaders(config, *build_data(config), rank, ranks)
     images, per_pass = config.bn_precise_images, loader.images // ranks

@@ -42,6 +42,7 @@ CONVOLUTION = (DEFORMABLE, VERSION, DILATED)  # together they say what kind the 
 ONLY_OF = {  # values that of these norms matter to one kind; to another norm all may
     GROUPS: GROUPED, CHANNELS: GROUPED, RUNNING: ("bn", "brn"), "bn_precise_images": ("bn",),
     "model.bn_momentum": ("bn", "sync_bn", "brn"),
+    **dict.fromkeys(("model.brn_r_max", "model.brn_d_max", "model.brn_relax_steps"), ("brn",)),
 }
 
 

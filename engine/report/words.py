@@ -177,10 +177,11 @@ def protocol(sweep: SweepResults) -> str:
 
 
 def bn_statistics(sweep: SweepResults) -> str:
-    """Which statistics BN was evaluated with; empty where there is no BN."""
-    names = [running_statistics(sweep, name) for name in RUNNING_STATISTICS
-             if name in _column(sweep.runs, "evaluation_statistics")]
-    return f"BN evaluated with {listed(names, 'or')}" if names else ""
+    """Which statistics BN, and BRN, were evaluated with; empty where there is neither."""
+    norms, there = (_column(sweep.runs, name) for name in ("norm", "evaluation_statistics"))
+    names = [running_statistics(sweep, name) for name in RUNNING_STATISTICS if name in there]
+    who = listed(norm.upper() for norm in ("bn", "brn") if norm in norms) or "BN"
+    return f"{who} evaluated with {listed(names, 'or')}" if names else ""
 
 
 def running_statistics(sweep: SweepResults, name: str) -> str:
@@ -203,8 +204,7 @@ def recipe(sweep: SweepResults) -> str:
     optimizer = " and ".join(kinds.get(name, name) for name in _names(sweep, "optimizer.name"))
     decayed = ("on every parameter", "not on gamma, beta and biases")
     everything = _either(sweep, "optimizer.decay_norm_and_bias", *decayed)
-    reference = "optimizer.reference_images_per_step"
-    rate = said("optimizer.base_lr")
+    reference, rate = "optimizer.reference_images_per_step", said("optimizer.base_lr")
     rate = f"The rate starts at {_either(sweep, reference, f'{rate} × images per step / {said(reference)}', rate)}"
     if has("schedule.warmup_epochs"):
         rate += f" after {(warm := said('schedule.warmup_epochs'))} epoch{'s' * (warm != '1')} of warm-up"

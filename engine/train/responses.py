@@ -1,7 +1,7 @@
 """What a convolution gives while its network learns, before norm and ReLU: figure 6 of the GN paper (arXiv:1803.08494).
 
-The paper does not say on which images. Here they are those of the training step that is recorded: what the network
-learns from, and no pass more than without.
+The paper does not say on which images. Here they are those of the training step that is recorded, of several devices
+the first one's: what the network learns from, and no pass more than without.
 """
 
 import contextlib
