@@ -60,9 +60,12 @@ def check_network(config: Config, model: nn.Layer, image_shape: tuple[int, ...])
     # A value less the mean of itself alone is 0, whatever the network computes: every output would be a beta.
     if alone:
         shape = " x ".join(map(str, image_shape[1:]))
+        others, advice = "image shares its statistics", "more images per worker or gn"
+        if hasattr(dict(model.named_sublayers())[alone[0]], "groups"):
+            others, advice = "channel is in its group", "or gn with several channels in each"
         raise InputError(
             f"model.norm: {alone[0]} would normalise single values: images of {shape} are 1 x 1 there, and no other "
-            "image shares its statistics; use larger images, a smaller model.stem, more images per worker or gn"
+            f"{others}; use larger images, a smaller model.stem, {advice}"
         )
 
 
