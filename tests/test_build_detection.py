@@ -47,7 +47,7 @@ def test_the_name_says_whether_there_are_masks(load):
 
 def test_no_precise_statistics_for_batch_renormalisation_wherever_it_is(load):
     config = load("model.norm=frozen_bn", "model.fpn_norm=brn", "model.bn_running_statistics=first")
-    with pytest.raises(InputError, match="--precise"):
+    with pytest.raises(InputError, match="--precise: is not for brn"):
         set_precise(config, built(config))
 
 

@@ -95,3 +95,8 @@ def test_one_word_standardises_a_network(build):
     for norm in ("none", *["evonorm_s0"] * (build is not vgg)):  # of which a residual block's last is affine alone
         with pytest.raises(ValueError, match=f"weight_standardization: gives all filters one size, and norm {norm}"):
             build(norm=norm, weight_standardization=True)
+
+
+def test_evonorm_divides_standardised_filters_where_every_convolution_has_its_activation():
+    network = vgg(depth=11, width=4, norm="evonorm_s0", norm_groups=2, weight_standardization=True, head_widths=())
+    assert network.conv1_1.standardized and network.norm1_1.slope is not None
