@@ -19,9 +19,11 @@ from engine.build import build_model
 from engine.config import load_config
 from engine.run import checkpoint, locks
 from engine.run.folder import write_preparation
+from engine.sweep import cluster, processes
 from ops import native
 
 ROOT = Path(__file__).resolve().parent.parent
+FAKE = ROOT / "tests" / "fake_trainer.py"
 
 TINY = """
 name: tiny
@@ -81,6 +83,15 @@ def write_sweep(folder, axes=AXES, more="", name="small.yaml"):
     path = folder / name
     path.write_text(f"_BASE_: tiny.yaml\nsweep:\n  axes: {axes}\n{more}")
     return path
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Runs are processed by the stand-in; fake("steps=3,exit=1") tells it how."""
+    for module in (cluster, processes):
+        monkeypatch.setattr(module, "TRAIN", FAKE)
+    monkeypatch.setattr(cluster, "PASSED_ON", ("FAKE",))
+    return lambda told: monkeypatch.setenv("FAKE", told)
 
 
 def picture(width, height, shift=0):

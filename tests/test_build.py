@@ -256,7 +256,7 @@ def test_precise_statistics_are_those_of_the_training_images(tiny, ema):
         assert (learner.ema.average["backbone.stem.norm._mean"].numpy() == stem.norm._mean.numpy()).all()
 
 
-def test_precise_statistics_are_used_in_evaluation_and_saved(tiny, tmp_path):
+def test_precise_statistics_are_used_in_evaluation_and_saved(tiny, tmp_path, run_here):
     """What a run reports is what its saved weights give when evaluated anew; its training is that of `first`."""
     found = {}
     for statistics in ("first", "precise"):
@@ -264,14 +264,14 @@ def test_precise_statistics_are_used_in_evaluation_and_saved(tiny, tmp_path):
         done = run_tool("train.py", "-c", tiny, "-o", *options, "data.noise=2.0")
         assert done.returncode == 0, done.stderr
         folder = tmp_path / "output" / statistics
-        evaluated = run_tool("eval.py", "-c", folder / "config.yaml", "-w", "latest", "--json")
+        evaluated = run_here("eval.py", "-c", folder / "config.yaml", "-w", "latest", "--json")
         last = read_metrics(folder, "eval")[-1]
         assert json.loads(evaluated.stdout)["loss"] == pytest.approx(last["loss"], rel=1e-6)
         found[statistics] = last["loss"], [record["loss"] for record in read_metrics(folder, "train")]
     assert found["first"][1] == found["precise"][1] and found["first"][0] != found["precise"][0]
     first = tmp_path / "output" / "first" / "config.yaml"
-    evaluated = run_tool("eval.py", "-c", first, "-w", "latest", "--precise", "--json")
+    evaluated = run_here("eval.py", "-c", first, "-w", "latest", "--precise", "--json")
     assert json.loads(evaluated.stdout)["loss"] == pytest.approx(found["precise"][0], rel=1e-6)
-    refused = run_tool("eval.py", "-c", first, "-o", "model.norm=frozen_bn", "-w", "latest", "--precise")
+    refused = run_here("eval.py", "-c", first, "-o", "model.norm=frozen_bn", "-w", "latest", "--precise")
     assert refused.returncode == 2 and is_one_line(refused.stderr), refused.stderr
     assert "--precise: is not for model.norm frozen_bn" in refused.stderr

@@ -277,7 +277,7 @@ def test_the_sheet_shows_what_the_network_sees(tmp_path, name, monkeypatch):
         np.testing.assert_array_equal(drawn[1 + epoch], train.batch(np.array([first]), seed=3, epoch=epoch)["image"][0])
 
 
-def test_the_command(tmp_path):
+def test_the_command(tmp_path, run_here):
     root = class_folders(tmp_path / "my photos", train=20, validation=4)
     done = run_tool("check_data.py", "-c", CONFIG, "-o", f"data.root={root}", f"output={tmp_path}", "name=mine")
     assert done.returncode == 0, done.stderr
@@ -286,7 +286,7 @@ def test_the_command(tmp_path):
     assert done.stdout.splitlines()[-3:] == list(map(str, files)) and all(file.stat().st_size > 500 for file in files)
     (root / "train" / "cat" / "5.png").write_bytes(b"")
     options = ["-o", f"data.root={root}", "--output", tmp_path / "there", "--json", "--limit", 40]
-    done = run_tool("check_data.py", "-c", CONFIG, *options)
+    done = run_here("check_data.py", "-c", CONFIG, *options)
     assert done.returncode == 1 and json.loads(done.stdout)["findings"][0]["kind"] == "problem"
     assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["report.json", "report.txt", "samples.png"]
 

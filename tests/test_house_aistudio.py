@@ -94,6 +94,7 @@ def to_its_end(command, env):
     return done.stdout
 
 
+@pytest.mark.ci
 def test_run_sh_as_a_job_that_is_cut_off_and_started_again(machine):
     home, python, project = machine
     before = state(home / "data"), state(project)

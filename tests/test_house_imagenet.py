@@ -46,8 +46,9 @@ def test_a_few_steps(imagenet, tmp_path, name):
     assert result["parameters"] == plain + (branches if "dcn" in name else 0)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", ["imagenet_figure1", "imagenet_figure1_one_gpu"])
-def test_the_sweeps(imagenet, tmp_path, name):
+def test_the_sweeps(imagenet, tmp_path, name, run_here):
     """The plan of all runs, on a list with as many images as the largest step; then the smallest runs of each norm."""
     config = ROOT / "configs" / "sweeps" / f"{name}.yaml"
     lines = (imagenet / "train_list.txt").read_text().splitlines()
@@ -55,7 +56,7 @@ def test_the_sweeps(imagenet, tmp_path, name):
     (imagenet / "short_list.txt").write_text("\n".join(lines[i % 6] for i in range(16)))
     options = [f"data.root={imagenet}", f"output={tmp_path}", "data.validation=val_list.txt", "device=cpu",
                "data.image_size=32", "data.resize_short=36", "model.width=8", "model.norm_groups=8"]
-    done = run_tool("sweep.py", "-c", config, "--dry-run", "-o", *options, "data.train=long_list.txt")
+    done = run_here("sweep.py", "-c", config, "--dry-run", "-o", *options, "data.train=long_list.txt")
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith("norm=")]
     assert [(row[2], row[3], row[4], row[5], row[7]) for row in rows[:5]] == [

@@ -129,6 +129,7 @@ def workplace(tmp_path_factory):
     return folder
 
 
+@pytest.mark.ci
 def test_every_command_runs(workplace):
     """In the pages' order, but those that use what others made come last."""
     mine = [command for command in all_commands() if not is_run_elsewhere(command)]

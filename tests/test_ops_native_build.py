@@ -45,6 +45,7 @@ def told(process):
     return stdout.split()[-2:] == ["native", "True"], building, warnings
 
 
+@pytest.mark.ci
 @needs_native
 def test_two_processes_that_start_together_build_once(tmp_path):
     tmp_path = tmp_path / "a cache; & 'one' $HOME"  # no path is handed to a shell
@@ -227,6 +228,7 @@ CASES = """
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+@pytest.mark.ci
 def test_sanitizers_find_nothing(tmp_path):
     options = "-std=c++17 -O1 -g -march=native -fopenmp -w -fsanitize=address,undefined,float-cast-overflow".split()
     options += ["-fno-sanitize-recover=all"]

@@ -417,7 +417,7 @@ def test_the_tool_draws_and_writes(deformed, tmp_path):
     assert all(row["group"] == "all positions" and 0.5 < float(row["mean"]) < 2 for row in rows)
 
 
-def test_mistakes_are_one_line(deformed, trained, tmp_path):
+def test_mistakes_are_one_line(deformed, trained, tmp_path, run_here):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     good = tmp_path / "good.png"
@@ -430,10 +430,10 @@ def test_mistakes_are_one_line(deformed, trained, tmp_path):
         (deformed, ["--image", broken], f"{broken}: cannot be read as an image"),
         (deformed, ["--sample", "12"], "--sample 12: outside the validation set, 0 to 11"),
     ):
-        done = run_tool("show_offsets.py", "-c", folder / "config.yaml", "--output", tmp_path / "out", *arguments)
+        done = run_here("show_offsets.py", "-c", folder / "config.yaml", "--output", tmp_path / "out", *arguments)
         assert done.returncode == 2 and is_one_line(done.stderr) and said in done.stderr, done.stderr
     assert not (tmp_path / "out").exists()
-    done = run_tool("show_offsets.py", "-c", deformed / "config.yaml")
+    done = run_here("show_offsets.py", "-c", deformed / "config.yaml")
     assert done.returncode == 2 and "nothing to show" in done.stderr and "Traceback" not in done.stderr
 
 

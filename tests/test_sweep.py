@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from conftest import is_one_line, run_tool, write_sweep
+from conftest import is_one_line, write_sweep
 
 from engine.config.yaml_text import write_yaml
 from engine.errors import InputError
@@ -126,7 +126,7 @@ def test_a_bad_file_is_one_line(tmp_path, axes, more, words):
     assert "\n" not in str(caught.value)
 
 
-def test_bad_commands_touch_nothing(small, tmp_path):
+def test_bad_commands_touch_nothing(small, tmp_path, run_here):
     groups = write_sweep(tmp_path, "{norm_groups: [4, 3]}", name="groups.yaml")
     many = write_sweep(tmp_path, "{images_per_worker: [2, 64]}", name="many.yaml")
     for arguments, words in [
@@ -141,7 +141,7 @@ def test_bad_commands_touch_nothing(small, tmp_path):
         (["-c", groups], "norm_groups=3: model: group norm"),
         (["-c", many], "images_per_worker=64: 256 images per step"),
     ]:
-        done = run_tool("sweep.py", *arguments)
+        done = run_here("sweep.py", *arguments)
         assert done.returncode == 2 and words in done.stderr, (arguments, done.stderr)
         assert is_one_line(done.stderr) and not done.stdout
     assert not (tmp_path / "output").exists()

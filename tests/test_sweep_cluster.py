@@ -5,28 +5,18 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, run_tool, write_sweep
+from conftest import run_tool, write_sweep
 
 from engine.environment import cores
 from engine.errors import InputError
-from engine.sweep import cluster, driver, processes
+from engine.sweep import cluster, driver
 from engine.sweep.cluster import Cluster, Need, connect, need_of
 from engine.sweep.definition import load_sweep
 from engine.sweep.executors import open_executor
 from engine.sweep.folder import state
 from engine.sweep.processes import Processes, make_slots
 
-FAKE = ROOT / "tests" / "fake_trainer.py"
 slow = pytest.mark.skipif("SLOW_TESTS" not in os.environ, reason="takes a minute: set SLOW_TESTS=1")
-
-
-@pytest.fixture
-def fake(monkeypatch):
-    """Runs are processed by the stand-in; fake("steps=3,exit=1") tells it how."""
-    for module in (cluster, processes):
-        monkeypatch.setattr(module, "TRAIN", FAKE)
-    monkeypatch.setattr(cluster, "PASSED_ON", ("FAKE",))
-    return lambda told: monkeypatch.setenv("FAKE", told)
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +183,7 @@ def at_home(three_nodes, tmp_path_factory):
     return bits(folder / "output" / "small")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("how", [[], ["--collect"]], ids=["shared", "collected"])
 def test_a_sweep_on_three_nodes_is_the_one_at_home(tmp_path, how, three_nodes, at_home):
     path, folder = write_sweep(tmp_path, "{norm: [bn, gn, ln]}"), tmp_path / "output" / "small"

@@ -10,8 +10,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, is_one_line, run_tool, start_tool, write_sweep
-from test_sweep_cluster import FAKE, fake, quick_mark, record, slow, start_nodes, wait_until  # noqa: F401
+from conftest import FAKE, ROOT, is_one_line, run_tool, start_tool, write_sweep
+from test_sweep_cluster import quick_mark, record, slow, start_nodes, wait_until  # noqa: F401
 
 from engine.environment import cores
 from engine.sweep.cluster import Cluster, connect

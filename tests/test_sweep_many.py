@@ -13,7 +13,7 @@ import time
 
 import pytest
 from conftest import write_sweep
-from test_sweep_cluster import fake, quick_mark, slow, start_nodes  # noqa: F401  fixtures
+from test_sweep_cluster import quick_mark, slow, start_nodes  # noqa: F401  fixtures
 
 from engine.sweep.cluster import Cluster, connect
 from engine.sweep.definition import load_sweep

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, write_sweep
-from test_sweep_cluster import FAKE, quick_mark  # noqa: F401  a fixture
+from conftest import FAKE, ROOT, write_sweep
+from test_sweep_cluster import quick_mark  # noqa: F401  a fixture
 from test_sweep_many import RESULT
 
 from data import DataError

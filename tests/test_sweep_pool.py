@@ -85,14 +85,15 @@ def copied(swept, tmp_path):
     return path, tmp_path / "copy" / "output" / "small"
 
 
-def test_only_what_changed_is_run_again(swept, tmp_path):
+def test_only_what_changed_is_run_again(swept, tmp_path, run_here, fake):
+    fake("steps=2")
     path, folder = copied(swept, tmp_path)
     before = {run: (folder / run / "result.json").stat().st_mtime_ns for run in os.listdir(folder) if "=" in run}
     path.write_text(path.read_text().replace("seed: [0, 1]", "seed: [1, 2]"))
-    plan = run_tool("sweep.py", "-c", path, "--dry-run", "-o", "optimizer.momentum=0.5")
+    plan = run_here("sweep.py", "-c", path, "--dry-run", "-o", "optimizer.momentum=0.5")
     states = [line.split()[1] for line in plan.stdout.splitlines() if line.startswith("norm=")]
     assert states == ["changed", "waiting"] * 4
-    done = run_tool("sweep.py", "-c", path, "-o", "record.every_steps=3")  # which changes no result
+    done = run_here("sweep.py", "-c", path, "-o", "record.every_steps=3")  # which changes no result
     assert done.returncode == 0, done.stderr
     assert [row["run"] for row in results(folder)] == [
         f"norm={norm},images_per_worker={images},seed={seed}"
@@ -104,7 +105,7 @@ def test_only_what_changed_is_run_again(swept, tmp_path):
     for run, when in before.items():
         assert (folder / run / "result.json").stat().st_mtime_ns == when
 
-    done = run_tool("sweep.py", "-c", path, "-o", "record.every_steps=3", "optimizer.weight_decay=0.01",
+    done = run_here("sweep.py", "-c", path, "-o", "record.every_steps=3", "optimizer.weight_decay=0.01",
                     "--only", "norm=gn", "images_per_worker=2", "seed=2")
     assert done.returncode == 0, done.stderr
     assert "optimizer.weight_decay: 0.0001 -> 0.01; runs anew" in done.stdout
@@ -112,7 +113,7 @@ def test_only_what_changed_is_run_again(swept, tmp_path):
     assert sorted(os.listdir(f"{folder}.changed")) == sorted(f"{row['run']}.1" for row in results(folder))
 
 
-def test_a_folder_of_something_else_is_left_alone(swept, tmp_path):
+def test_a_folder_of_something_else_is_left_alone(swept, tmp_path, run_here):
     path, folder = copied(swept, tmp_path)
     other = write_sweep(tmp_path / "copy", name="other.yaml")
     (folder.parent / "mine").mkdir()
@@ -122,7 +123,7 @@ def test_a_folder_of_something_else_is_left_alone(swept, tmp_path):
         ("small/norm=gn,images_per_worker=2,seed=0", "is no sweep's folder"),
     ):
         listing = sorted(os.walk(folder.parent))
-        done = run_tool("sweep.py", "-c", other, "-o", f"name={name}")
+        done = run_here("sweep.py", "-c", other, "-o", f"name={name}")
         assert done.returncode == 2 and words in done.stderr and is_one_line(done.stderr)
         assert sorted(os.walk(folder.parent)) == listing
 
@@ -136,11 +137,12 @@ def test_data_may_lie_elsewhere(swept):
     assert _matters(responses, None, "conv5_3") and not _matters(responses, "conv5_3", None)
 
 
-def test_another_start_is_another_chance(tmp_path):
+def test_another_start_is_another_chance(tmp_path, run_here, fake):
     """For every run that failed, not only for as many as there are slots."""
-    path = write_sweep(tmp_path, "{base_lr: [1e30, 2e30]}")
-    assert run_tool("sweep.py", "-c", path).returncode == 1
-    again = run_tool("sweep.py", "-c", path, "--jobs", "1")
+    fake("exit=1")
+    path = write_sweep(tmp_path, "{seed: [0, 1]}")
+    assert run_here("sweep.py", "-c", path).returncode == 1
+    again = run_here("sweep.py", "-c", path, "--jobs", "1")
     assert again.returncode == 1 and again.stdout.count("running ") == 4, again.stdout
 
 
@@ -199,8 +201,8 @@ def test_a_failing_run_is_tried_twice_and_named(tmp_path):
     assert "base_lr=1e+30" in (folder / "report.md").read_text()
 
 
-def test_dry_run_lists_what_would_be(small, tmp_path):
-    done = run_tool("sweep.py", "-c", small, "--dry-run", "--only", "norm=gn")
+def test_dry_run_lists_what_would_be(small, tmp_path, run_here):
+    done = run_here("sweep.py", "-c", small, "--dry-run", "--only", "norm=gn")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("norm=")]
     assert [line.split()[1:8] for line in lines] == [
@@ -222,6 +224,7 @@ def test_two_devices_a_run(tmp_path):
 # What ends it
 
 
+@pytest.mark.ci
 def test_killed_again_and_again_it_ends_with_the_same_results(swept, tmp_path):
     """SIGKILL ten times, at random moments: of a start, between two runs, and every other time in a training.
 
@@ -270,6 +273,7 @@ def test_sigterm_saves_and_says_so(tmp_path):
     assert [row["state"] for row in results(folder.parent)] == ["stopped", "waiting", "waiting"]
 
 
+@pytest.mark.ci
 def test_two_runners_share_a_sweep(swept, tmp_path):
     path = write_sweep(tmp_path, more="  figures: [figure_1, figure_5, table_2]\n")
     runners = [start_tool("sweep.py", "-c", path, "--jobs", "2") for _ in range(2)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from conftest import run_tool, write_sweep
+from conftest import write_sweep
 
 from engine.config import Section
 from engine.config.yaml_text import write_yaml
@@ -50,9 +50,9 @@ def test_what_a_figure_can_show_is_taken(tmp_path):
         load_sweep(write_sweep(tmp_path, axes, f"  figures: [{figure}]\n"))
 
 
-def test_a_dry_run_refuses_it_too(tmp_path):
+def test_a_dry_run_refuses_it_too(tmp_path, run_here):
     path = write_sweep(tmp_path, "{norm: [bn], norm_groups: [2, 4]}", "  figures: [table_3]\n")
-    done = run_tool("sweep.py", "-c", path, "--dry-run")
+    done = run_here("sweep.py", "-c", path, "--dry-run")
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {path}: sweep.figures: table_3")
 
 

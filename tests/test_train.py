@@ -153,8 +153,8 @@ def test_fine_tuning_reports_what_fitted(trained, tiny):
         (["device=gpu"], "device: gpu was asked for, but Paddle sees none"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(tiny, tmp_path, overrides, words):
-    done = run_tool("train.py", "-c", tiny, "-o", *overrides)
+def test_bad_input_is_one_line_and_status_2(tiny, tmp_path, run_here, overrides, words):
+    done = run_here("train.py", "-c", tiny, "-o", *overrides)
     assert done.returncode == 2
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and words in errors[0], done.stderr
@@ -162,7 +162,7 @@ def test_bad_input_is_one_line_and_status_2(tiny, tmp_path, overrides, words):
     assert not (tmp_path / "output").exists()
 
 
-def test_bad_input_of_the_other_commands(trained, tmp_path):
+def test_bad_input_of_the_other_commands(trained, tmp_path, run_here):
     config = ["-c", trained / "config.yaml"]
     (tmp_path / "file").write_text("no picture")
     (tmp_path / "empty").mkdir()
@@ -176,7 +176,7 @@ def test_bad_input_of_the_other_commands(trained, tmp_path):
         ("infer.py", [*config, tmp_path / "file", "--top", "0"], "--top 0: expected 1 or more"),
         ("export_model.py", [*config, "--save-dir", tmp_path / "file" / "x"], "cannot be written"),
     ):
-        done = run_tool(tool, *arguments)
+        done = run_here(tool, *arguments)
         errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         assert done.returncode == 2 and len(errors) == 1 and words in errors[0], (arguments, done.stderr)
         assert "Traceback" not in done.stderr
