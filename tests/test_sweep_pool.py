@@ -99,7 +99,7 @@ def test_only_what_changed_is_run_again(swept, tmp_path, run_here, fake):
         f"norm={norm},images_per_worker={images},seed={seed}"
         for norm in ("bn", "gn") for images in (4, 2) for seed in (1, 2)
     ]
-    assert done.stdout.count("running ") == 4
+    assert done.stdout.count("finished  norm=") == 4
     assert "norm=bn,images_per_worker=2,seed=0: no longer part of the sweep, left as it is" in done.stdout
     assert "seed" in done.stdout and "changed" in done.stdout
     for run, when in before.items():
@@ -141,9 +141,10 @@ def test_another_start_is_another_chance(tmp_path, run_here, fake):
     """For every run that failed, not only for as many as there are slots."""
     fake("exit=1")
     path = write_sweep(tmp_path, "{seed: [0, 1]}")
-    assert run_here("sweep.py", "-c", path).returncode == 1
-    again = run_here("sweep.py", "-c", path, "--jobs", "1")
-    assert again.returncode == 1 and again.stdout.count("running ") == 4, again.stdout
+    logs = [run.config.folder / "console.log" for run in load_sweep(path).runs]
+    for tries, more in ((2, []), (4, ["--jobs", "1"])):
+        assert run_here("sweep.py", "-c", path, *more).returncode == 1
+        assert [log.read_text().count("from step") for log in logs] == [tries, tries]
 
 
 def test_gpus_are_shared_out(small, monkeypatch):
