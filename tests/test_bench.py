@@ -14,6 +14,7 @@ def bench(path, *arguments):
     return json.loads(path.read_text()), done.stdout
 
 
+@pytest.mark.ci
 def test_ops_are_measured_beside_paddle_and_the_floor(tmp_path):
     report, text = bench(tmp_path / "ops.json", "ops", "--only", "gn_relu,conv,dcn,memory")
     assert {"paddle", "device_name", "commit", "date", "OMP_NUM_THREADS", "command"} <= set(report)
@@ -32,6 +33,7 @@ def test_ops_are_measured_beside_paddle_and_the_floor(tmp_path):
     assert all(section["title"] in text for section in report["sections"])
 
 
+@pytest.mark.ci
 def test_norms_that_no_one_else_has_are_measured_beside_their_definitions(tmp_path):
     report, _ = bench(tmp_path / "norms.json", "ops", "--only", "brn,frn,evonorm_s0")
     assert len(report["sections"]) == 3
@@ -40,6 +42,7 @@ def test_norms_that_no_one_else_has_are_measured_beside_their_definitions(tmp_pa
         assert {"ours", "composed"} == set(row["times"]) and row["disagree"] == []
 
 
+@pytest.mark.ci
 def test_what_is_done_with_boxes_is_measured(tmp_path):
     report, text = bench(tmp_path / "boxes.json", "boxes")
     align, deformable, nms = (section["rows"][0] for section in report["sections"])
@@ -48,6 +51,7 @@ def test_what_is_done_with_boxes_is_measured(tmp_path):
     assert "RoIAlign to 7 x 7 bins" in text and "NMS at 0.7" in text
 
 
+@pytest.mark.ci
 def test_a_step_is_the_same_network_whoever_computes_its_norms(tmp_path):
     report, text = bench(tmp_path / "step.json", "step", "--only", "ours,default,convolutions")
     (row,) = report["sections"][0]["rows"]
@@ -55,6 +59,7 @@ def test_a_step_is_the_same_network_whoever_computes_its_norms(tmp_path):
     assert "Paddle's default settings" in text
 
 
+@pytest.mark.ci
 def test_a_detectors_step_is_measured(tmp_path):
     report, text = bench(tmp_path / "detection.json", "detection", "--only", "ours")
     (row,) = report["sections"][0]["rows"]

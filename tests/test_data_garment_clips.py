@@ -80,6 +80,7 @@ def test_at_every_moment_a_pose_is_as_likely_in_one_motion_as_in_another(motion)
         assert distance < 2.4 / len(found) ** 0.5, (motion, frame)
 
 
+@pytest.mark.ci
 def test_what_is_drawn_does_not_depend_on_the_motion():
     for seed in range(20):
         starts = {name: poses(name, seed, frames=10000)[0] for name in MOTIONS}

@@ -30,6 +30,7 @@ def imagenet(tmp_path_factory):
     return root
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", ["resnet50_bn", "resnet50_gn", "resnet50_gn_dcn"])
 def test_a_few_steps(imagenet, tmp_path, name):
     config = ROOT / "configs" / "imagenet" / f"{name}.yaml"

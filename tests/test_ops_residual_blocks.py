@@ -325,6 +325,7 @@ def child(call, **environment):
     )
 
 
+@pytest.mark.ci
 @needs_blocks
 def test_the_same_bits_in_every_process_and_smaller_processors_and_teams():
     same = {"OMP_NUM_THREADS": "2", "OMP_THREAD_LIMIT": "2"}, {"OMP_NUM_THREADS": "4", "OMP_THREAD_LIMIT": "2"}
