@@ -100,6 +100,8 @@ def test_only_what_changed_is_run_again(swept, tmp_path, run_here, fake):
         for norm in ("bn", "gn") for images in (4, 2) for seed in (1, 2)
     ]
     assert done.stdout.count("finished  norm=") == 4
+    new = [folder / row["run"] / "console.log" for row in results(folder) if row["seed"] == "2"]
+    assert [log.read_text() for log in new] == ["from step 0\n"] * 4  # each once
     assert "norm=bn,images_per_worker=2,seed=0: no longer part of the sweep, left as it is" in done.stdout
     assert "seed" in done.stdout and "changed" in done.stdout
     for run, when in before.items():
